@@ -1,0 +1,315 @@
+"""Transforms on images small enough to work by hand, and the rules that they all keep."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tljax.data import transforms
+from tljax.data.transforms import TRANSFORMS, apply, parse
+from tljax.errors import UserError
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+RUN = jax.jit(apply, static_argnames=("transforms", "held_out"))
+KEY = jax.random.key(0)
+KEYS = jax.random.split(KEY, 64)
+RANDOM = ("shift", "rotate", "flip", "noise", "brightness_contrast", "colour", "photographs")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Nearly all of the time here is compilation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def over_keys(name, image, keys=KEYS, held_out=False, **parameters):
+    """One image under many keys, `[keys, height, width, channels]`."""
+    images = jnp.broadcast_to(image, (len(keys), *image.shape))
+    parsed = parse((dict(name=name, **parameters),), "f")
+    return np.asarray(RUN(*parsed, images, keys, held_out=held_out))
+
+
+def ramp(height=3, width=4, channels=3):
+    """An image no two of whose values are equal, from 0.1 to 0.9."""
+    return np.linspace(0.1, 0.9, height * width * channels, dtype=np.float32).reshape(
+        height, width, channels
+    )
+
+
+# Each transform by hand.
+
+
+def test_shift_moves_one_pixel_to_every_place_within_reach():
+    image = np.zeros((5, 5, 1), np.float32)
+    image[2, 2] = 1.0
+    shifted = over_keys("shift", image, pixels=1)
+    assert np.all(shifted.sum((1, 2, 3)) == 1.0)
+    places = {(int(y), int(x)) for _, y, x, _ in np.argwhere(shifted)}
+    assert places == {(y, x) for y in (1, 2, 3) for x in (1, 2, 3)}
+
+
+def test_shift_fills_with_zeros_and_by_nothing_moves_nothing():
+    # A lone pixel moved by up to one stays where it is in one case of nine, else leaves.
+    assert set(over_keys("shift", np.ones((1, 1, 1), np.float32), pixels=1).ravel()) == {0.0, 1.0}
+    np.testing.assert_array_equal(over_keys("shift", ramp(), pixels=0)[0], ramp())
+
+
+def test_rotate_by_zero_is_the_identity():
+    turned = over_keys("rotate", ramp(), degrees=0.0)
+    np.testing.assert_allclose(turned[0], ramp(), atol=1e-6)
+
+
+def test_rotate_turns_about_the_centre_by_the_angle_drawn():
+    # `rotate` draws an angle u · degrees, u in ±1; degrees = 90 / u makes it a quarter turn.
+    u = jax.random.uniform(KEY, minval=-1.0)
+    turned = TRANSFORMS["rotate"](jnp.asarray(ramp(3, 3)), KEY, degrees=90.0 / u)
+    np.testing.assert_allclose(turned, np.rot90(ramp(3, 3)), atol=1e-5)
+
+
+def test_rotate_lets_zeros_in_at_the_corners():
+    turned = over_keys("rotate", np.ones((9, 9, 1), np.float32), degrees=45.0)
+    np.testing.assert_allclose(turned[:, 4, 4], 1.0, atol=1e-6)
+    assert turned[:, 0, 0].min() == 0.0
+
+
+def test_flip_mirrors_columns_with_its_probability():
+    never, always = (over_keys("flip", ramp(), probability=p) for p in (0.0, 1.0))
+    np.testing.assert_array_equal(never[0], ramp())
+    np.testing.assert_array_equal(always[0], ramp()[:, ::-1])
+    mirrored = np.mean(over_keys("flip", ramp())[:, 0, 0, 0] > 0.11)
+    # The mean of 64 fair coins has standard deviation 1/16; four of them.
+    assert abs(mirrored - 0.5) < 0.25
+
+
+def test_transpose_exchanges_rows_and_columns():
+    np.testing.assert_array_equal(TRANSFORMS["transpose"](ramp(), KEY), ramp().swapaxes(0, 1))
+
+
+def test_noise_has_its_standard_deviation_and_is_clipped():
+    grey = np.full((3, 4, 3), 0.5, np.float32)
+    # The deviation of 2,304 values has standard error 0.1 / sqrt(2 · 2,304) < 0.0015; four of them.
+    assert abs(over_keys("noise", grey, std=0.1).std() - 0.1) < 0.006
+    loud = over_keys("noise", grey, std=9.0)
+    assert loud.min() == 0.0 and loud.max() == 1.0
+
+
+def test_brightness_lifts_all_values_and_contrast_pivots_on_mid_grey():
+    lifted = over_keys("brightness_contrast", ramp(), brightness=0.1, contrast=0.0) - ramp()
+    np.testing.assert_allclose(lifted, lifted[:, :1, :1, :1] * np.ones_like(lifted), atol=1e-6)
+    assert 0.05 < np.abs(lifted).max() <= 0.1 + 1e-6
+    grey = np.full((3, 4, 3), 0.5, np.float32)
+    stretched = over_keys("brightness_contrast", grey, brightness=0.0, contrast=0.9)
+    np.testing.assert_allclose(stretched, 0.5, atol=1e-6)
+
+
+def test_colour_gives_each_channel_one_gain():
+    gains = over_keys("colour", ramp(), strength=0.1) / ramp()
+    np.testing.assert_allclose(gains, gains[:, :1, :1] * np.ones_like(gains), rtol=1e-5)
+    assert np.all(np.abs(gains - 1.0) <= 0.1 + 1e-5)
+    assert len(np.unique(gains[0, 0, 0])) == 3
+    assert over_keys("colour", np.ones((3, 4, 3), np.float32)).max() == 1.0
+
+
+def test_invert_twice_is_the_identity():
+    invert = functools.partial(TRANSFORMS["invert"], key=KEY)
+    np.testing.assert_allclose(invert(jnp.array([[[0.25]]])), [[[0.75]]])
+    np.testing.assert_allclose(invert(invert(ramp())), ramp(), atol=1e-6)
+
+
+def test_grey_and_rgb():
+    # 0.299 · 1 + 0.587 · 0.5 + 0.114 · 0 = 0.5925
+    one = TRANSFORMS["grey"](jnp.array([[[1.0, 0.5, 0.0]]]), KEY)
+    np.testing.assert_allclose(one, [[[0.5925]]], rtol=1e-6)
+    three = TRANSFORMS["rgb"](one, KEY)
+    np.testing.assert_array_equal(three, one * np.ones((1, 1, 3), np.float32))
+    np.testing.assert_array_equal(TRANSFORMS["rgb"](three, KEY), three)
+    np.testing.assert_array_equal(TRANSFORMS["grey"](one, KEY), one)
+
+
+def test_standardise():
+    # (0.7 − 0.5) / 0.1 = 2
+    out = TRANSFORMS["standardise"](jnp.array([[[0.7]]]), KEY, mean=0.5, std=0.1)
+    np.testing.assert_allclose(out, [[[2.0]]], rtol=1e-5)
+
+
+# Photographs.
+
+
+def test_ink_covers_the_photograph_and_paper_shows_it():
+    white, black = np.ones((4, 4, 1), np.float32), np.zeros((4, 4, 1), np.float32)
+    np.testing.assert_array_equal(over_keys("photographs", white), np.ones((64, 4, 4, 3)))
+    crop = over_keys("photographs", black, strength=1.0)
+    np.testing.assert_allclose(over_keys("photographs", black, strength=0.4), 0.4 * crop, rtol=1e-6)
+    # Grey ink of 0.25: 0.25 + 0.75 · 0.4 · crop
+    np.testing.assert_allclose(
+        over_keys("photographs", black + 0.25, strength=0.4), 0.25 + 0.3 * crop, rtol=1e-5
+    )
+
+
+def test_a_crop_is_a_window_of_one_of_the_two_photographs():
+    black = np.zeros((6, 6, 1), np.float32)
+    for held_out in (False, True):
+        photos = transforms._photographs(held_out)
+        windows = np.lib.stride_tricks.sliding_window_view(photos, (6, 6), axis=(1, 2))
+        for crop in over_keys("photographs", black, KEYS[:3], strength=1.0, held_out=held_out):
+            pixels = np.rint(crop * 255.0).astype(np.uint8)
+            same = np.all(windows[:, :, :, :, 0, 0] == pixels[0, 0], axis=-1)
+            assert np.any(np.all(windows[same] == np.moveaxis(pixels, -1, 0), axis=(1, 2, 3)))
+
+
+def test_the_halves_are_the_left_and_the_right_of_the_photographs():
+    datasets = pytest.importorskip("sklearn.datasets")
+    whole = np.stack(datasets.load_sample_images().images)
+    halves = [transforms._photographs(held_out) for held_out in (False, True)]
+    np.testing.assert_array_equal(np.concatenate(halves, axis=2), whole)
+
+
+def test_no_column_is_shared_between_training_and_held_out_crops(monkeypatch):
+    # Photographs whose pixels spell their own column, 0..639, in base 256.
+    column = np.broadcast_to(np.arange(640), (2, 427, 640))
+    spelt = np.stack([column // 256, column % 256, 0 * column], axis=-1).astype(np.uint8)
+    halves = np.split(spelt, 2, axis=2)
+    monkeypatch.setattr(transforms, "_photographs", lambda held_out: halves[held_out])
+
+    keys = jax.random.split(KEY, 2_000)
+    black = jnp.zeros((2_000, 1, 16, 1))
+    parsed = parse((dict(name="photographs", strength=1.0),), "f")
+
+    def columns(held_out):
+        crops = np.rint(255 * apply(*parsed, black, keys, held_out=held_out))
+        return set((256 * crops[..., 0] + crops[..., 1]).astype(int).ravel())
+
+    assert columns(held_out=False) == set(range(320))
+    assert columns(held_out=True) == set(range(320, 640))
+
+
+def test_an_image_larger_than_half_a_photograph_is_refused():
+    TRANSFORMS["photographs"](jnp.zeros((427, 320, 1)), KEY)
+    with pytest.raises(UserError, match=r"at most \(427, 320\) pixels"):
+        TRANSFORMS["photographs"](jnp.zeros((16, 321, 1)), KEY)
+
+
+# The rules for all of them.
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_the_key_decides(name):
+    once, again = over_keys(name, ramp()), over_keys(name, ramp())
+    np.testing.assert_array_equal(once, again)
+    assert len(np.unique(once, axis=0)) > 1
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_every_transform_stays_in_range(name):
+    out = over_keys(name, ramp())
+    assert out.dtype == np.float32 and out.ndim == 4
+    low = -1.0 if name == "standardise" else 0.0
+    assert low - 1e-6 <= out.min() and out.max() <= 1.0 + 1e-6
+
+
+def test_apply_scales_bytes_and_leaves_floats():
+    images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
+    out = apply((), (), images, KEYS[:3])
+    np.testing.assert_allclose(out.ravel(), [0.0, 0.2, 1.0], rtol=1e-6)
+    np.testing.assert_array_equal(apply((), (), out, KEYS[:3]), out)
+
+
+def test_apply_goes_in_order():
+    images = jnp.full((1, 1, 1, 1), 0.25)
+    specs = (dict(name="invert"), dict(name="standardise", mean=0.25, std=0.25))
+    # (1 − 0.25 − 0.25) / 0.25 = 2, and the other way round 1 − (0.25 − 0.25) / 0.25 = 1
+    assert apply(*parse(specs, "f"), images, KEYS[:1]).item() == 2.0
+    assert apply(*parse(specs[::-1], "f"), images, KEYS[:1]).item() == 1.0
+
+
+def test_apply_draws_anew_for_every_image_and_every_position():
+    first = over_keys("noise", ramp(), std=0.01) - ramp()
+    assert not np.allclose(first[0], first[1])
+    static, numbers = parse((dict(name="noise", std=0.01),), "f")
+    twice = RUN(static * 2, numbers * 2, jnp.broadcast_to(ramp(), first.shape), KEYS)
+    assert not np.allclose(np.asarray(twice) - ramp(), 2.0 * first, atol=1e-4)
+
+
+def test_evaluation_does_not_depend_on_the_batch_an_example_comes_in():
+    parsed = parse((dict(name="photographs"), dict(name="shift")), "f")
+    images = jnp.zeros((4, 8, 8, 1))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(4))
+    whole = RUN(*parsed, images, keys, held_out=True)
+    backwards = RUN(*parsed, images[::-1], keys[::-1], held_out=True)
+    np.testing.assert_array_equal(whole, backwards[::-1])
+    assert not np.allclose(whole, RUN(*parsed, images, keys, held_out=False))
+
+
+def test_a_number_is_changed_without_tracing_again():
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(static, numbers, images, keys):
+        traces.append(static)
+        return apply(static, numbers, images, keys)
+
+    outs = []
+    for strength in (0, 0.3, 1):
+        specs = [dict(name="photographs", strength=strength), dict(name="shift", pixels=1)]
+        outs.append(run(*parse(specs, "f"), jnp.zeros((2, 8, 8, 1)), KEYS[:2]))
+    assert len(traces) == 1
+    np.testing.assert_allclose(outs[1], 0.3 * outs[2], rtol=1e-5)
+    run(*parse([dict(name="photographs"), dict(name="shift")], "f"), outs[0], KEYS[:2])
+    assert len(traces) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if parse([{"name": name}], "")[1][0]])
+def test_every_number_may_be_swept(name):
+    static, (numbers,) = parse([dict(name=name)], "f")
+    half = {parameter: number / 2 for parameter, number in numbers.items()}
+    images = jnp.broadcast_to(ramp(), (64, 3, 4, 3))
+    both = jax.tree.map(lambda *pair: jnp.array(pair), numbers, half)
+    swept = jax.jit(jax.vmap(lambda each: apply(static, (each,), images, KEYS)))(both)
+    alone = [RUN(static, (each,), images, KEYS) for each in (numbers, half)]
+    np.testing.assert_allclose(swept, np.stack(alone), atol=1e-5)
+
+
+# What a config may say.
+
+
+def test_parse_splits_and_completes():
+    static, numbers = parse(
+        (dict(name="photographs"), dict(name="shift", pixels=3), dict(name="flip", probability=1)),
+        "streams.target.transforms",
+    )
+    assert static == (("photographs", ()), ("shift", (("pixels", 3),)), ("flip", ()))
+    assert numbers == ({"strength": 0.7}, {}, {"probability": 1.0})
+    assert hash(static)
+    assert parse((), "f") == ((), ())
+
+
+@pytest.mark.parametrize(
+    "specs, message",
+    [
+        ([dict(name="photograph")], r"f\[0\]\.name: .* Did you mean 'photographs'\?"),
+        ([dict(name="rgb"), dict(name="shift", pixel=2)], r"f\[1\]: .* Did you mean 'pixels'\?"),
+        ([dict(name="shift", held_out=True)], r"f\[0\]: unknown name 'held_out'"),
+        ([dict(pixels=2)], r"f\[0\]: .* a name"),
+        ([dict(name=2)], r"f\[0\]: .* a name"),
+        (["shift"], r"f\[0\]: got 'shift'; expected a name"),
+        (dict(name="shift"), r"f: .* a list"),
+        (None, r"f: .* a list"),
+        ([dict(name="shift", pixels=-1)], r"f\[0\]\.pixels: got -1; expected at least 0"),
+        ([dict(name="shift", pixels=1.5)], r"f\[0\]\.pixels: got 1.5; expected an integer"),
+        ([dict(name="noise", std=float("nan"))], r"f\[0\]\.std: got nan; expected a finite"),
+        ([dict(name="noise", std="0.3")], r"f\[0\]\.std: got '0.3'; expected a finite"),
+        ([dict(name="noise", std=True)], r"f\[0\]\.std: got True; expected a finite"),
+        ([dict(name="noise", std=-0.1)], r"f\[0\]\.std: got -0.1; expected at least 0"),
+        ([dict(name="flip", probability=2)], r"f\[0\]\.probability: .* from 0 to 1"),
+        ([dict(name="photographs", strength=1.1)], r"f\[0\]\.strength: .* from 0 to 1"),
+        ([dict(name="standardise", std=0.0)], r"f\[0\]\.std: got 0.0; expected at least 1e-06"),
+    ],
+)
+def test_parse_refuses(specs, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        parse(specs, "f")

@@ -1,0 +1,9 @@
+"""Losses as pure functions of arrays: no config, no model.
+
+A loss that is defined per example returns `[batch]` and the caller reduces; a loss defined on a
+whole batch returns a scalar.
+"""
+
+from tljax.losses import adversarial
+
+__all__ = ["adversarial"]

@@ -1,0 +1,111 @@
+"""A network: a stem for each kind of input, one trunk, and heads by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+from jax import Array
+
+from tljax.errors import UserError, unknown, wrong
+from tljax.models.heads import HEADS
+from tljax.models.stems import STEMS
+from tljax.models.trunks import TRUNKS
+from tljax.signature import split
+
+NORMS = ("none", "batch", "layer")
+
+
+class Bank(nn.Module):
+    """Modules by name, created when they are first called."""
+
+    modules: tuple[tuple[str, nn.Module], ...]
+    kind: str
+
+    @nn.compact
+    def __call__(self, name: str, x: Array) -> Array:
+        modules = dict(self.modules)
+        if name not in modules:
+            raise unknown(f"network.{self.kind}", name, modules)
+        return modules[name].clone(parent=self, name=name)(x)
+
+
+class Network(nn.Module):
+    """Stems, trunk and heads, with parameters under `stems/NAME`, `trunk` and `heads/NAME`.
+
+    Every head is created with the input width that the terms feed it, so a head that no term
+    calls has no parameters.
+    """
+
+    stems: Bank
+    trunk: nn.Module
+    heads: Bank
+
+    def features(
+        self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
+    ) -> Array:
+        """`[batch, ...]` inputs → `[batch, features]`.
+
+        Args:
+          x: the inputs of one stream, or of several whose inputs are alike.
+          stem: the stem's name; empty for none.
+          train: whether batch statistics are those of this batch (and move the running ones).
+          stream: whose batch statistics are used; None for those that all streams share.
+        """
+        if stem:
+            x = self.stems(stem, x)
+        return self.trunk(x, train=train, stream=stream)
+
+    def head(self, name: str, z: Array) -> Array:
+        """`[batch, features]` → `[batch, outputs]` of the head called `name`."""
+        return self.heads(name, z)
+
+
+def build(config: Mapping[str, Any], classes: int, field: str = "network") -> Network:
+    """The network of a config `dict(stems={...}, trunk=dict(name=...), heads={...})`.
+
+    Args:
+      config: every module is `dict(name=..., **its own fields)`.
+      classes: the number of outputs of a head that gives none.
+      field: where the config stands, for error messages.
+
+    Returns:
+      An unbound network; equal configs give equal and equally hashed networks.
+
+    Raises:
+      UserError: an unknown module or field, or a value that does not fit.
+    """
+    for name in config:
+        if name not in ("stems", "trunk", "heads"):
+            raise unknown(field, name, ("stems", "trunk", "heads"))
+    heads = {
+        name: {"outputs": classes, **head} if isinstance(head, Mapping) else head
+        for name, head in config["heads"].items()
+    }
+    return Network(
+        stems=_bank("stems", STEMS, config["stems"], field),
+        trunk=_module(TRUNKS, config["trunk"], f"{field}.trunk"),
+        heads=_bank("heads", HEADS, heads, field),
+    )
+
+
+def _bank(kind: str, registry: Mapping[str, type], configs: Mapping, field: str) -> Bank:
+    modules = {n: _module(registry, c, f"{field}.{kind}.{n}") for n, c in configs.items()}
+    return Bank(tuple(sorted(modules.items())), kind)
+
+
+def _module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
+    if not isinstance(config, Mapping) or "name" not in config:
+        raise wrong(field, config, f"dict(name=..., ...) with a name among {sorted(registry)}")
+    kind = config["name"]
+    if kind not in registry:
+        raise unknown(f"{field}.name", kind, registry)
+    given = {key: value for key, value in config.items() if key != "name"}
+    static, numbers = split(registry[kind], given, field, skip={"parent", "name"})
+    values = {**dict(static), **numbers}
+    if values.get("norm", "none") not in NORMS:
+        raise unknown(f"{field}.norm", values["norm"], NORMS)
+    for name, value in values.items():
+        sizes = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(size, int) and not isinstance(size, bool) and size < 1 for size in sizes):
+            raise UserError(f"{field}.{name}: got {value!r}; expected sizes of at least 1")
+    return registry[kind](**values)

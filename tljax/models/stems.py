@@ -1,0 +1,25 @@
+"""Stems: what a stream's input passes before the shared trunk, where inputs differ."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+
+class Identity(nn.Module, kw_only=True):
+    """The input as it is: the stem of a stream that names none."""
+
+    def __call__(self, x: Array) -> Array:
+        return x
+
+
+class Adapter(nn.Module, kw_only=True):
+    """A 1×1 convolution to `features` channels: `[..., channels]` → `[..., features]`."""
+
+    features: int = 3
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(self.features, name="mix")(jnp.asarray(x))
+
+
+STEMS: dict[str, type[nn.Module]] = {"identity": Identity, "adapter": Adapter}

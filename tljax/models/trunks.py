@@ -1,0 +1,47 @@
+"""Trunks: images to features `[batch, features]`, shared by every stream."""
+
+import flax.linen as nn
+from jax import Array
+
+from tljax.models.layers import Conv, Norm, max_pool
+
+
+class MLP(nn.Module, kw_only=True):
+    """Dense layers with ReLU on the flattened image."""
+
+    features: tuple[int, ...] = (256, 256)
+    norm: str = "none"
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        for i, width in enumerate(self.features):
+            x = nn.Dense(width, name=f"dense_{i}")(x)
+            x = nn.relu(Norm(self.norm, name=f"norm_{i}")(x, train=train, stream=stream))
+        return x
+
+
+class CNN(nn.Module, kw_only=True):
+    """3×3 convolutions with ReLU, each halving the image; the flattened last map.
+
+    The image is halved by a 2×2 maximum (`pool`) or by a stride of 2. The features are the
+    flattened convolution output, where DANN's discriminator for small digit networks hangs
+    (Ganin & Lempitsky 2015, fig. 4); dense layers belong to the heads.
+    """
+
+    channels: tuple[int, ...] = (32, 48)
+    pool: bool = True
+    norm: str = "none"
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
+        for i, width in enumerate(self.channels):
+            stride = 1 if self.pool else 2
+            x = Conv(width, stride=stride, use_bias=self.norm == "none", name=f"conv_{i}")(x)
+            # The maximum commutes with ReLU, which then has a quarter of the work.
+            x = max_pool(x) if self.pool else x
+            x = nn.relu(Norm(self.norm, name=f"norm_{i}")(x, train=train, stream=stream))
+        return x.reshape(x.shape[0], -1)
+
+
+TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN}

@@ -1,0 +1,85 @@
+"""What a config may say to a function: its keyword-only parameters, split by their defaults.
+
+One rule for transforms, terms and optimisers alike: a parameter whose default is a `float` is
+a number, traced, so that changing or sweeping it recompiles nothing; every other parameter is
+static, part of the compiled program's identity.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+from tljax.errors import unknown, wrong
+
+
+def defaults(function: Callable, skip: Collection[str] = ()) -> dict[str, Any]:
+    """The keyword-only parameters of `function` and their defaults, without those to `skip`."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in skip
+    }
+
+
+def split(
+    function: Callable, given: Mapping[str, Any], field: str, skip: Collection[str] = ()
+) -> tuple[tuple[tuple[str, Any], ...], dict[str, float]]:
+    """The keyword arguments of a call to `function`, as (static, traced).
+
+    Args:
+      function: its keyword-only parameters are what may be given.
+      given: values from a config; a parameter left out takes its default.
+      field: where they were given, for error messages, e.g. `transforms[0]`.
+      skip: parameters that the caller fills in itself.
+
+    Returns:
+      The static arguments as hashable items sorted by name, and the numbers by name; together
+      they name every parameter that has not been skipped.
+
+    Raises:
+      UserError: a name that is no parameter, a value of another kind than the default, a
+        number that is not finite, or a parameter that has neither value nor default.
+    """
+    parameters = defaults(function, skip)
+    for name in given:
+        if name not in parameters:
+            raise unknown(field, name, parameters)
+    static, numbers = {}, {}
+    for name, default in parameters.items():
+        if name not in given and default is inspect.Parameter.empty:
+            raise wrong(field, dict(given), f"a value for {name!r}, which has no default")
+        value = _like(default, given.get(name, default), f"{field}.{name}")
+        (numbers if isinstance(default, float) else static)[name] = value
+    return tuple(sorted(static.items())), numbers
+
+
+def _like(default: Any, value: Any, field: str) -> Any:
+    """`value` as the kind of thing that `default` is; without a telling default, as it stands."""
+    match default:
+        case bool():
+            if isinstance(value, bool):
+                return value
+            raise wrong(field, value, "True or False")
+        case int():
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                return int(value)
+            raise wrong(field, value, "an integer")
+        case float():
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+            raise wrong(field, value, "a finite number")
+        case str():
+            if isinstance(value, str):
+                return value
+            raise wrong(field, value, "a string")
+        case tuple() if not isinstance(value, list | tuple):
+            raise wrong(field, value, "a list")
+    if isinstance(value, list | tuple):
+        kinds = {type(entry) for entry in default} if isinstance(default, tuple) else set()
+        entry = default[0] if len(kinds) == 1 else None
+        return tuple(_like(entry, each, f"{field}[{i}]") for i, each in enumerate(value))
+    if not isinstance(value, Hashable):
+        raise wrong(field, value, "a string, a number, True, False, None or a list of these")
+    return value

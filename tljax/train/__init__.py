@@ -1,0 +1,1 @@
+"""One state, one step and one loop for every method."""

@@ -1,0 +1,128 @@
+"""Checkpoints of a phase through orbax: asynchronous, checked, falling back when damaged."""
+
+import json
+import shutil
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from tljax import trees
+from tljax.errors import UserError
+
+_STATE = "state"
+
+
+class Checkpoints:
+    """The checkpoints of one phase, by step. The newest `keep` are kept."""
+
+    def __init__(self, directory: Path, keep: int = 2):
+        policies = ocp.training.preservation_policies
+        self.directory = directory
+        self._pending = None
+        try:
+            self._orbax = ocp.training.Checkpointer(
+                directory.absolute(),
+                # The default skips a save while another is under way, so that the steps would vary.
+                save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+                preservation_policy=policies.LatestN(keep),
+                cleanup_tmp_directories=True,
+            )
+        except OSError as error:
+            raise UserError(f"workdir: cannot write {str(directory)!r}: {error}") from None
+
+    def save(self, step: int, state: Any) -> None:
+        """Begins to save; returns once the state has been copied, so that it may be donated.
+
+        Raises:
+          UserError: this save, or the one before it, failed (a full disk, say).
+        """
+        self.wait()
+        # On a CPU device_get gives views of buffers that the next step is free to overwrite.
+        leaves = jax.tree.map(np.array, jax.device_get(state))
+        sums = {path: _checksum(leaf) for path, leaf in trees.flatten(leaves).items()}
+        try:
+            self._pending = step, self._orbax.save_checkpointables_async(
+                step, {_STATE: leaves}, custom_metadata={"checksums": sums}, overwrite=True
+            )
+        except Exception as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Waits until what was begun is on disk; a save that failed in the background raises."""
+        if self._pending is None:
+            return
+        (step, response), self._pending = self._pending, None
+        try:
+            if response is not None:
+                response.result()
+            self._orbax.wait()
+        except Exception as error:
+            raise self._failed(step, error) from error
+
+    def _failed(self, step: int, error: Exception) -> UserError:
+        newest = max(self.steps(), default=None)
+        good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
+        reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
+        return UserError(
+            f"workdir: cannot save step {step} in {str(self.directory)!r}: {reason}; {good}. "
+            "Make room, then run the same command again to resume"
+        )
+
+    def steps(self) -> list[int]:
+        """The saved steps, oldest first, as the directory shows them."""
+        return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit())
+
+    def restore(self, like: Any) -> Any | None:
+        """The newest state that can be read whole, as numpy arrays; None if there is none.
+
+        A checkpoint that is damaged is put aside with a warning, and the one before it is read.
+
+        Args:
+          like: a state of the structure, shapes and types that are expected.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self._load(step, like)
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+                warnings.warn(
+                    f"checkpoint {self.directory / str(step)} is damaged and was put aside "
+                    f"({reason}); falling back to the one before",
+                    stacklevel=2,
+                )
+                aside = self.directory.parent / f"damaged-{self.directory.name}-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.directory / str(step)).rename(aside)
+                self._orbax.reload()
+        return None
+
+    def _load(self, step: int, like: Any) -> Any:
+        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        state = self._orbax.load_checkpointables(step, {_STATE: abstract})[_STATE]
+        metadata = self._orbax.metadata(step).custom_metadata
+        sums = dict(metadata["checksums"])
+        for path, leaf in trees.flatten(state).items():
+            if sums.pop(path) != _checksum(leaf):
+                raise OSError(f"the contents of {path} do not have their checksum")
+        return state
+
+    def close(self) -> None:
+        """Waits for what is under way and lets the directory go."""
+        self.wait()
+        self._orbax.close()
+
+
+def _checksum(leaf: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.replace(path)

@@ -1,0 +1,66 @@
+"""What a phase starts from and which of its parameters move, as ordered patterns on paths."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from tljax import trees
+from tljax.errors import UserError, unknown
+
+FRESH = "fresh"
+
+
+def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str = "start") -> Any:
+    """A phase's first parameters: each leaf fresh, or copied from an earlier phase.
+
+    Args:
+      fresh: the phase's newly initialised variables.
+      earlier: the final variables of earlier phases, by phase name.
+      rules: `((pattern, "fresh" or the name of an earlier phase), ...)`; the first match wins.
+      field: where the rules were given, for error messages.
+
+    Returns:
+      A tree like `fresh`.
+
+    Raises:
+      UserError: an unknown phase; a pattern without a match; a leaf that the earlier phase lacks
+        or has in another shape (all of them are listed).
+    """
+    for i, (_, origin) in enumerate(rules):
+        if origin != FRESH and origin not in earlier:
+            raise unknown(f"{field}[{i}]", origin, (FRESH, *earlier))
+    origins = trees.flatten(trees.label(fresh, rules, field))
+    leaves = trees.flatten(fresh)
+    sources = {name: trees.flatten(tree) for name, tree in earlier.items()}
+    for name, source in sources.items():
+        wanted = {path: leaves[path] for path, origin in origins.items() if origin == name}
+        lines = [line for line in trees.differences(wanted, source) if not line.startswith("+")]
+        if lines:
+            raise UserError(
+                f"{field}: phase {name!r} does not hold what is to be copied from it "
+                f"(- missing, ! other shape): {'; '.join(lines)}. "
+                f"Name these with a rule (pattern, {FRESH!r}) before the others."
+            )
+    values = [leaves[p] if o == FRESH else sources[o][p] for p, o in origins.items()]
+    return jax.tree.unflatten(jax.tree.structure(fresh), values)
+
+
+def moving(params: Any, rules: trees.Rules, field: str = "train") -> Any:
+    """Which parameters move: a tree of booleans, false where the first match is a factor of 0.
+
+    Only the moving leaves are differentiated and have optimiser state, so that a frozen layer
+    costs neither a backward pass nor memory, whatever else is logged.
+
+    Args:
+      params: the parameters.
+      rules: `((pattern, factor on the learning rate), ...)`; a factor of 0 freezes.
+      field: where the rules were given, for error messages.
+
+    Raises:
+      UserError: see `trees.label`; or nothing moves.
+    """
+    mask = jax.tree.map(lambda factor: factor != 0, trees.label(params, rules, field))
+    if not any(jax.tree.leaves(mask)):
+        raise UserError(f"{field}: {tuple(rules)!r} freezes every parameter; nothing would train")
+    return mask
