@@ -1,4 +1,4 @@
-"""From a resolved config to what runs: tables, a network, and phases with their plans and numbers."""
+"""From a resolved config to what runs: tables, a network, phases with plans and numbers."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ STREAM: dict[str, Any] = {
     "batch": 64,
     "stem": "",
 }
-"""The fields of a stream and their defaults. `seed` is that of the few-shot draw; None: the run's."""
+"""The fields of a stream and their defaults. `seed` is of the few-shot draw; None: the run's."""
 
 EVALUATION: dict[str, Any] = {
     **{k: v for k, v in STREAM.items() if k not in ("labelled", "per_class", "seed")},
@@ -115,7 +115,11 @@ def network(config: Mapping[str, Any], data: Data) -> Network:
 
 
 def phase(
-    name: str, index: int, fields: Mapping[str, Any], config: Mapping[str, Any], data: Data,
+    name: str,
+    index: int,
+    fields: Mapping[str, Any],
+    config: Mapping[str, Any],
+    data: Data,
     net: Network,
 ) -> Phase:
     """A phase from its fields: everything static in a plan, every number on the device.
@@ -169,18 +173,24 @@ def phase(
     for spec in specs:
         table = data.streams[spec.name]
         if table.resident:
-            resident[spec.name] = jax.device_put(
-                streams.resident(table, f"streams.{spec.name}")
-            )
+            resident[spec.name] = jax.device_put(streams.resident(table, f"streams.{spec.name}"))
         else:
             seed = (config["seed"] + streams.identity(f"{spec.name}/{index}")) % 2**31
             readers[spec.name] = streams.reader(table, spec.batch, seed)
     cadence = Cadence(
-        *(config[each] for each in ("log_every", "evaluate_every", "checkpoint_every")),
-        config["steps_per_dispatch"],
+        log=config["log_every"],
+        evaluate=config["evaluate_every"],
+        checkpoint=config["checkpoint_every"],
+        dispatch=config["steps_per_dispatch"],
     )
     return Phase(
-        name, plan, jax.device_put(hyper), fields["steps"], cadence, resident, readers,
+        name,
+        plan,
+        jax.device_put(hyper),
+        fields["steps"],
+        cadence,
+        resident,
+        readers,
         config["workers"],
     )
 
@@ -241,9 +251,7 @@ def _rules(given: Any, field: str) -> tuple[tuple[str, Any], ...]:
     return rules
 
 
-def first_state(
-    phase: Phase, fields: Mapping[str, Any], earlier: Mapping[str, Any]
-) -> step.State:
+def first_state(phase: Phase, fields: Mapping[str, Any], earlier: Mapping[str, Any]) -> step.State:
     """The state that a phase starts from.
 
     Args:
@@ -267,8 +275,10 @@ def first_state(
     rules = _rules(fields["start"], f"{phase.name}.start") or default
     variables = {
         kind: transfer.start(
-            tree, {name: each[kind] for name, each in earlier.items()},
-            rules if kind == "params" else _reaching(rules, tree), f"{phase.name}.start",
+            tree,
+            {name: each[kind] for name, each in earlier.items()},
+            rules if kind == "params" else _reaching(rules, tree),
+            f"{phase.name}.start",
         )
         if jax.tree.leaves(tree)
         else tree

@@ -89,15 +89,19 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
     return Outputs(logits, features, split.table.labels)
 
 
-def evaluate(network: Any, params: Any, batch_stats: Any, split: Split) -> dict[str, float]:
-    """`accuracy`, the mean `per_class_accuracy` and the cross-entropy `loss` on a split."""
-    logits, _, labels = outputs(network, params, batch_stats, split)
-    predicted = logits.argmax(-1)
-    confusion = metrics.confusion_matrix(predicted, labels, logits.shape[-1])
+def confusion(said: Outputs) -> np.ndarray:
+    """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
+    classes = said.logits.shape[-1]
+    return metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
+
+
+def score(said: Outputs) -> dict[str, float]:
+    """`accuracy`, the mean `per_class_accuracy` and the cross-entropy `loss` of some outputs."""
+    logits, _, labels = said
     shifted = logits - logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
     return {
-        "accuracy": metrics.accuracy(predicted, labels),
-        "per_class_accuracy": float(np.nanmean(metrics.per_class_accuracy(confusion))),
+        "accuracy": metrics.accuracy(logits.argmax(-1), labels),
+        "per_class_accuracy": float(np.nanmean(metrics.per_class_accuracy(confusion(said)))),
         "loss": float(losses.mean()),
     }

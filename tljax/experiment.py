@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import ml_collections
 
-from tljax import assembly, metrics, plots, trees
-from tljax.errors import UserError, unknown, wrong
-from tljax.evaluate import evaluate, outputs
+from tljax import assembly, plots, trees
+from tljax.errors import unknown, wrong
+from tljax.evaluate import confusion, outputs, score
 from tljax.train import loop, step
 from tljax.train.checkpoint import Checkpoints, write_json
 from tljax.train.records import Display, Records, read
@@ -129,15 +129,16 @@ def _check_count(field: str, value: Any, least: int) -> None:
         raise wrong(field, value, f"an integer of at least {least}")
 
 
-def build(config: Mapping[str, Any]) -> tuple[assembly.Data, list[loop.Phase], list[dict]]:
+def build(
+    config: Mapping[str, Any],
+) -> tuple[assembly.Data, list[loop.Phase], list[Mapping[str, Any]]]:
     """The data, the phases and each phase's fields of a resolved config, ready to run."""
     data = assembly.open_data(config)
     net = assembly.network(config, data)
     names = config["phases"] or ("train",)
-    fields = [{**config, **config.get(name, {})} if config["phases"] else config for name in names]
-    phases = [
-        assembly.phase(name, i, fields[i], config, data, net) for i, name in enumerate(names)
-    ]
+    own = config if config["phases"] else {"train": {}}
+    fields: list[Mapping[str, Any]] = [{**config, **own[name]} for name in names]
+    phases = [assembly.phase(name, i, fields[i], config, data, net) for i, name in enumerate(names)]
     return data, phases, fields
 
 
@@ -189,12 +190,18 @@ def run(
                 splits = [split for split in data.splits.values() if split.head in heads]
 
                 def judge(state: step.State, net=phase.plan.objective.network, splits=splits):
-                    variables = step.evaluated(state)
-                    return {split.name: evaluate(net, *variables, split) for split in splits}
+                    params, batch_stats = step.evaluated(state)
+                    return {
+                        split.name: score(outputs(net, params, batch_stats, split))
+                        for split in splits
+                    }
 
-                state = loop.train(
-                    phase, state, anchor, judge, checkpoints, records, display, stop
-                )
+                try:
+                    state = loop.train(
+                        phase, state, anchor, judge, checkpoints, records, display, stop
+                    )
+                finally:
+                    checkpoints.wait()
             checkpoints.close()
             params, batch_stats = step.evaluated(state)
             earlier[phase.name] = {"params": params, "batch_stats": batch_stats}
@@ -222,50 +229,54 @@ def _claim(workdir: Path, config: Mapping[str, Any]) -> None:
         if not os.access(workdir, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        raise wrong("workdir", str(workdir), f"a directory to write in ({error.strerror})") from None
+        raise wrong(
+            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
+        ) from None
     if not written.exists():
         raise wrong(
             "workdir", str(workdir), f"an empty directory or a run of ours; it holds {min(present)}"
         )
 
-    before = trees.flatten(json.loads(written.read_text()))
-    now = trees.flatten(json.loads(json.dumps(config)))
-    names = [n for n in {**before, **now} if before.get(n, "nothing") != now.get(n, "nothing")]
+    # JSON has lists where a config may have tuples.
+    before, now = (
+        {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
+        for tree in (json.loads(written.read_text()), json.loads(json.dumps(config)))
+    )
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
         listed = ", ".join(
-            f"{n.replace('/', '.')} ({before.get(n, 'nothing')!r} there, {now.get(n, 'nothing')!r} here)"
-            for n in names
+            f"{name} ({before.get(name, 'nothing')} there, {now.get(name, 'nothing')} here)"
+            for name in names
         )
         raise wrong("workdir", str(workdir), f"a run of the same config; these differ: {listed}")
 
 
 def _result(config: Mapping[str, Any], net: Any, variables: Any, data: assembly.Data) -> dict:
     """What the final parameters reach on every evaluation."""
+    params, batch_stats = variables
     evaluations = {}
     for name, split in data.splits.items():
-        if split.head not in variables[0].get("heads", {}):
-            continue
-        said = outputs(net, *variables, split)
-        confusion = metrics.confusion_matrix(
-            said.logits.argmax(-1), said.labels, said.logits.shape[-1]
-        )
-        evaluations[name] = {
-            **evaluate(net, *variables, split),
-            "examples": len(said.labels),
-            "confusion": confusion.tolist(),
-        }
+        if split.head in params.get("heads", {}):
+            said = outputs(net, params, batch_stats, split)
+            counts = {"examples": len(said.labels), "confusion": confusion(said).tolist()}
+            evaluations[name] = {**score(said), **counts}
     return {
         "method": config["method"],
         "seed": config["seed"],
-        "parameters": trees.count(variables[0]),
+        "parameters": trees.count(params),
         "evaluations": evaluations,
     }
 
 
 def _show(display: Display, result: Mapping[str, Any]) -> None:
     rows = [
-        [name, f"{each['accuracy']:.4f}", f"{each['per_class_accuracy']:.4f}",
-         f"{each['loss']:.4f}", str(each["examples"])]
+        [
+            name,
+            f"{each['accuracy']:.4f}",
+            f"{each['per_class_accuracy']:.4f}",
+            f"{each['loss']:.4f}",
+            str(each["examples"]),
+        ]
         for name, each in result["evaluations"].items()
     ]
     columns = ["evaluation", "accuracy", "per-class accuracy", "loss", "examples"]
@@ -273,7 +284,7 @@ def _show(display: Display, result: Mapping[str, Any]) -> None:
 
 
 def _timing(began: float) -> dict[str, Any]:
-    """How long this process took and on what; apart from the result, which does not depend on it."""
+    """How long this process took and on what; not in the result, which does not depend on it."""
     return {
         "seconds": time.monotonic() - began,
         "device": jax.devices()[0].device_kind,

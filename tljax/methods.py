@@ -28,7 +28,7 @@ def collect(directory: str | Path) -> list[tuple[str, str, Path]]:
     if not found:
         raise wrong("--configs", str(directory), "a directory of config files")
     order = list(FAMILIES)
-    return sorted(found, key=lambda each: (order.index(each[0]) if each[0] in order else 99))
+    return sorted(found, key=lambda each: order.index(each[0]) if each[0] in order else 99)
 
 
 def show(directory: str | Path) -> None:
@@ -47,9 +47,7 @@ def show(directory: str | Path) -> None:
     for column in ("", "target labelled", "target unlabelled"):
         table.add_column(column)
     for source in ("labelled", "unlabelled"):
-        table.add_row(
-            f"source {source}", cell(source, "labelled"), cell(source, "unlabelled")
-        )
+        table.add_row(f"source {source}", cell(source, "labelled"), cell(source, "unlabelled"))
     console = Console()
     console.print(table)
     for family, name, path in configs:

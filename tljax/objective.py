@@ -109,7 +109,7 @@ def _evaluate(
             raise UserError(f"terms.{term.name}: {error}") from None
         if jnp.ndim(value) > 1:
             raise UserError(
-                f"terms.{term.name}: returned shape {jnp.shape(value)}; expected a scalar or [batch]"
+                f"terms.{term.name}: returned shape {jnp.shape(value)}; expected () or [batch]"
             )
         scalars[term.name] = jnp.mean(value)
         total = total + weight * scalars[term.name]

@@ -1,5 +1,233 @@
-"""Figures of a run."""
+"""Figures of a run, drawn when it has ended. A file is written whole or not at all."""
 
+import itertools
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-def draw(*a): pass
+
+import flax
+import numpy as np
+
+from tljax import metrics
+from tljax.evaluate import Outputs, Split, outputs
+
+# Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint for a line.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+APART = ("gradient_norm", "learning_rate")  # in training records, but not losses
+NAMED = 20  # more classes than that get no counts and no legend
+POINTS = 600  # of all evaluations in `features.png`, so that t-SNE takes a second or two
+
+Curve = dict[str, list[tuple[int, float]]]  # phase -> (step of the run, value)
+
+
+def draw(
+    workdir: str | os.PathLike,
+    network: Any,
+    first: tuple[Any, Any],
+    final: tuple[Any, Any],
+    splits: Mapping[str, Split],
+    records: Sequence[Mapping[str, Any]],
+) -> None:
+    """Draws a run's figures into `workdir/figures`; the same run gives the same bytes.
+
+    They are `losses.png`, `accuracy.png`, `features.png` and a `confusion_NAME.png` for every
+    evaluation. Evaluations whose head has no parameters, and empty figures, are left out.
+
+    Args:
+      workdir: of the run.
+      network: an unbound `models.Network`.
+      first, final: (parameters, batch statistics) at the start and at the end.
+      splits: evaluation name -> what it evaluates on.
+      records: the lines of `metrics.jsonl`.
+    """
+    folder = Path(workdir) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    starts: dict[str, int] = {}  # phase -> the steps before it
+    steps = 0
+    for phase in dict.fromkeys(record["phase"] for record in records):
+        starts[phase] = steps
+        steps += max(record["step"] for record in records if record["phase"] == phase)
+    train: dict[str, Curve] = {}
+    accuracy: dict[str, Curve] = {}
+    for record in records:
+        values = {name: value for name, value in record.items() if isinstance(value, float)}
+        if record["kind"] != "train":
+            values = {record["kind"]: record["accuracy"]}
+        for name, value in values.items():
+            curve = (train if record["kind"] == "train" else accuracy).setdefault(name, {})
+            point = starts[record["phase"]] + record["step"], value
+            curve.setdefault(record["phase"], []).append(point)
+    apart = {name.replace("_", " "): {"": train.pop(name)} for name in APART if name in train}
+    total = {"total": train.pop("loss")} if "loss" in train else {}
+    _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
+    _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
+    kept = [split for split in splits.values() if split.head in final[0].get("heads", {})]
+    for split in kept:
+        name = split.name.replace("/", "_")
+        _confusion(split, outputs(network, *final, split), folder / f"confusion_{name}.png")
+    _features(network, first, final, kept, folder / "features.png")
+
+
+def intervals(
+    rows: Sequence[tuple[str, Sequence[float]]], path: str | os.PathLike, xlabel: str
+) -> None:
+    """One row a method: its runs as dots, and their mean with its 95 % interval (Student's t).
+
+    Args:
+      rows: (method, one number a run), drawn from the top.
+      path: of the PNG file.
+      xlabel: what the numbers are, with their unit.
+    """
+    figure = _figure(7, 0.9 + 0.45 * len(rows))
+    axes = figure.subplots()
+    for y, (_, values) in enumerate(rows):
+        mean, half = metrics.interval(values)
+        known = bool(np.isfinite(half))  # it is not, of a single run
+        axes.plot(values, np.full(len(values), y + 0.2), "o", ms=4.5, mew=0, color="0.6", alpha=0.7)
+        bar = dict(fmt="o", ms=6, lw=2, capsize=4, capthick=2, color=PALETTE[0])
+        axes.errorbar(mean, y - 0.1, xerr=half if known else None, **bar)
+        text = f"{mean:.3f} ± {half:.3f}" if known else f"{mean:.3f}"
+        axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
+    axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
+    axes.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color="0.9")
+    _save(figure, Path(path))
+
+
+def _curves(panels: Mapping[str, dict[str, Curve]], starts: Mapping[str, int], path: Path) -> None:
+    """Panels one below another, the first one larger: quantity -> name in the legend -> curve."""
+    if not any(panels.values()):
+        return
+    figure = _figure(7, 2.5 + 1.3 * len(panels))
+    tall = [3.0, *(1.0 for _ in range(len(panels) - 1))]
+    grid = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=tall)[:, 0]
+    for axes, (quantity, curves) in zip(grid, panels.items(), strict=True):
+        for (name, curve), colour in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
+            look = dict(color=colour if name else "0.4", ls="--" if name == "total" else "-")
+            for phase, points in curve.items():
+                look |= dict(marker="o" if len(points) < 30 else "", ms=3.5, lw=1.5)
+                label = name if phase == next(iter(curve)) else ""
+                axes.plot(*zip(*points, strict=True), **look, label=label)
+        if any(curves):
+            axes.legend(frameon=False)
+        axes.set_ylabel(quantity)
+        axes.spines[["top", "right"]].set_visible(False)
+        for start in [*starts.values()][1:]:
+            axes.axvline(start, color="0.6", lw=1, ls=":")
+    for phase, start in starts.items() if len(starts) > 1 else ():
+        near = dict(xytext=(2, 3), textcoords="offset points", color="0.4", fontsize=9)
+        grid[0].annotate(phase, (start, 1), xycoords=grid[0].get_xaxis_transform(), **near)
+    grid[0].set(xlim=(0, None), ylim=(0, 1.02) if "accuracy" in panels else None)
+    grid[-1].set_xlabel("step")
+    figure.align_ylabels()
+    _save(figure, path)
+
+
+def _confusion(split: Split, said: Outputs, path: Path) -> None:
+    """Counts as text, and the shares of each true class as colour."""
+    classes = said.logits.shape[-1]
+    counts = metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(3.2 + 0.3 * classes, 12)
+    figure = _figure(side + 0.8, side)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the true class", shrink=0.8).outline.set_visible(False)
+    names, shown = _names(split, classes), range(0, classes, -(-classes // 60))
+    look = dict(labels=[names[i] for i in shown], fontsize=10 if classes <= NAMED else 7)
+    turned = dict(rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_xticks(shown, **look, **(turned if max(map(len, names)) > 2 else {}))
+    axes.set_yticks(shown, **look)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    for i, j in np.argwhere(counts) if classes <= NAMED else ():
+        colour = "white" if shares[i, j] > 0.5 else "black"
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=9, color=colour)
+    title = f"{split.name}: {np.trace(counts)} of {counts.sum()} correct"
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    _save(figure, path)
+
+
+def _names(split: Split, classes: int) -> list[str]:
+    """The names of a head's outputs; a number where the data gives none."""
+    known = split.table.classes[:classes]
+    return [*known, *map(str, range(len(known), classes))]
+
+
+def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], path: Path) -> None:
+    """t-SNE (van der Maaten & Hinton 2008) of all splits together, before and after training."""
+    # Features do not depend on heads; the final ones stand in, as the first phase may lack some.
+    stages = (({**first[0], "heads": final[0].get("heads", {})}, first[1]), final)
+    features: tuple[list, list] = ([], [])
+    classes, domains = [], []
+    for i, split in enumerate(splits):
+        order = np.random.default_rng(i).permutation(len(split.table))
+        drawn = split._replace(table=split.table.take(order[: min(300, POINTS // len(splits))]))
+        try:
+            before, after = (outputs(network, *variables, drawn) for variables in stages)
+        except flax.errors.FlaxError:
+            continue  # the run did not start with this trunk, stem or stream's statistics
+        pair = before.features, after.features
+        if len({each.shape[1] for each in (*pair, *features[0][:1])}) > 1:
+            continue
+        for gathered, each in zip(features, pair, strict=True):
+            gathered.append(each)
+        names = _names(split, after.logits.shape[-1])
+        classes += [names[label] for label in after.labels]
+        domains += [split.name] * len(after.labels)
+    points = [_embedded(np.concatenate(each)) for each in features if each]
+    if not points or any(each is None for each in points):
+        return
+    from matplotlib import colormaps
+
+    figure = _figure(8, 8)
+    grid = figure.subplots(2, 2)
+    mixed = np.random.default_rng(0).permutation(len(domains))  # so that none covers the others
+    for column, by, labels in zip(grid.T, ("class", "domain"), (classes, domains), strict=True):
+        names, ids = np.unique(labels, return_inverse=True)
+        palette = PALETTE if by == "domain" else colormaps["tab10" if len(names) < 11 else "tab20"]
+        many = colormaps["turbo"](np.linspace(0, 1, len(names)))
+        colours = np.array(getattr(palette, "colors", palette) if len(names) <= NAMED else many)
+        for axes, at, when in zip(column, points, ("before", "after"), strict=True):
+            axes.scatter(*at[mixed].T, c=colours[ids[mixed] % len(colours)], s=14, lw=0, alpha=0.8)
+            title = f"{when} training, by {by}"
+            axes.set(title=title, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+            axes.spines[:].set_color("0.8")
+        if len(names) <= NAMED:
+            for name, colour in zip(names, itertools.cycle(colours), strict=False):
+                column[1].scatter([], [], color=colour, s=24, label=name)
+            below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
+            column[1].legend(ncols=5 if max(map(len, names)) < 6 else 3, **below)
+    _save(figure, path)
+
+
+def _embedded(features: np.ndarray) -> np.ndarray | None:
+    """Features `[n, width]` in the plane `[n, 2]`; None where they are too few or all alike."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    features = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    spread = features.std()
+    # sklearn would divide by the spread, and crash on NaN.
+    if len(features) < 5 or not np.isfinite(spread) or spread < 1e-9:
+        return None
+    start = "pca" if features.shape[1] > 1 else "random"
+    tsne = TSNE(init=start, perplexity=min(30, len(features) / 4), max_iter=500, random_state=0)
+    # One thread: its sums come in one order, and several wait for each other on a busy machine.
+    with threadpool_limits(1):
+        return tsne.fit_transform(features / spread)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.figure import Figure  # slow to import; and pyplot would keep global state
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def _save(figure: Any, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", metadata={"Software": None})
+    partial.replace(path)

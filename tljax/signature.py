@@ -46,7 +46,8 @@ def split(
     for name in given:
         if name not in parameters:
             raise unknown(field, name, parameters)
-    static, numbers = {}, {}
+    static: dict[str, Any] = {}
+    numbers: dict[str, float] = {}
     for name, default in parameters.items():
         if name not in given and default is inspect.Parameter.empty:
             raise wrong(field, dict(given), f"a value for {name!r}, which has no default")

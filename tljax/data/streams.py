@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tljax.data.transforms import Transform, apply
 from tljax.data.sources import Table
+from tljax.data.transforms import Transform, apply
 from tljax.errors import UserError, wrong
 
 Examples = dict[str, Any]  # "image" [batch, ...], and "label" [batch] of a labelled stream
@@ -146,7 +146,9 @@ class Feed:
 
     def __init__(self, readers: Mapping[str, grain.MapDataset], start: int, workers: int = 0):
         """Begins reading ahead at step `start`: in threads, or in `workers` processes."""
-        self._iterators = {name: _iterate(reader, start, workers) for name, reader in readers.items()}
+        self._iterators = {
+            name: _iterate(reader, start, workers) for name, reader in readers.items()
+        }
 
     def take(self, count: int, length: int) -> dict[str, Examples]:
         """The next `count` batches of each stream on the device, stacked: `[length, batch, ...]`.

@@ -1,7 +1,10 @@
 """Checkpoints of a phase through orbax: asynchronous, checked, falling back when damaged."""
 
 import json
+import os
+import re
 import shutil
+import sys
 import warnings
 import zlib
 from pathlib import Path
@@ -23,7 +26,9 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         policies = ocp.training.preservation_policies
         self.directory = directory
-        self._pending = None
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _without_echoes
+        self._pending: tuple[int, Any] | None = None
         try:
             self._orbax = ocp.training.Checkpointer(
                 directory.absolute(),
@@ -46,8 +51,11 @@ class Checkpoints:
         leaves = jax.tree.map(np.array, jax.device_get(state))
         sums = {path: _checksum(leaf) for path, leaf in trees.flatten(leaves).items()}
         try:
-            self._pending = step, self._orbax.save_checkpointables_async(
-                step, {_STATE: leaves}, custom_metadata={"checksums": sums}, overwrite=True
+            self._pending = (
+                step,
+                self._orbax.save_checkpointables_async(
+                    step, {_STATE: leaves}, custom_metadata={"checksums": sums}, overwrite=True
+                ),
             )
         except Exception as error:
             raise self._failed(step, error) from error
@@ -67,7 +75,8 @@ class Checkpoints:
     def _failed(self, step: int, error: Exception) -> UserError:
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
-        reason = str(error).strip().splitlines()[0][:300] if str(error) else type(error).__name__
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:300]
         return UserError(
             f"workdir: cannot save step {step} in {str(self.directory)!r}: {reason}; {good}. "
             "Make room, then run the same command again to resume"
@@ -115,6 +124,13 @@ class Checkpoints:
         """Waits for what is under way and lets the directory go."""
         self.wait()
         self._orbax.close()
+
+
+def _without_echoes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """`sys.excepthook` after a failed save: the writes that orbax abandons each print a traceback
+    when they end, of an event loop that is closed by then."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _checksum(leaf: Any) -> int:

@@ -1,0 +1,1 @@
+"""Times tljax beside plain PyTorch; see README.md."""

@@ -1,0 +1,297 @@
+"""Layers against XLA's own, batch statistics, and the paths and errors of a network."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tljax import trees
+from tljax.errors import UserError
+from tljax.models import build
+from tljax.models.layers import Norm, convolve, max_pool
+
+KEY = jax.random.key(0)
+GEOMETRIES = [
+    # height, width, kernel, stride
+    (6, 6, 3, 1),
+    (7, 5, 3, 1),
+    (7, 6, 3, 2),
+    (5, 7, 1, 1),
+    (7, 4, 1, 2),
+    (9, 6, 5, 3),
+    (2, 1, 5, 1),  # a kernel larger than the image
+]
+
+
+@pytest.mark.parametrize(("height", "width", "kernel", "stride"), GEOMETRIES)
+def test_shifted_convolution_is_xlas(height, width, kernel, stride):
+    """Value and both gradients, in float64."""
+    draw = np.random.default_rng(0).normal
+    shape = (2, -(-height // stride), -(-width // stride), 4)
+
+    @functools.partial(jax.jit, static_argnums=3)
+    def all_three(x, k, w, shifted):
+        value, pull = jax.vjp(lambda x, k: convolve(x, k, stride, shifted=shifted), x, k)
+        return value, *pull(w)
+
+    with jax.enable_x64(True):
+        x, k = draw(size=(2, height, width, 3)), draw(size=(kernel, kernel, 3, 4))
+        w = draw(size=shape)
+        one, other = (all_three(x, k, w, shifted) for shifted in (True, False))
+        assert one[0].shape == shape and one[0].dtype == jnp.float64
+        for mine, xlas in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
+
+
+def test_convolution_by_hand():
+    """A kernel with a 1 above its centre shows each pixel the one above it; zeros come in."""
+    x = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1)
+    kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)
+    for shifted in (True, False):
+        y = convolve(x, kernel, 1, shifted=shifted)
+        np.testing.assert_array_equal(y[0, :, :, 0], [[0, 0], [1, 2]])
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 4), (4, 7), (5, 7), (2, 3)])
+def test_max_pool_is_linens(height, width):
+    x = jax.random.normal(KEY, (2, height, width, 3))
+    w = jax.random.normal(jax.random.key(1), (2, height // 2, width // 2, 3))
+    one, pull = jax.vjp(max_pool, x)
+    other, pull_linen = jax.vjp(lambda x: nn.max_pool(x, (2, 2), (2, 2)), x)
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(pull(w)[0], pull_linen(w)[0])
+
+
+def test_max_pool_divides_the_gradient_among_equals():
+    """Nothing is lost or doubled where an image is flat."""
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
+    np.testing.assert_array_equal(gradient, jnp.full((1, 2, 2, 1), 0.25))
+
+
+SOURCE = jnp.array([[0.0], [2.0]])  # mean 1, variance 1
+TARGET = jnp.array([[10.0], [16.0]])  # mean 13, variance 9
+
+
+class Both(nn.Module):
+    """One normalisation that two streams pass, each by itself."""
+
+    separate: bool
+
+    @nn.compact
+    def __call__(self, source, target, train):
+        norm = Norm("batch", name="norm")
+        names = ("source", "target") if self.separate else (None, None)
+        pairs = zip((source, target), names, strict=True)
+        return [norm(x, train=train, stream=name) for x, name in pairs]
+
+
+def normalised(separate, source=SOURCE, target=TARGET):
+    """(outputs, first variables, moved batch statistics) of a training pass."""
+    net = Both(separate)
+    variables = net.init(KEY, source, target, True)
+    outputs, moved = net.apply(variables, source, target, True, mutable=["batch_stats"])
+    return outputs, variables, moved["batch_stats"]["norm"]
+
+
+def test_separate_statistics_by_hand():
+    """Running averages start at mean 0, variance 1 and keep 0.99 of what they were."""
+    (source, target), variables, moved = normalised(separate=True)
+    np.testing.assert_allclose(source, [[-1], [1]], rtol=1e-4)
+    np.testing.assert_allclose(target, [[-1], [1]], rtol=1e-4)
+    assert set(moved) == {"statistics_source", "statistics_target"}
+    np.testing.assert_allclose(moved["statistics_source"]["mean"], [0.01 * 1], rtol=1e-5)
+    np.testing.assert_allclose(moved["statistics_source"]["var"], [0.99 + 0.01 * 1], rtol=1e-5)
+    np.testing.assert_allclose(moved["statistics_target"]["mean"], [0.01 * 13], rtol=1e-5)
+    np.testing.assert_allclose(moved["statistics_target"]["var"], [0.99 + 0.01 * 9], rtol=1e-5)
+    # Scale and bias exist once.
+    assert list(trees.flatten(variables["params"])) == ["norm/bias", "norm/scale"]
+
+
+def test_separate_statistics_of_a_stream_depend_on_that_stream_alone():
+    (before, target), _, moved = normalised(separate=True)
+    (after, other), _, moved_too = normalised(separate=True, target=5 * TARGET**2)
+    np.testing.assert_array_equal(before, after)
+    for name in ("mean", "var"):
+        one, two = (each["statistics_source"][name] for each in (moved, moved_too))
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(
+        moved["statistics_target"]["mean"], moved_too["statistics_target"]["mean"]
+    )
+
+
+def test_joint_statistics_have_one_running_average():
+    _, _, moved = normalised(separate=False)
+    assert set(moved) == {"statistics"}
+    # Both passes move it: 0.99·0.01·1 + 0.01·13.
+    np.testing.assert_allclose(moved["statistics"]["mean"], [0.0099 + 0.13], rtol=1e-5)
+
+
+def test_evaluation_uses_the_running_averages_of_the_stream_and_moves_nothing():
+    net = Both(separate=True)
+    variables = net.init(KEY, SOURCE, TARGET, True)
+    _, moved = net.apply(variables, SOURCE, TARGET, True, mutable=["batch_stats"])
+    variables = {"params": variables["params"], **moved}
+    (source, target), still = net.apply(variables, SOURCE, TARGET, False, mutable=["batch_stats"])
+    # (x − running mean)/√(running variance), with the numbers worked above.
+    np.testing.assert_allclose(source, SOURCE - 0.01, rtol=1e-4)
+    np.testing.assert_allclose(target, (TARGET - 0.13) / np.sqrt(1.08), rtol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, still["batch_stats"], moved["batch_stats"])
+
+
+def test_scale_and_bias_act_on_every_stream():
+    net = Both(separate=True)
+    variables = net.init(KEY, SOURCE, TARGET, True)
+    params = {"norm": {"scale": jnp.array([3.0]), "bias": jnp.array([-2.0])}}
+    variables = {**variables, "params": params}
+    outputs, _ = net.apply(variables, SOURCE, TARGET, True, mutable=["batch_stats"])
+    for output in outputs:
+        np.testing.assert_allclose(output, [[-5], [1]], rtol=1e-4)
+
+
+def config(**changes):
+    fields = {
+        "stems": {"grey": {"name": "adapter", "features": 2}},
+        "trunk": {"name": "cnn", "channels": (3, 5)},
+        "heads": {
+            "label": {"name": "linear"},
+            "domain": {"name": "mlp", "hidden": (6,), "outputs": 1},
+        },
+    }
+    return {**fields, **changes}
+
+
+IMAGES = jnp.zeros((2, 8, 8, 1))
+
+
+def initialised(network, use):
+    """The shapes of the variables."""
+    return jax.eval_shape(nn.init(use, network), KEY)
+
+
+def test_parameters_stand_under_stems_trunk_and_heads():
+    def use(net):
+        z = net.features(IMAGES, stem="grey", train=True)
+        assert z.shape == (2, 2 * 2 * 5)  # 8×8 halved twice, 5 channels
+        return net.head("label", z), net.head("domain", z)
+
+    params = initialised(build(config(), classes=4), use)["params"]
+    shapes = {path: leaf.shape for path, leaf in trees.flatten(params).items()}
+    assert shapes == {
+        "heads/domain/dense_0/bias": (6,),
+        "heads/domain/dense_0/kernel": (20, 6),
+        "heads/domain/output/bias": (1,),
+        "heads/domain/output/kernel": (6, 1),
+        "heads/label/output/bias": (4,),
+        "heads/label/output/kernel": (20, 4),
+        "stems/grey/mix/bias": (2,),
+        "stems/grey/mix/kernel": (1, 2),
+        "trunk/conv_0/bias": (3,),
+        "trunk/conv_0/kernel": (3, 3, 2, 3),
+        "trunk/conv_1/bias": (5,),
+        "trunk/conv_1/kernel": (3, 3, 3, 5),
+    }
+
+
+def test_a_head_takes_the_width_that_it_is_fed_and_is_not_made_unless_called():
+    def use(net):
+        z = net.features(IMAGES, train=True)
+        return net.head("domain", jnp.concatenate([z, z, z], axis=-1))
+
+    params = initialised(build(config(), classes=4), use)["params"]
+    assert set(params) == {"trunk", "heads"}
+    assert set(params["heads"]) == {"domain"}
+    assert params["heads"]["domain"]["dense_0"]["kernel"].shape == (3 * 20, 6)
+
+
+def test_first_parameters_of_a_module_do_not_depend_on_the_others():
+    network = build(config(), classes=4)
+
+    def use(net, *heads):
+        z = net.features(IMAGES, train=True)
+        return [net.head(name, z) for name in heads]
+
+    one = nn.init(lambda net: use(net, "label"), network)(KEY)["params"]
+    other = nn.init(lambda net: use(net, "domain", "label"), network)(KEY)["params"]
+    assert set(other["heads"]) == {"domain", "label"}
+    for path, leaf in trees.flatten(one).items():
+        np.testing.assert_array_equal(leaf, trees.flatten(other)[path])
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("pool", [True, False])
+def test_every_trunk_has_features_of_its_images(norm, pool):
+    trunks = (
+        {"name": "cnn", "channels": (3, 5), "pool": pool, "norm": norm},
+        {"name": "mlp", "features": (7, 20), "norm": norm},
+    )
+    for trunk in trunks:
+        network = build(config(trunk=trunk), classes=4)
+        use = lambda net: net.features(IMAGES, train=True)  # noqa: E731
+        z, variables = jax.eval_shape(nn.init_with_output(use, network), KEY)
+        assert z.shape == (2, 20)
+        assert ("batch_stats" in variables) == (norm == "batch")
+
+
+def test_relu_after_the_maximum_is_relu_before_it():
+    """The trunk's order and the textbook's give the same features."""
+    network = build(config(trunk={"name": "cnn", "channels": (3,)}), classes=4)
+    x = jax.random.normal(KEY, (2, 6, 6, 2))
+    z, variables = nn.init_with_output(lambda net: net.features(x), network)(KEY)
+    conv = variables["params"]["trunk"]["conv_0"]
+    y = convolve(x, conv["kernel"], 1, shifted=False) + conv["bias"].reshape(1, 1, 1, -1)
+    expected = nn.max_pool(nn.relu(y), (2, 2), (2, 2)).reshape(2, -1)
+    np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_equal_configs_give_equal_networks():
+    one, other = build(config(), classes=4), build(config(), classes=4)
+    lists = build(config(trunk={"name": "cnn", "channels": [3, 5]}), classes=4)
+    assert one == other == lists and hash(one) == hash(other) == hash(lists)
+    assert build(config(), classes=5) != one
+    assert build(config(trunk={"name": "cnn", "channels": (3, 6)}), classes=4) != one
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"trunk": {"name": "cnm"}}, r"network\.trunk\.name: .*'cnm'.*mean 'cnn'\?"),
+        ({"trunk": {"name": "cnn", "chanels": (3,)}}, r"network\.trunk: .*mean 'channels'\?"),
+        ({"trunk": {"name": "cnn", "channels": (3, 0)}}, r"network\.trunk\.channels: .*\(3, 0\)"),
+        ({"trunk": {"name": "cnn", "channels": ("3",)}}, r"network\.trunk\.channels\[0\]: .*'3'"),
+        ({"trunk": {"name": "cnn", "norm": "bacth"}}, r"network\.trunk\.norm: .*mean 'batch'\?"),
+        ({"trunk": {"channels": (3,)}}, r"network\.trunk: .*a name among \['cnn', 'mlp'\]"),
+        ({"trunk": "cnn"}, r"network\.trunk: got 'cnn'; expected dict\(name=\.\.\."),
+        (
+            {"heads": {"label": {"name": "linaer"}}},
+            r"network\.heads\.label\.name: .*mean 'linear'\?",
+        ),
+        (
+            {"heads": {"label": {"name": "linear", "output": 3}}},
+            r"network\.heads\.label: .*mean 'outputs'\?",
+        ),
+        ({"heads": {"label": 10}}, r"network\.heads\.label: got 10; expected dict"),
+        (
+            {"stems": {"grey": {"name": "adaptor"}}},
+            r"network\.stems\.grey\.name: .*mean 'adapter'\?",
+        ),
+        ({"trnuk": {"name": "cnn"}}, r"network: unknown name 'trnuk'.*mean 'trunk'\?"),
+    ],
+)
+def test_mistakes_are_refused_with_the_field_and_the_nearest_name(changes, says):
+    with pytest.raises(UserError, match="^" + says):
+        build(config(**changes), classes=4)
+
+
+@pytest.mark.parametrize(
+    ("use", "says"),
+    [
+        (lambda net: net.head("lable", jnp.zeros((2, 3))), r"network\.heads: .*mean 'label'\?"),
+        (lambda net: net.features(IMAGES, stem="gray"), r"network\.stems: .*mean 'grey'\?"),
+    ],
+)
+def test_an_unknown_head_or_stem_is_refused_when_called(use, says):
+    with pytest.raises(UserError, match="^" + says):
+        initialised(build(config(), classes=4), use)
