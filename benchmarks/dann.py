@@ -4,13 +4,11 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,106 +18,114 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from benchmarks import dann_torch
+from benchmarks.dann_torch import Digits, Numbers, Training
 from configs import dann
 from tljax import assembly, experiment, trees
 from tljax.train import step as steps
 
 ROOT = Path(__file__).resolve().parents[1]
-TOLERANCE = 1e-4
-DISPATCH = 50  # what the loop dispatches at once under the shipped config, which logs every 50
+DISPATCH = 50  # steps that the loop dispatches at once under this config, which logs every 50
 
 
-def prepare(config: Any) -> tuple[Any, Callable[[], steps.State]]:
-    """The phase of a config, and what makes its first state (a step takes the state's memory)."""
+def numbers(config: Any) -> Numbers:
+    """What the PyTorch side takes from the config."""
+    optimizer, network, stream = config.optimizer, config.network, config.streams.target
+    assert network.heads.label.hidden == network.heads.domain.hidden
+    assert config.terms.domain.gamma == optimizer.schedule.gamma
+    return Numbers(
+        config.steps,
+        stream.batch,
+        tuple(network.trunk.channels),
+        *network.heads.label.hidden,
+        stream.size,
+        optimizer.learning_rate,
+        optimizer.momentum,
+        optimizer.schedule.gamma,
+        optimizer.schedule.power,
+        config.average,
+        stream.transforms[0]["strength"],
+    )
+
+
+def prepare(config: Any) -> tuple[Any, steps.State, steps.State]:
+    """The phase of a config and its first state, twice: a step takes the memory of its state."""
     _, (phase,), (fields,) = experiment.build(experiment.resolve(config))
-    return phase, lambda: assembly.first_state(phase, fields, {})
+    return phase, *(assembly.first_state(phase, fields, {}) for _ in range(2))
 
 
-def to_torch(params: Any, size: int) -> dict[str, torch.Tensor]:
-    """tljax's parameters under the names and in the layouts of `dann_torch.DANN`."""
-    flat = {path: np.asarray(leaf) for path, leaf in trees.flatten(params).items()}
-    convolutions = sum(path.startswith("trunk/") for path in flat) // 2
-    side = size // 2**convolutions
+def to_torch(params: Any, side: int) -> dict[str, torch.Tensor]:
+    """Parameters under the names and layouts of `dann_torch.DANN`; `side` of the last map."""
     moved = {}
-    for path, leaf in flat.items():
-        *module, kind = path.split("/")
-        first = {"conv": 3, "dense": 2}  # convolution, pool, ReLU; dense, ReLU
-        layer, _, index = module[-1].partition("_")
-        index = int(index) * first[layer] if index else 2
-        if leaf.ndim == 4:
-            leaf = leaf.transpose(3, 2, 0, 1)
-        elif leaf.ndim == 2 and index == 0:
-            # The features are flattened channels last there and channels first here.
-            channels = leaf.shape[0] // side**2
-            leaf = leaf.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
-            leaf = leaf.reshape(leaf.shape[0], -1)
-        elif leaf.ndim == 2:
-            leaf = leaf.T
-        part = "trunk" if module[0] == "trunk" else module[1]
-        moved[f"{part}.{index}.{'weight' if kind == 'kernel' else 'bias'}"] = torch.tensor(leaf)
+    for path, leaf in trees.flatten(params).items():
+        module, layer, kind = path.removeprefix("heads/").split("/")
+        name, _, index = layer.partition("_")
+        place = {"conv": 3, "dense": 2, "output": 2}[name] * int(index or 1)
+        leaf = np.asarray(leaf)
+        if layer == "dense_0":  # it reads the features, whose channels come last here, first there
+            if leaf.ndim == 2:
+                leaf = leaf.reshape(side, side, -1, leaf.shape[-1]).transpose(2, 0, 1, 3)
+                leaf = leaf.reshape(-1, leaf.shape[-1])
+        leaf = leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf.T
+        kind = "weight" if kind == "kernel" else kind
+        moved[f"{module}.{place}.{kind}"] = torch.tensor(leaf)
     return moved
 
 
 def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
-    """How far the two are apart: the largest difference over the largest value, by quantity.
+    """The largest difference between the two over the largest value, by quantity.
 
     Args:
       config: configs/dann.py, possibly with a smaller network and batch.
-      at: the step whose learning rate and λ are taken. At step 0 λ is 0, which hides a mistake.
+      at: the step to start from, a multiple of `log_every`. At 0 λ is 0, which hides mistakes.
       count: steps after which losses and parameters are compared; at the second momentum counts.
 
     Returns:
-      `features` and both `logits` of a batch, and the mean `loss`, the change of the `parameters`
-      and that of their `average` over `count` steps.
+      Those of the first batch's features and logits, of the losses' sum, and of how far the
+      parameters and their average have moved.
     """
-    phase, fresh = prepare(config)
-    size, batch = config.streams.source.size, config.streams.source.batch
-    heads = config.network.heads
-    state = fresh()._replace(step=jnp.int32(at))
-    net, params = phase.plan.objective.network, jax.tree.map(jnp.copy, state.params)
-    start = to_torch(params, size)
-    assert heads.label.hidden == heads.domain.hidden and len(heads.label.hidden) == 1
-    model = dann_torch.DANN(config.network.trunk.channels, heads.label.hidden[0], size)
-    model.load_state_dict(start)
-    training = dann_torch.Training(model, config.steps, batch)
-    training.step = at
+    config = config.copy_and_resolve_references()
+    config.average = 0.5  # at 0.998 two steps move it by little more than float32 resolves
+    phase, state, other = prepare(config)
+    params, state = other.params, state._replace(step=jnp.int32(at))
+    side = config.streams.source.size // 2 ** len(config.network.trunk.channels)
+    start, training, found = to_torch(params, side), Training(numbers(config), at), {}
+    for model in (training.model, training.averaged):
+        model.load_state_dict(start)
 
     def heard(net: Any, images: jax.Array) -> tuple[jax.Array, ...]:
-        z = net.features(images, train=False)
+        z = net.features(images)
         return z, net.head("label", z), net.head("domain", z)
 
     draw = jax.jit(steps.batch_of, static_argnums=0)
-    loss, found = 0.0, {}
-    for i in range(count):
+    for _ in range(count):
         seen = draw(phase.plan, phase.hyper, phase.resident, {}, state.step)
-        pair = [
-            torch.tensor(np.asarray(seen[name]["image"])).movedim(-1, 1)
-            for name in ("source", "target")
-        ]
-        if i == 0:
-            images = jnp.concatenate([seen["source"]["image"], seen["target"]["image"]])
-            z, *logits = nn.apply(heard, net)({"params": params}, images)
+        images = [np.asarray(seen[name]["image"]) for name in ("source", "target")]
+        pair = [torch.tensor(each).movedim(-1, 1) for each in images]
+        if not found:
+            net = nn.apply(heard, phase.plan.objective.network)
+            ours = net({"params": params}, jnp.concatenate(images))
             with torch.no_grad():
-                own = model.trunk(torch.cat(pair))
-                said = [model.label(own), model.domain(own)]
-            side = size // 2 ** len(config.network.trunk.channels)
-            own = own.reshape(len(own), -1, side, side).movedim(1, -1).flatten(1)
-            found["features"] = _apart(z, own)
-            found |= {f"{n} logits": _apart(*p) for n, *p in zip("ld", logits, said, strict=True)}
-        labels = torch.tensor(np.asarray(seen["source"]["label"])).long()
-        training.update(pair[0], labels, pair[1])
-        before = {} if state.step % config.log_every == 0 else state.totals
-        before = float(before.get("loss", 0.0))
+                map_ = training.model.trunk[:-1](torch.cat(pair))
+                z = map_.flatten(1)
+                theirs = (
+                    map_.movedim(1, -1).flatten(1),
+                    *(head(z) for head in (training.model.label, training.model.domain)),
+                )
+            kinds = ("features", "label logits", "domain logits")
+            found = {k: _apart(*both) for k, *both in zip(kinds, ours, theirs, strict=True)}
+        training.update(pair[0], torch.tensor(np.asarray(seen["source"]["label"])).long(), pair[1])
         state, report = steps.single_step(
             phase.plan, state, phase.hyper, params, phase.resident, {}
         )
-        loss += float(report.totals["loss"]) - before
-    found["loss"] = _apart(loss, training.total)
-    ends = {"parameters": (state.params, model), "average": (state.average, training.averaged)}
-    for name, (ours, theirs) in ends.items():
-        ours, theirs = to_torch(ours, size), theirs.state_dict()
-        found[name] = max(_apart(ours[n] - start[n], theirs[n] - start[n]) for n in start)
+    found["loss"] = _apart(report.totals["loss"], training.total)
+    moved = {"parameters": (state.params, training.model)}
+    moved["average"] = (state.average, training.averaged)
+    for name, (ours, model) in moved.items():
+        ours, theirs = to_torch(ours, side), model.state_dict()
+        changes = [
+            np.concatenate([(t[n] - start[n]).ravel() for n in start]) for t in (ours, theirs)
+        ]
+        found[name] = _apart(*changes)
     return found
 
 
@@ -130,135 +136,111 @@ def _apart(ours: Any, theirs: Any) -> float:
 
 
 def blocks(count: int, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds a step, by contestant, of `repeats` blocks of `count` steps in turn: A B C A …"""
-    phase, fresh = prepare(dann.get_config())
-    anchor = fresh().params
-    states = {"looped": fresh(), "single": fresh()}
+    """Milliseconds a step of `repeats` blocks of `count` steps of each, in turn: A B C A B C."""
+    phase, *states = prepare(dann.get_config())
+    anchor = jax.tree.map(jnp.copy, states[0].params)
     several = jax.device_put(np.int32(DISPATCH))
-    digits, training = dann_torch.Digits(), dann_torch.Training(dann_torch.DANN())
+    training = Training(numbers(dann.get_config()))
+    digits = Digits(training.numbers)
+    for name, images in (("source", digits.source), ("target", digits.target)):
+        np.testing.assert_allclose(phase.resident[name]["image"] / 255.0, images, atol=1e-6)
 
-    def looped() -> None:
-        for _ in range(count // DISPATCH):
-            arguments = (phase.plan, states["looped"], phase.hyper, anchor, phase.resident, {})
-            states["looped"], _ = steps.train_steps(*arguments, several)
-        jax.block_until_ready(states["looped"])
-
-    def single() -> None:
-        for _ in range(count):
-            arguments = (phase.plan, states["single"], phase.hyper, anchor, phase.resident, {})
-            states["single"], _ = steps.single_step(*arguments)
-        jax.block_until_ready(states["single"])
+    def tljax(which: int, program: Any, dispatches: int, *counts: Any) -> None:
+        for _ in range(dispatches):
+            arguments = (phase.plan, states[which], phase.hyper, anchor, phase.resident, {})
+            states[which], _ = program(*arguments, *counts)
+        jax.block_until_ready(states[which])
 
     def eager() -> None:
         for _ in range(count):
-            training.update(*digits.batch(training.step))
+            training.update(*digits.draw(training.step))
 
-    contestants = {"tljax, looped": looped, "tljax, step by step": single, "torch": eager}
-    for each in contestants.values():
-        each()
+    contestants = {
+        "tljax, looped": lambda: tljax(0, steps.train_steps, count // DISPATCH, several),
+        "tljax, step by step": lambda: tljax(1, steps.single_step, count),
+        "torch": eager,
+    }
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(repeats):
-        for name, each in contestants.items():
+    for i in range(repeats + 1):
+        for name, contestant in contestants.items():
             began = time.perf_counter()
-            each()
-            times[name].append((time.perf_counter() - began) / count * 1e3)
+            contestant()
+            if i:  # the first block compiles and warms up
+                times[name].append((time.perf_counter() - began) / count * 1e3)
     return times
 
 
 def whole_runs(repeats: int, threads: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds and target accuracies of whole trainings in new processes, in turn.
+    """Seconds and target accuracies of whole trainings, each a new process, in turn.
 
-    Both train 2,500 steps and evaluate once; tljax's also compiles, logs and saves the result.
+    Both train and evaluate once; tljax's also compiles, logs and saves its state and result.
     """
-    hidden = ("JAX_COMPILATION_CACHE_DIR",)  # every run compiles
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    seconds: dict[str, list[float]] = {"tljax": [], "torch": []}
-    accuracies: dict[str, list[float]] = {"tljax": [], "torch": []}
+    told = json.dumps(numbers(dann.get_config())._asdict())
+    once = [f"--config.{each}_every=1000000" for each in ("evaluate", "checkpoint")]
+    ours = ["-c", "from tljax.main import script; script()", "--config=configs/dann.py", *once]
+    ours += ["--config.figures=False", "--quiet"]
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    seconds, accuracies = ({"tljax": [], "torch": []} for _ in range(2))
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as workdir:
-            once = [f"--config.{each}_every=2500" for each in ("evaluate", "checkpoint")]
-            ours = ["-c", "from tljax.main import script; script()", "--quiet", *once]
-            ours += ["--config=configs/dann.py", f"--workdir={workdir}", "--config.figures=False"]
-            theirs = ["-m", "benchmarks.dann_torch", f"--threads={threads}"]
-            for name, command in (("tljax", ours), ("torch", theirs)):
-                began = time.perf_counter()
-                ran = subprocess.run(
-                    [sys.executable, *command],
-                    cwd=ROOT,
-                    env=environment,
-                    check=True,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
+            commands = {"tljax": [*ours, f"--workdir={workdir}"]}
+            commands["torch"] = ["-m", "benchmarks.dann_torch", told, str(threads)]
+            for name, command in commands.items():
+                command, began = [sys.executable, *command], time.perf_counter()
+                said = subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
                 seconds[name].append(time.perf_counter() - began)
                 if name == "tljax":
                     result = json.loads((Path(workdir) / "result.json").read_text())
                     accuracies[name].append(result["evaluations"]["target"]["accuracy"])
                 else:
-                    accuracies[name].append(json.loads(ran.stdout)["accuracy"])
+                    accuracies[name].append(json.loads(said)["accuracy"])
     return seconds, accuracies
 
 
 def spread(values: list[float], digits: int = 2) -> str:
     """Median (least–most)."""
-    middle, low, high = statistics.median(values), min(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    three = statistics.median(values), min(values), max(values)
+    return "{:.{d}f} ({:.{d}f}–{:.{d}f})".format(*three, d=digits)
 
 
-def show(times: Mapping[str, list[float]], unit: str) -> None:
-    """Prints a row of a table for each: time and, by the pairs of one round, torch's over it."""
-    for name, values in times.items():
-        ratios = [t / v for t, v in zip(times["torch"], values, strict=True)]
-        print(f"| {name} | {spread(values)} {unit} | {spread(ratios)} |", flush=True)
-
-
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=200, help=f"a block; multiple of {DISPATCH}")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--whole-run", action="store_true")
-    parser.add_argument("--write", action="store_true", help="benchmarks/results/dann.json")
+    parser.add_argument("--write", action="store_true", help="to benchmarks/results/dann.json")
     options = parser.parse_args()
     if options.steps < 1 or options.steps % DISPATCH or options.repeats < 1:
-        parser.error(f"--steps is a multiple of {DISPATCH}, --repeats at least 1")
+        parser.error(f"--steps must be a multiple of {DISPATCH}, --repeats at least 1")
     torch.set_num_threads(options.threads)
-    names = ("jax", "jaxlib", "torch", "numpy")
-    about = {
-        "device": jax.devices()[0].device_kind,
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
-    }
-    print(json.dumps(about))
-    found = differences(dann.get_config())
-    print("largest relative differences:", {n: float(f"{d:.1g}") for n, d in found.items()})
-    if max(found.values()) > TOLERANCE:
-        print(f"the two differ by more than {TOLERANCE}; nothing is timed", file=sys.stderr)
-        return 1
-    results: dict[str, Any] = {"about": about, "differences": found, "steps": options.steps}
-    print("| | median (least–most) | torch / this |\n|---|---|---|")
+    results = {name: importlib.metadata.version(name) for name in ("jax", "torch", "numpy")}
+    results |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
+    results |= {"threads": options.threads, "load average before": os.getloadavg()}
+    results["differences"] = found = differences(dann.get_config())
+    print(json.dumps(results, indent=1))
+    if max(found.values()) > 1e-4:
+        sys.exit("the two sides do not compute the same; nothing was timed")
     if options.whole_run:
-        seconds, accuracies = whole_runs(options.repeats, options.threads)
-        show(seconds, "s")
-        print({name: spread(each, 4) for name, each in accuracies.items()})
-        results |= {"whole_run_seconds": seconds, "target_accuracies": accuracies}
+        kind, unit, digits = "whole run", "s", 1
+        times, accuracies = whole_runs(options.repeats, options.threads)
+        results["target accuracy"] = accuracies
+        print("target accuracy:", {name: spread(each, 4) for name, each in accuracies.items()})
     else:
+        kind, unit, digits = "a step", "ms", 2
         times = blocks(options.steps, options.repeats)
-        show(times, "ms")
-        results["milliseconds_a_step"] = times
-    print("load average after:", os.getloadavg())
+    results |= {unit: times, "load average after": os.getloadavg()}
+    print("load average after:", results["load average after"])
+    print(f"| {kind} | {unit}: median (least–most) | torch / this |\n|---|---|---|")
+    for name, values in times.items():
+        ratios = [t / v for t, v in zip(times["torch"], values, strict=True)]
+        print(f"| {name} | {spread(values, digits)} | {spread(ratios)} |")
     if options.write:
         file = ROOT / "benchmarks" / "results" / "dann.json"
         file.parent.mkdir(exist_ok=True)
         before = json.loads(file.read_text()) if file.exists() else {}
-        kind = "whole_run" if options.whole_run else "steps"
         file.write_text(json.dumps({**before, kind: results}, indent=1) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,13 +1,10 @@
-"""configs/dann.py in plain PyTorch: the peer that `benchmarks.dann` times tljax against.
-
-`python -m benchmarks.dann_torch` trains all 2,500 steps and prints the accuracy on the target.
-"""
+"""configs/dann.py in plain PyTorch: the peer that `benchmarks.dann` times tljax against."""
 
 import argparse
 import copy
 import json
 import math
-import os
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +12,21 @@ from torch import Tensor, nn
 
 from tljax.data import sources
 
-STEPS, BATCH, SIZE = 2500, 64, 16
-LEARNING_RATE, MOMENTUM, GAMMA, POWER, DECAY, STRENGTH = 0.03, 0.9, 10.0, 0.75, 0.998, 0.7
+
+class Numbers(NamedTuple):
+    """What `benchmarks.dann` reads from the config for both sides."""
+
+    steps: int
+    batch: int
+    channels: tuple[int, ...]
+    hidden: int
+    size: int
+    learning_rate: float
+    momentum: float
+    gamma: float  # of λ and of the learning rate, as in the paper
+    power: float
+    decay: float
+    strength: float
 
 
 class ReverseGradient(torch.autograd.Function):
@@ -33,19 +43,21 @@ class ReverseGradient(torch.autograd.Function):
 
 
 class DANN(nn.Module):
-    """A trunk of two convolutions, and a head each for label and domain."""
+    """A trunk of convolutions, and a head each for label and domain."""
 
-    def __init__(self, channels=(16, 32), hidden: int = 128, size: int = SIZE, classes: int = 10):
+    def __init__(self, numbers: Numbers):
         super().__init__()
         layers, inputs = [], 3
-        for width in channels:
+        for width in numbers.channels:
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
             inputs = width
         self.trunk = nn.Sequential(*layers, nn.Flatten())
-        features = channels[-1] * (size // 2 ** len(channels)) ** 2
+        features = inputs * (numbers.size // 2 ** len(numbers.channels)) ** 2
         self.label, self.domain = (
-            nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
-            for outputs in (classes, 1)
+            nn.Sequential(
+                nn.Linear(features, numbers.hidden), nn.ReLU(), nn.Linear(numbers.hidden, outputs)
+            )
+            for outputs in (10, 1)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -53,101 +65,93 @@ class DANN(nn.Module):
                 nn.init.zeros_(module.bias)
 
 
-def ramp(progress: float) -> float:
-    """λ of the paper: 2 / (1 + exp(−γ·p)) − 1."""
-    return math.tanh(0.5 * GAMMA * progress)
-
-
 class Training:
-    """A model and all that moves with it, a batch at a time."""
+    """A model, its average, and what moves them."""
 
-    def __init__(self, model: DANN, steps: int = STEPS, batch: int = BATCH):
-        self.model = model.to(memory_format=torch.channels_last)
-        self.steps, self.step = steps, 0
-        self.parameters = list(model.parameters())
-        self.averaged = copy.deepcopy(model)
+    def __init__(self, numbers: Numbers, step: int = 0):
+        self.numbers, self.step = numbers, step
+        # "Channels last" is the faster layout on a CPU.
+        self.model = DANN(numbers).to(memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.model)
+        self.parameters = list(self.model.parameters())
         self.averages = list(self.averaged.parameters())
         self.optimizer = torch.optim.SGD(
-            self.parameters, LEARNING_RATE, momentum=MOMENTUM, fused=True
+            self.parameters, numbers.learning_rate, momentum=numbers.momentum, fused=True
         )
-        self.domains = torch.cat((torch.ones(batch, 1), torch.zeros(batch, 1)))
-        self.total = torch.zeros(())  # of the losses, to be read when somebody wants to know
-
-    def loss(self, source: Tensor, labels: Tensor, target: Tensor, scale: float) -> Tensor:
-        """Cross-entropy on the source plus that of the discriminator behind the reversal."""
-        z = self.model.trunk(torch.cat((source, target)))
-        label = F.cross_entropy(self.model.label(z[: len(source)]), labels)
-        domain = self.model.domain(ReverseGradient.apply(z, scale))
-        return label + F.binary_cross_entropy_with_logits(domain, self.domains)
+        self.domains = torch.cat((torch.ones(numbers.batch, 1), torch.zeros(numbers.batch, 1)))
+        self.total = torch.zeros(())  # of the losses; read by who wants to know
 
     def update(self, source: Tensor, labels: Tensor, target: Tensor) -> None:
         """One step on images `[batch, 3, height, width]` in [0, 1]."""
-        progress = self.step / self.steps
-        self.optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 + GAMMA * progress) ** -POWER
+        n, model, progress = self.numbers, self.model, self.step / self.numbers.steps
+        rate = n.learning_rate * (1 + n.gamma * progress) ** -n.power
+        self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(source, labels, target, ramp(progress))
+        z = model.trunk(torch.cat((source, target)))
+        backwards = ReverseGradient.apply(z, math.tanh(0.5 * n.gamma * progress))
+        loss = F.cross_entropy(model.label(z[: n.batch]), labels)
+        loss = loss + F.binary_cross_entropy_with_logits(model.domain(backwards), self.domains)
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.averages, self.parameters, 1 - DECAY)
-            self.total += loss.detach()
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - n.decay)
+            self.total += loss
         self.step += 1
 
 
 class Digits:
-    """The digits and photographs of configs/dann.py, in memory as `[n, height, width, 3]`."""
+    """The digits and photographs of the config, in memory as `[n, height, width, 3]`."""
 
-    def __init__(self):
+    def __init__(self, numbers: Numbers):
         from sklearn.datasets import load_sample_images
 
-        self.source, self.labels = _load("train[:600]")
-        self.target, _ = _load("train[600:1200]")
+        self.size, self.batch = numbers.size, numbers.batch
+        self.source, self.labels = self.load("train[:600]")
+        self.target, _ = self.load("train[600:1200]")
         photographs = torch.stack([torch.tensor(each) for each in load_sample_images().images])
-        halves = (STRENGTH * photographs.float() / 255).split(320, dim=2)
+        halves = (numbers.strength * photographs.float() / 255).split(320, dim=2)
         # Every crop there is, as a view: `crops[photograph, top, left]` reads one.
         self.crops, self.held_out = (
-            half.contiguous().unfold(1, SIZE, 1).unfold(2, SIZE, 1).permute(0, 1, 2, 4, 5, 3)
+            half.contiguous().unfold(1, self.size, 1).unfold(2, self.size, 1).movedim(3, -1)
             for half in halves
         )
 
-    def batch(self, step: int, size: int = BATCH) -> tuple[Tensor, Tensor, Tensor]:
+    def load(self, split: str) -> tuple[Tensor, Tensor]:
+        table = sources.load("digits", split, size=self.size, channels=3)
+        return torch.tensor(table.images).float() / 255, torch.tensor(table.labels).long()
+
+    def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """(source images, their labels, target images over fresh crops); steps go up from 0."""
-        at = step % (len(self.source) // size)
+        at = step % (len(self.source) // self.batch)
         if at == 0:
             self.orders = [torch.randperm(len(each)) for each in (self.source, self.target)]
-        first, second = (order[at * size : (at + 1) * size] for order in self.orders)
+        first, second = (order[at * self.batch :][: self.batch] for order in self.orders)
         target = paste(self.target[second], self.crops)
-        # Stored height, width, channels, these are "channels last", the faster layout on a CPU.
-        return self.source[first].movedim(-1, 1), self.labels[first], target.movedim(-1, 1)
+        return self.source[first].movedim(-1, 1), self.labels[first], target
 
 
 def paste(images: Tensor, crops: Tensor) -> Tensor:
-    """`images` over random crops: image + (1 − image) · crop."""
+    """`images` over random crops, image + (1 − image) · crop, with channels in front."""
     at = [torch.randint(room, (len(images),)) for room in crops.shape[:3]]
-    return torch.lerp(crops[tuple(at)], torch.ones(()), images)
-
-
-def _load(split: str) -> tuple[Tensor, Tensor]:
-    table = sources.load("digits", split, size=SIZE, channels=3)
-    return torch.tensor(table.images).float() / 255, torch.tensor(table.labels).long()
+    return torch.lerp(crops[tuple(at)], torch.ones(()), images).movedim(-1, 1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    """Trains and prints the accuracy on the target."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("numbers", type=lambda text: Numbers(**json.loads(text)))
+    parser.add_argument("threads", type=int)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    digits, training = Digits(), Training(DANN(), options.steps)
-    for step in range(options.steps):
-        training.update(*digits.batch(step))
-    images, labels = _load("train[1400:]")
+    digits, training = Digits(options.numbers), Training(options.numbers)
+    for step in range(options.numbers.steps):
+        training.update(*digits.draw(step))
+    images, labels = digits.load("train[1400:]")
     with torch.inference_mode():
-        pasted = paste(images, digits.held_out).movedim(-1, 1)
-        model = training.averaged
-        accuracy = (model.label(model.trunk(pasted)).argmax(-1) == labels).float().mean()
-    print(json.dumps({"accuracy": float(accuracy)}))
+        z = training.averaged.trunk(paste(images, digits.held_out))
+        right = training.averaged.label(z).argmax(-1) == labels
+    print(json.dumps({"accuracy": float(right.float().mean())}))
 
 
 if __name__ == "__main__":

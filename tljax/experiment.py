@@ -176,8 +176,9 @@ def run(
     with loop.stop_on_signals() as stop:
         for phase, own in zip(phases, fields, strict=True):
             fresh = assembly.first_state(phase, own, earlier)
-            first = first or step.evaluated(fresh)
-            anchor = jax.tree.map(jax.numpy.copy, fresh.params)
+            # Copies, as the state is donated to its first step.
+            anchor, batch_stats = jax.tree.map(jax.numpy.copy, (fresh.params, fresh.batch_stats))
+            first = first or (anchor, batch_stats)
             checkpoints = Checkpoints(workdir / "checkpoints" / phase.name, config["keep"])
             saved = checkpoints.restore(fresh)
             state = fresh if saved is None else jax.device_put(saved)

@@ -2,12 +2,22 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from tljax.errors import wrong
 from tljax.experiment import FAMILIES, resolve
+
+
+def load(path: Path) -> Any:
+    """The config of a file, as `--config` loads it."""
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
 
 
 def collect(directory: str | Path) -> list[tuple[str, str, Path]]:
@@ -17,14 +27,9 @@ def collect(directory: str | Path) -> list[tuple[str, str, Path]]:
       UserError: a directory without configs, or a config that is wrong.
     """
     found = []
-    for path in sorted(Path(directory).glob("*.py")):
-        spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if hasattr(module, "get_config"):
-            config = resolve(module.get_config())
-            found.append((config["family"], config["method"] or path.stem, path))
+    for path in sorted(Path(directory).glob("[!_]*.py")):
+        config = resolve(load(path))
+        found.append((config["family"], config["method"] or path.stem, path))
     if not found:
         raise wrong("--configs", str(directory), "a directory of config files")
     order = list(FAMILIES)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from tljax.evaluate import Outputs, Split, outputs
 
 # Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint for a line.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+TOTAL = "total (weighted)"  # in a legend
 APART = ("gradient_norm", "learning_rate")  # in training records, but not losses
 NAMED = 20  # more classes than that get no counts and no legend
 POINTS = 600  # of all evaluations in `features.png`, so that t-SNE takes a second or two
 
-Curve = dict[str, list[tuple[int, float]]]  # phase -> (step of the run, value)
+Curve = list[tuple[float, float]]  # (step since the run began, value); NaN between phases
 
 
 def draw(
@@ -43,23 +45,20 @@ def draw(
     """
     folder = Path(workdir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    starts: dict[str, int] = {}  # phase -> the steps before it
-    steps = 0
-    for phase in dict.fromkeys(record["phase"] for record in records):
-        starts[phase] = steps
-        steps += max(record["step"] for record in records if record["phase"] == phase)
-    train: dict[str, Curve] = {}
-    accuracy: dict[str, Curve] = {}
+    lengths = {record["phase"]: record["step"] for record in records}  # the last of each counts
+    starts = dict(zip(lengths, np.cumsum([0, *lengths.values()]).tolist(), strict=False))
+    curves: dict[tuple[str, str], Curve] = defaultdict(list)
     for record in records:
-        values = {name: value for name, value in record.items() if isinstance(value, float)}
-        if record["kind"] != "train":
-            values = {record["kind"]: record["accuracy"]}
-        for name, value in values.items():
-            curve = (train if record["kind"] == "train" else accuracy).setdefault(name, {})
-            point = starts[record["phase"]] + record["step"], value
-            curve.setdefault(record["phase"], []).append(point)
+        start = starts[record["phase"]]
+        for name in record.keys() - {"phase", "step", "kind"}:
+            curve = curves[record["kind"], name]
+            if curve and curve[-1][0] <= start:
+                curve.append((np.nan, np.nan))
+            curve.append((start + record["step"], record[name]))
+    train = {name: curve for (kind, name), curve in sorted(curves.items()) if kind == "train"}
+    accuracy = {kind: curves[kind, "accuracy"] for kind, _ in sorted(curves) if kind != "train"}
     apart = {name.replace("_", " "): {"": train.pop(name)} for name in APART if name in train}
-    total = {"total": train.pop("loss")} if "loss" in train else {}
+    total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
     _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
     kept = [split for split in splits.values() if split.head in final[0].get("heads", {})]
@@ -81,13 +80,12 @@ def intervals(
     """
     figure = _figure(7, 0.9 + 0.45 * len(rows))
     axes = figure.subplots()
+    bar = dict(fmt="o", ms=6, lw=2, capsize=4, capthick=2, color=PALETTE[0])
     for y, (_, values) in enumerate(rows):
         mean, half = metrics.interval(values)
-        known = bool(np.isfinite(half))  # it is not, of a single run
-        axes.plot(values, np.full(len(values), y + 0.2), "o", ms=4.5, mew=0, color="0.6", alpha=0.7)
-        bar = dict(fmt="o", ms=6, lw=2, capsize=4, capthick=2, color=PALETTE[0])
-        axes.errorbar(mean, y - 0.1, xerr=half if known else None, **bar)
-        text = f"{mean:.3f} ± {half:.3f}" if known else f"{mean:.3f}"
+        axes.plot(values, [y + 0.2] * len(values), "o", ms=4.5, mew=0, color="0.6", alpha=0.7)
+        axes.errorbar(mean, y - 0.1, xerr=half if len(values) > 1 else None, **bar)
+        text = f"{mean:.3f} ± {half:.3f}" if len(values) > 1 else f"{mean:.3f}"
         axes.text(1.02, y, text, transform=axes.get_yaxis_transform(), va="center")
     axes.set(xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
     axes.set_yticks(range(len(rows)), [name for name, _ in rows])
@@ -102,15 +100,13 @@ def _curves(panels: Mapping[str, dict[str, Curve]], starts: Mapping[str, int], p
     if not any(panels.values()):
         return
     figure = _figure(7, 2.5 + 1.3 * len(panels))
-    tall = [3.0, *(1.0 for _ in range(len(panels) - 1))]
+    tall = [3.0] + [1.0] * (len(panels) - 1)
     grid = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=tall)[:, 0]
     for axes, (quantity, curves) in zip(grid, panels.items(), strict=True):
         for (name, curve), colour in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
-            look = dict(color=colour if name else "0.4", ls="--" if name == "total" else "-")
-            for phase, points in curve.items():
-                look |= dict(marker="o" if len(points) < 30 else "", ms=3.5, lw=1.5)
-                label = name if phase == next(iter(curve)) else ""
-                axes.plot(*zip(*points, strict=True), **look, label=label)
+            look = dict(color=colour if name else "0.4", ls="--" if name == TOTAL else "-")
+            marker = "o" if len(curve) < 30 else ""
+            axes.plot(*zip(*curve, strict=True), label=name, marker=marker, ms=3.5, **look)
         if any(curves):
             axes.legend(frameon=False)
         axes.set_ylabel(quantity)
@@ -131,23 +127,21 @@ def _confusion(split: Split, said: Outputs, path: Path) -> None:
     classes = said.logits.shape[-1]
     counts = metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names, shown = _names(split, classes), range(0, classes, -(-classes // 60))
     side = min(3.2 + 0.3 * classes, 12)
     figure = _figure(side + 0.8, side)
-    axes = figure.subplots()
+    axes = figure.subplots(subplot_kw=dict(xlabel="predicted class", ylabel="true class"))
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8).outline.set_visible(False)
-    names, shown = _names(split, classes), range(0, classes, -(-classes // 60))
     look = dict(labels=[names[i] for i in shown], fontsize=10 if classes <= NAMED else 7)
-    turned = dict(rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_xticks(shown, **look, **(turned if max(map(len, names)) > 2 else {}))
+    axes.set_xticks(shown, **look, rotation=90 if max(map(len, names)) > 2 else 0)
     axes.set_yticks(shown, **look)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for i, j in np.argwhere(counts) if classes <= NAMED else ():
         colour = "white" if shares[i, j] > 0.5 else "black"
         axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=9, color=colour)
-    title = f"{split.name}: {np.trace(counts)} of {counts.sum()} correct"
-    axes.set(title=title, xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{split.name}: {np.trace(counts)} of {counts.sum()} correct")
     _save(figure, path)
 
 
@@ -160,44 +154,41 @@ def _names(split: Split, classes: int) -> list[str]:
 def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], path: Path) -> None:
     """t-SNE (van der Maaten & Hinton 2008) of all splits together, before and after training."""
     # Features do not depend on heads; the final ones stand in, as the first phase may lack some.
-    stages = (({**first[0], "heads": final[0].get("heads", {})}, first[1]), final)
-    features: tuple[list, list] = ([], [])
-    classes, domains = [], []
+    first = {**first[0], "heads": final[0].get("heads", {})}, first[1]
+    features, classes, domains = [], [], []
     for i, split in enumerate(splits):
         order = np.random.default_rng(i).permutation(len(split.table))
         drawn = split._replace(table=split.table.take(order[: min(300, POINTS // len(splits))]))
         try:
-            before, after = (outputs(network, *variables, drawn) for variables in stages)
+            said = [outputs(network, *variables, drawn) for variables in (first, final)]
         except flax.errors.FlaxError:
             continue  # the run did not start with this trunk, stem or stream's statistics
-        pair = before.features, after.features
-        if len({each.shape[1] for each in (*pair, *features[0][:1])}) > 1:
+        pair = [each.features for each in said]
+        if len({each.shape[1] for each in sum(features, pair)}) > 1:
             continue
-        for gathered, each in zip(features, pair, strict=True):
-            gathered.append(each)
-        names = _names(split, after.logits.shape[-1])
-        classes += [names[label] for label in after.labels]
-        domains += [split.name] * len(after.labels)
-    points = [_embedded(np.concatenate(each)) for each in features if each]
+        features.append(pair)
+        names = _names(split, said[1].logits.shape[-1])
+        classes += [names[label] for label in said[1].labels]
+        domains += [split.name] * len(pair[1])
+    points = [_embedded(np.concatenate(each)) for each in zip(*features, strict=True)]
     if not points or any(each is None for each in points):
         return
     from matplotlib import colormaps
 
     figure = _figure(8, 8)
-    grid = figure.subplots(2, 2)
     mixed = np.random.default_rng(0).permutation(len(domains))  # so that none covers the others
+    grid = figure.subplots(2, 2, subplot_kw=dict(xticks=[], yticks=[]))
     for column, by, labels in zip(grid.T, ("class", "domain"), (classes, domains), strict=True):
         names, ids = np.unique(labels, return_inverse=True)
-        palette = PALETTE if by == "domain" else colormaps["tab10" if len(names) < 11 else "tab20"]
-        many = colormaps["turbo"](np.linspace(0, 1, len(names)))
-        colours = np.array(getattr(palette, "colors", palette) if len(names) <= NAMED else many)
+        tab = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
+        palette = PALETTE if by == "domain" else tab
+        colours = [palette[i % len(palette)] for i in range(len(names))]
         for axes, at, when in zip(column, points, ("before", "after"), strict=True):
-            axes.scatter(*at[mixed].T, c=colours[ids[mixed] % len(colours)], s=14, lw=0, alpha=0.8)
-            title = f"{when} training, by {by}"
-            axes.set(title=title, xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+            axes.scatter(*at[mixed].T, c=[colours[i] for i in ids[mixed]], s=14, lw=0, alpha=0.8)
+            axes.set(title=f"{when} training, by {by}", xlabel="t-SNE 1", ylabel="t-SNE 2")
             axes.spines[:].set_color("0.8")
         if len(names) <= NAMED:
-            for name, colour in zip(names, itertools.cycle(colours), strict=False):
+            for name, colour in zip(names, colours, strict=True):
                 column[1].scatter([], [], color=colour, s=24, label=name)
             below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
             column[1].legend(ncols=5 if max(map(len, names)) < 6 else 3, **below)

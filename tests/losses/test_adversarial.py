@@ -35,7 +35,9 @@ def test_the_gradient_is_multiplied_by_minus_the_scale(scale):
 
 
 def test_the_scale_is_one_where_none_is_given():
-    np.testing.assert_array_equal(jax.grad(lambda x: reverse_gradient(x).sum())(X), -jnp.ones((2, 3)))
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: reverse_gradient(x).sum())(X), -jnp.ones((2, 3))
+    )
 
 
 def test_a_traced_scale_gets_no_gradient():
@@ -57,7 +59,9 @@ def test_finite_differences():
     """Going forward nothing is scaled, so finite differences see the plain gradient."""
     with jax.enable_x64(True):
         x, step = jnp.array([0.3, -1.2, 2.0]), 1e-6
-        ends = [[curved(reverse_gradient(x + s * e, 0.3)) for s in (step, -step)] for e in np.eye(3)]
+        ends = [
+            [curved(reverse_gradient(x + s * e, 0.3)) for s in (step, -step)] for e in np.eye(3)
+        ]
         slopes = [(up - down) / (2 * step) for up, down in ends]
         gradient = jax.grad(lambda x: curved(reverse_gradient(x, 0.3)))(x)
         np.testing.assert_allclose(gradient, -0.3 * np.array(slopes), rtol=1e-8)

@@ -26,8 +26,8 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         policies = ocp.training.preservation_policies
         self.directory = directory
-        if sys.excepthook is sys.__excepthook__:
-            sys.excepthook = _without_echoes
+        if sys.unraisablehook is sys.__unraisablehook__:
+            sys.unraisablehook = _without_echoes
         self._pending: tuple[int, Any] | None = None
         try:
             self._orbax = ocp.training.Checkpointer(
@@ -126,11 +126,11 @@ class Checkpoints:
         self._orbax.close()
 
 
-def _without_echoes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """`sys.excepthook` after a failed save: the writes that orbax abandons each print a traceback
+def _without_echoes(unraisable: Any) -> None:
+    """`sys.unraisablehook` for failed saves: the writes that orbax abandons each print a traceback
     when they end, of an event loop that is closed by then."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        sys.__excepthook__(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _checksum(leaf: Any) -> int:
