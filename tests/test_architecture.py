@@ -23,7 +23,7 @@ ONLY = {
     "flax": {"models", "objective"},
     "orbax": {"train.checkpoint"},
     "ml_collections": {"experiment", "sweep", "main"},
-    "absl": {"main"},
+    "absl": {"main", "data.streams"},
     "matplotlib": {"plots"},
     "grain": {"data", "train.loop"},
     "rich": {"train.records", "methods"},

@@ -83,6 +83,8 @@ def open_data(config: Mapping[str, Any]) -> Data:
         streams.check_batch(fields["batch"], len(tables[name]), f"streams.{name}.batch")
     for name, given in config["evaluate"].items():
         field = f"evaluate.{name}"
+        if name == "train":
+            raise wrong("evaluate", name, "another name: the records of training have this one")
         fields = complete(given, EVALUATION, field)
         stream, numbers = _stream(name, fields, field, config["network"])
         statistics = None

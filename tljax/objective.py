@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import FlaxError
 from jax import Array
 
 from tljax.data.streams import Examples, Stream, identity
 from tljax.errors import UserError, unknown
 from tljax.losses.adversarial import ramp
+
+Incomplete = FlaxError
+"""Raised by `predict` where the variables lack what the network asks for."""
 
 
 class View(NamedTuple):

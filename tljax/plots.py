@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
 import numpy as np
 
 from tljax import metrics
 from tljax.evaluate import Outputs, Split, outputs
+from tljax.objective import Incomplete
 
 # Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint for a line.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -161,7 +161,7 @@ def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], pat
         drawn = split._replace(table=split.table.take(order[: min(300, POINTS // len(splits))]))
         try:
             said = [outputs(network, *variables, drawn) for variables in (first, final)]
-        except flax.errors.FlaxError:
+        except Incomplete:
             continue  # the run did not start with this trunk, stem or stream's statistics
         pair = [each.features for each in said]
         if len({each.shape[1] for each in sum(features, pair)}) > 1:

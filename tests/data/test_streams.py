@@ -28,15 +28,12 @@ def order(length, key):
 
 @given(st.integers(1, 3000), st.integers(0, 2**31 - 1))
 @example(1, 0)
-@example(2, 0)
 @example(3, 0)
-@example(4, 0)
 @example(5, 0)
 @example(16, 0)
 @example(17, 0)
-@example(1024, 0)
 @example(1025, 0)
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_shuffled_is_a_permutation(length, seed):
     places = order(length, jax.random.key(seed))
     assert places.dtype == jnp.int32

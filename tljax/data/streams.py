@@ -14,6 +14,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 from jax import Array
 
 from tljax.data.sources import Table
@@ -169,5 +170,7 @@ class Feed:
 def _iterate(reader: grain.MapDataset, start: int, workers: int) -> Iterator[Examples]:
     dataset = reader[start:].to_iter_dataset()
     if workers:
+        if not flags.FLAGS.is_parsed():  # grain's processes read absl's flags
+            flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(dataset)
