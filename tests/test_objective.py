@@ -284,7 +284,6 @@ def test_mistakes_in_terms_are_refused(tiny, ideas, term, fields, says):
         phase(tiny)
 
 
-@pytest.mark.xfail(strict=True, reason="assembly._terms accepts infinity")
 def test_an_infinite_weight_is_refused(tiny):
     tiny.terms.label.weight = math.inf
     with pytest.raises(UserError, match=r"^terms\.label\.weight: got inf"):
@@ -323,12 +322,7 @@ def test_labels_of_an_unlabelled_stream_reach_nothing(tiny, tmp_path):
     "outputs",
     [
         10,
-        pytest.param(
-            None,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the head's width is then 1, and that is complained of first"
-            ),
-        ),
+        None,
     ],
 )
 def test_labelled_terms_on_an_unlabelled_source_are_refused(tiny, outputs):

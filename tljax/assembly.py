@@ -1,5 +1,6 @@
 """From a resolved config to what runs: tables, a network, phases with plans and numbers."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from tljax import objective, terms, transfer, trees
 from tljax.data import sources, streams, transforms
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, number, unknown, wrong
 from tljax.evaluate import Split
 from tljax.models import Network, build
 from tljax.signature import split
@@ -111,9 +112,9 @@ def _stream(
 
 def network(config: Mapping[str, Any], data: Data) -> Network:
     """The network; a head that gives no width has one output a class of the labelled streams."""
-    labelled = [table for table in data.streams.values() if table.labels is not None]
-    classes = max((len(table.classes) for table in labelled), default=1)
-    return build(config["network"], classes)
+    tables = [table for table in data.streams.values() if table.labels is not None]
+    tables = tables or [split.table for split in data.splits.values()]
+    return build(config["network"], max(len(table.classes) for table in tables))
 
 
 def phase(
@@ -148,10 +149,9 @@ def phase(
     optimizer, optimizer_numbers = optimizers.parse(fields["optimizer"], "optimizer")
     rules = _rules(fields["train"], "train")
     for i, (_, factor) in enumerate(rules):
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 0:
-            raise wrong(f"train[{i}]", factor, "a factor on the learning rate of at least 0")
-    decay = fields["average"]
-    if not 0 <= decay < 1:
+        number(f"train[{i}]", factor, "a factor on the learning rate of at least 0")
+    decay = number("average", fields["average"])
+    if decay >= 1:
         raise wrong("average", decay, "a decay in [0, 1); 0 keeps no average")
     plan = step.Plan(
         objective.Objective(net, parsed, tuple(specs), config["statistics"] == "separate"),
@@ -210,16 +210,10 @@ def _terms(given: Mapping[str, Any]) -> tuple[tuple[objective.Term, ...], dict[s
         function = terms.find(config.get("term", name), f"{field}.term")
         own = {key: value for key, value in config.items() if key not in _TERM}
         static, traced = split(function, own, field)
-        for each in ("weight", "ramp"):
-            value = config.get(each, 1.0)
-            if value is None and each == "ramp":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise wrong(f"{field}.{each}", value, "a number of at least 0")
-        traced["weight"] = float(config.get("weight", 1.0))
+        traced["weight"] = number(f"{field}.weight", config.get("weight", 1.0))
         ramped = config.get("ramp") is not None
         if ramped:
-            traced["ramp"] = float(config["ramp"])
+            traced["ramp"] = number(f"{field}.ramp", config["ramp"])
         parsed.append(objective.Term(name, function, static, ramped))
         numbers[name] = traced
     return tuple(parsed), numbers
@@ -268,11 +262,16 @@ def first_state(phase: Phase, fields: Mapping[str, Any], earlier: Mapping[str, A
         for spec in phase.plan.objective.streams
     }
 
-    def fresh(key: jax.Array) -> dict[str, Any]:
-        batch = step.batch_of(phase.plan, phase.hyper, {}, examples, jax.numpy.zeros((), int))
-        return objective.initialise(phase.plan.objective, phase.hyper["terms"], batch, key)
+    batch = jax.eval_shape(
+        functools.partial(step.batch_of, phase.plan), phase.hyper, {}, examples, np.int32(0)
+    )
 
-    variables = jax.jit(fresh)(jax.random.fold_in(phase.hyper["key"], 1))
+    @jax.jit
+    def fresh(key: jax.Array) -> dict[str, Any]:
+        blank = jax.tree.map(lambda each: jax.numpy.zeros(each.shape, each.dtype), batch)
+        return objective.initialise(phase.plan.objective, phase.hyper["terms"], blank, key)
+
+    variables = fresh(jax.random.fold_in(phase.hyper["key"], 1))
     default = (("**", list(earlier)[-1] if earlier else transfer.FRESH),)
     rules = _rules(fields["start"], f"{phase.name}.start") or default
     variables = {

@@ -1,6 +1,7 @@
 """The one kind of error that a user's mistake raises: a single line, exit code 2."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -36,3 +37,12 @@ def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
 def wrong(field: str, value: Any, expected: str) -> UserError:
     """The error for a value that does not fit: `field: got value; expected …`."""
     return UserError(f"{field}: got {value!r}; expected {expected}")
+
+
+def number(field: str, value: Any, expected: str = "a finite number of at least 0") -> float:
+    """`value` as a float, if it is a finite number of at least 0; raises `wrong` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(field, value, expected)
+    if not 0 <= value < math.inf:
+        raise wrong(field, value, expected)
+    return float(value)

@@ -155,12 +155,14 @@ def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], pat
     """t-SNE (van der Maaten & Hinton 2008) of all splits together, before and after training."""
     # Features do not depend on heads; the final ones stand in, as the first phase may lack some.
     first = {**first[0], "heads": final[0].get("heads", {})}, first[1]
-    features, classes, domains = [], [], []
+    features: list[list[np.ndarray]] = []
+    classes: list[str] = []
+    domains: list[str] = []
     for i, split in enumerate(splits):
         order = np.random.default_rng(i).permutation(len(split.table))
         drawn = split._replace(table=split.table.take(order[: min(300, POINTS // len(splits))]))
         try:
-            said = [outputs(network, *variables, drawn) for variables in (first, final)]
+            said = [outputs(network, each[0], each[1], drawn) for each in (first, final)]
         except Incomplete:
             continue  # the run did not start with this trunk, stem or stream's statistics
         pair = [each.features for each in said]
@@ -170,8 +172,9 @@ def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], pat
         names = _names(split, said[1].logits.shape[-1])
         classes += [names[label] for label in said[1].labels]
         domains += [split.name] * len(pair[1])
-    points = [_embedded(np.concatenate(each)) for each in zip(*features, strict=True)]
-    if not points or any(each is None for each in points):
+    embedded = [_embedded(np.concatenate(each)) for each in zip(*features, strict=True)]
+    points = [each for each in embedded if each is not None]
+    if len(points) < 2:
         return
     from matplotlib import colormaps
 
@@ -179,19 +182,19 @@ def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], pat
     mixed = np.random.default_rng(0).permutation(len(domains))  # so that none covers the others
     grid = figure.subplots(2, 2, subplot_kw=dict(xticks=[], yticks=[]))
     for column, by, labels in zip(grid.T, ("class", "domain"), (classes, domains), strict=True):
-        names, ids = np.unique(labels, return_inverse=True)
-        tab = colormaps["tab10" if len(names) <= 10 else "tab20"].colors
-        palette = PALETTE if by == "domain" else tab
-        colours = [palette[i % len(palette)] for i in range(len(names))]
+        kinds, ids = np.unique(labels, return_inverse=True)
+        tab = colormaps["tab10" if len(kinds) <= 10 else "tab20"]
+        palette = PALETTE if by == "domain" else [tab(i) for i in range(tab.N)]
+        colours = [palette[i % len(palette)] for i in range(len(kinds))]
         for axes, at, when in zip(column, points, ("before", "after"), strict=True):
             axes.scatter(*at[mixed].T, c=[colours[i] for i in ids[mixed]], s=14, lw=0, alpha=0.8)
             axes.set(title=f"{when} training, by {by}", xlabel="t-SNE 1", ylabel="t-SNE 2")
             axes.spines[:].set_color("0.8")
-        if len(names) <= NAMED:
-            for name, colour in zip(names, colours, strict=True):
+        if len(kinds) <= NAMED:
+            for name, colour in zip(kinds, colours, strict=True):
                 column[1].scatter([], [], color=colour, s=24, label=name)
             below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.08), frameon=False)
-            column[1].legend(ncols=5 if max(map(len, names)) < 6 else 3, **below)
+            column[1].legend(ncols=5 if max(map(len, kinds)) < 6 else 3, **below)
     _save(figure, path)
 
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tljax.errors import wrong
+
 
 class Conv(nn.Module):
     """A square convolution with symmetric zero padding, `kernel // 2` on every side.
@@ -25,6 +27,8 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         """`[batch, height, width, in]` → `[batch, ⌈height/stride⌉, ⌈width/stride⌉, features]`."""
         size, inputs = self.kernel, x.shape[-1]
+        if size % 2 == 0:
+            raise wrong("Conv.kernel", size, "an odd size, which can be padded alike on both sides")
         kernel = self.param(
             "kernel", nn.initializers.lecun_normal(), (size, size, inputs, self.features)
         )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tljax.errors import unknown, wrong
+from tljax.errors import number, unknown
 from tljax.signature import defaults, split
 
 
@@ -108,11 +108,9 @@ def parse(config: Mapping[str, Any], field: str) -> tuple[Optimizer, dict[str, A
         parts["clip"] = clip
     if decay:
         parts["weight_decay"] = decay
-    for part, value in parts.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
-            raise wrong(f"{field}.{part}", value, "a number of at least 0")
+    parts = {part: number(f"{field}.{part}", value) for part, value in parts.items()}
     optimizer = Optimizer(name, static, kind, clip is not None, bool(decay))
-    return optimizer, {"own": numbers, "schedule": shape, **{k: float(v) for k, v in parts.items()}}
+    return optimizer, {"own": numbers, "schedule": shape, **parts}
 
 
 def rate(optimizer: Optimizer, numbers: Mapping[str, Any], progress: Array) -> Array:
@@ -146,3 +144,11 @@ def build(
         optax.stateless(lambda updates, _: jax.tree.map(lambda u, f: u * f, updates, factors))
     )
     return optax.chain(*chain)
+
+
+def initialise(optimizer: Optimizer, moving: Any) -> Any:
+    """The first state of the transformation, for the parameters that move."""
+    # Numbers do not reach it, so that any will do.
+    numbers = {"own": {}, "schedule": {}, "learning_rate": 1.0, "warmup": 0.0}
+    numbers |= {"clip": 1.0, "weight_decay": 0.0}
+    return build(optimizer, numbers, jnp.zeros(()), moving).init(moving)

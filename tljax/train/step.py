@@ -51,11 +51,7 @@ of the learning rate in the order of `Plan.train`, and those of `terms`, `stream
 def initialise(plan: Plan, params: Any, batch_stats: Any) -> State:
     """The state before the first step, from the parameters that the phase starts from."""
     moving, _ = trees.partition(params, transfer.moving(params, plan.train))
-    # The numbers of an optimiser do not reach its first state: those of its shape will do.
-    blank = jax.tree.map(jnp.zeros_like, moving)
-    numbers = {"own": {}, "schedule": {}, "learning_rate": 1.0, "warmup": 0.0}
-    numbers |= {"clip": 1.0, "weight_decay": 0.0}
-    optimizer = optimizers.build(plan.optimizer, numbers, jnp.zeros(()), blank).init(moving)
+    optimizer = optimizers.initialise(plan.optimizer, moving)
     names = [*(term.name for term in plan.objective.terms), "loss", "gradient_norm"]
     return State(
         step=jnp.zeros((), jnp.int32),
