@@ -61,7 +61,7 @@ def test_a_run_leaves_everything(tmp_path, capsys):
     }  # fmt: skip
     records = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
     kinds = [(record["step"], record["kind"]) for record in records]
-    assert kinds == [(s, k) for s in (2, 4) for k in ("train", "target", "source")]
+    assert kinds == [(s, k) for s in (2, 4) for k in ("train", "source", "target")]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     target = result["evaluations"]["target"]
     confusion = np.array(target["confusion"])

@@ -1,4 +1,4 @@
-"""What a config may say to a function: its keyword-only parameters, split by their defaults.
+"""What a config may say to a function: its keyword parameters, split by their defaults.
 
 One rule for transforms, terms and optimisers alike: a parameter whose default is a `float` is
 a number, traced, so that changing or sweeping it recompiles nothing; every other parameter is
@@ -15,11 +15,16 @@ from tljax.errors import unknown, wrong
 
 
 def defaults(function: Callable, skip: Collection[str] = ()) -> dict[str, Any]:
-    """The keyword-only parameters of `function` and their defaults, without those to `skip`."""
+    """What may be given to `function` by keyword, with defaults, without what is to `skip`.
+
+    These are its keyword-only parameters, and others that have a default.
+    """
     return {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in skip
+        if name not in skip
+        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and (parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty)
     }
 
 
@@ -29,7 +34,7 @@ def split(
     """The keyword arguments of a call to `function`, as (static, traced).
 
     Args:
-      function: its keyword-only parameters are what may be given.
+      function: what may be given to it is what `defaults` lists.
       given: values from a config; a parameter left out takes its default.
       field: where they were given, for error messages, e.g. `transforms[0]`.
       skip: parameters that the caller fills in itself.
