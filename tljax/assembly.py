@@ -261,31 +261,31 @@ def first_state(phase: Phase, fields: Mapping[str, Any], earlier: Mapping[str, A
         else phase.readers[spec.name][0]
         for spec in phase.plan.objective.streams
     }
-
     batch = jax.eval_shape(
         functools.partial(step.batch_of, phase.plan), phase.hyper, {}, examples, np.int32(0)
     )
 
-    @jax.jit
-    def fresh(key: jax.Array) -> dict[str, Any]:
-        blank = jax.tree.map(lambda each: jax.numpy.zeros(each.shape, each.dtype), batch)
-        return objective.initialise(phase.plan.objective, phase.hyper["terms"], blank, key)
-
-    variables = fresh(jax.random.fold_in(phase.hyper["key"], 1))
     default = (("**", list(earlier)[-1] if earlier else transfer.FRESH),)
     rules = _rules(fields["start"], f"{phase.name}.start") or default
-    variables = {
-        kind: transfer.start(
-            tree,
-            {name: each[kind] for name, each in earlier.items()},
-            rules if kind == "params" else _reaching(rules, tree),
-            f"{phase.name}.start",
+
+    @jax.jit  # one program, where every leaf by itself would be compiled for its shape
+    def first(key: jax.Array, earlier: Mapping[str, Any]) -> step.State:
+        blank = jax.tree.map(lambda each: jax.numpy.zeros(each.shape, each.dtype), batch)
+        fresh = objective.initialise(phase.plan.objective, phase.hyper["terms"], blank, key)
+        params, batch_stats = (
+            transfer.start(
+                fresh[kind],
+                {name: each[kind] for name, each in earlier.items()},
+                rules if kind == "params" else _reaching(rules, fresh[kind]),
+                f"{phase.name}.start",
+            )
+            if jax.tree.leaves(fresh[kind])
+            else fresh[kind]
+            for kind in ("params", "batch_stats")
         )
-        if jax.tree.leaves(tree)
-        else tree
-        for kind, tree in variables.items()
-    }
-    return step.initialise(phase.plan, variables["params"], variables["batch_stats"])
+        return step.initialise(phase.plan, params, batch_stats)
+
+    return first(jax.random.fold_in(phase.hyper["key"], 1), earlier)
 
 
 def _reaching(rules: tuple[tuple[str, Any], ...], tree: Any) -> tuple[tuple[str, Any], ...]:

@@ -176,8 +176,7 @@ def run(
     with loop.stop_on_signals() as stop:
         for phase, own in zip(phases, fields, strict=True):
             fresh = assembly.first_state(phase, own, earlier)
-            # Copies, as the state is donated to its first step.
-            anchor, batch_stats = jax.tree.map(jax.numpy.copy, (fresh.params, fresh.batch_stats))
+            anchor, batch_stats = _copied((fresh.params, fresh.batch_stats))
             first = first or (anchor, batch_stats)
             checkpoints = Checkpoints(workdir / "checkpoints" / phase.name, config["keep"])
             saved = checkpoints.restore(fresh)
@@ -216,6 +215,12 @@ def run(
     write_json(finished, result)
     _show(display, result)
     return result
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    """A copy of what is to outlast a state, which is donated to its first step."""
+    return jax.tree.map(jax.numpy.copy, tree)
 
 
 def _claim(workdir: Path, config: Mapping[str, Any]) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
-from sklearn import metrics as sklearn_metrics
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
@@ -15,7 +13,9 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
     """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
-    return sklearn_metrics.confusion_matrix(labels, predicted, labels=np.arange(classes))
+    from sklearn import metrics  # slow to import
+
+    return metrics.confusion_matrix(labels, predicted, labels=np.arange(classes))
 
 
 def per_class_accuracy(confusion: np.ndarray) -> np.ndarray:
@@ -44,10 +44,12 @@ def interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> 
     Returns:
       The mean and the half-width; the half-width of a single run is infinite.
     """
+    from scipy.stats import t  # slow to import
+
     values = np.asarray(values, np.float64)
     if len(values) < 2:
         return Interval(float(values.mean()), float("inf"))
     error = values.std(ddof=1) / np.sqrt(len(values))
     return Interval(
-        float(values.mean()), float(error * stats.t.ppf(0.5 + confidence / 2, len(values) - 1))
+        float(values.mean()), float(error * t.ppf(0.5 + confidence / 2, len(values) - 1))
     )
