@@ -42,6 +42,6 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
     path.write_text("above\n<!-- x -->\nold\n<!-- end of x -->\nbelow\n")
     for section in ("new", "newer"):
         domain_shift.write(section, "x", path)
-    assert path.read_text() == "above\n<!-- x -->\nnewer\n<!-- end of x -->\nbelow\n"
+    assert path.read_text() == "above\n<!-- x -->\n\nnewer\n\n<!-- end of x -->\nbelow\n"
     with pytest.raises(SystemExit, match="has no line"):
         domain_shift.write("new", "y", path)

@@ -16,7 +16,7 @@ from orbax.checkpoint import v1 as ocp
 from tljax import trees
 
 ROOT = Path(__file__).parents[1]
-KILLS = int(os.environ.get("TLJAX_KILLS", "3"))  # experiments/kill/README.md runs twenty
+KILLS = int(os.environ.get("TLJAX_KILLS", "3"))  # TLJAX_KILLS=20 for the long form
 
 CONFIG = """
 from configs.dann import get_config as dann

@@ -72,7 +72,7 @@ def write(section: str, name: str, path: Path) -> None:
     if not rest:
         raise SystemExit(f"{path} has no line {begin}")
     after = rest.partition(end)[2]
-    path.write_text(f"{before}{begin}\n{section}\n{end}{after}")
+    path.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}")
 
 
 def main() -> None:

@@ -1,0 +1,62 @@
+"""What the README says is tried as it stands there."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tljax import experiment, methods
+from tljax.train.records import read
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+TERM, CONFIG, PHASES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def shrunk(config):
+    for fields in (*config.streams.values(), *config.evaluate.values()):
+        fields["size"], fields["batch"] = 8, 8
+    config.network.trunk.channels = (4, 4)
+    config.update(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4, figures=False)
+    return config
+
+
+def test_the_new_term_runs(tmp_path, monkeypatch):
+    (tmp_path / "my_terms.py").write_text(TERM)
+    (tmp_path / "my_config.py").write_text(CONFIG)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = shrunk(methods.load(tmp_path / "my_config.py"))
+    experiment.run(config, tmp_path / "run")
+    trained = [record for record in read(tmp_path / "run") if record["kind"] == "train"]
+    assert all(record["align"] > 0 for record in trained)
+    sys.modules.pop("my_terms")
+
+
+def test_the_term_and_its_config_are_short():
+    assert len((TERM + CONFIG).strip().splitlines()) <= 20
+
+
+def test_the_phases_run(tmp_path):
+    config = methods.load(ROOT / "configs" / "dann.py")
+    exec(PHASES, {"config": config})
+    shrunk(config)
+    with config.unlocked():
+        config.pretrain.steps = 2
+    experiment.run(config, tmp_path / "run")
+    assert [path.name for path in sorted((tmp_path / "run" / "checkpoints").iterdir())] == [
+        "adapt",
+        "pretrain",
+    ]
+
+
+@pytest.mark.parametrize("page", ["README.md", "RESULTS.md", "experiments/domain_shift/README.md"])
+def test_links_lead_somewhere(page):
+    path = ROOT / page
+    for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+        assert (path.parent / link).exists(), link
+
+
+def test_every_config_is_linked():
+    for path in (ROOT / "configs").glob("*.py"):
+        assert f"(configs/{path.name})" in README
