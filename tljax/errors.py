@@ -16,6 +16,14 @@ class UserError(ValueError):
         super().__init__(" ".join(str(message).split()))
 
 
+class Stopped(Exception):
+    """A run was asked to stop by a signal, and its state has been saved."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
+
 def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
     """The error for a name that is none of `choices`; it offers the nearest one.
 

@@ -158,7 +158,7 @@ def run(
     Raises:
       UserError: a mistake in the config, its data or the workdir; a loss that is not finite; a
         checkpoint that could not be saved.
-      loop.Stopped: SIGTERM or SIGINT came; the state has been saved.
+      Stopped: SIGTERM or SIGINT came; the state has been saved.
     """
     display = display or Display(quiet=True)
     config, workdir, began = resolve(config), Path(workdir), time.monotonic()

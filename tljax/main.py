@@ -8,7 +8,7 @@ from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import Stopped, UserError, unknown, wrong
 
 USAGE = """Transfer learning as phases of streams, terms, starting points and moving parameters.
 
@@ -39,38 +39,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command = given(argv)[1:]
     except Exception as error:  # of flags, or of the config file's own code
-        missing = isinstance(error, AttributeError | KeyError)
-        where = "config: unknown field " if missing else "config: "
-        return _refuse(error, "" if isinstance(error, flags.Error) else where)
+        missing = "unknown field " if isinstance(error, AttributeError | KeyError) else ""
+        return _refuse(error, "" if isinstance(error, flags.Error) else f"config: {missing}")
     try:
-        if command == ["methods"]:
-            from tljax import methods
-
-            methods.show(given.configs)
-            return 0
-        if command:
-            raise unknown("command", " ".join(command), ["methods"])
-        if not isinstance(given.config, ConfigDict):
-            raise wrong("--config", argv[1:], "--config FILE, a Python file with get_config()")
-        if not given.workdir:
-            raise wrong("--workdir", given.workdir, "a directory for the run")
-        return _run(given.config, given.workdir, given.quiet)
+        return _execute(command, given, argv)
     except UserError as error:
         return _refuse(error)
-
-
-def _run(config: ConfigDict, workdir: str, quiet: bool) -> int:
-    from tljax import experiment
-    from tljax.train.loop import Stopped
-    from tljax.train.records import Display
-
-    try:
-        experiment.run(config, workdir, Display(quiet))
+    except OSError as error:  # a small file could not be written; a checkpoint says so itself
+        return _refuse(wrong("workdir", given.workdir, f"room to write in ({error})"))
     except Stopped as stopped:
         print(f"tljax: {stopped}; run the same command again to resume", file=sys.stderr)
         return 128 + stopped.signal
-    except OSError as error:  # of a small file: a checkpoint says more
-        raise wrong("workdir", workdir, f"a directory to write in ({error.strerror})") from error
+
+
+def _execute(command: Sequence[str], given: flags.FlagValues, argv: Sequence[str]) -> int:
+    if command and command != ["methods"]:
+        raise unknown("command", " ".join(command), ["methods"])
+    if command:
+        from tljax import methods
+
+        methods.show(given.configs)
+        return 0
+    if not isinstance(given.config, ConfigDict):
+        raise wrong("--config", argv[1:], "--config FILE, a Python file with get_config()")
+    if not given.workdir:
+        raise wrong("--workdir", given.workdir, "a directory for the run")
+    from tljax import experiment
+    from tljax.train.records import Display
+
+    experiment.run(given.config, given.workdir, Display(given.quiet))
     return 0
 
 

@@ -5,5 +5,6 @@ whole batch returns a scalar.
 """
 
 from tljax.losses import adversarial
+from tljax.losses.adversarial import domain_confusion, ramp, reverse_gradient
 
-__all__ = ["adversarial"]
+__all__ = ["adversarial", "domain_confusion", "ramp", "reverse_gradient"]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from tljax.data.streams import Feed
-from tljax.errors import UserError
+from tljax.errors import Stopped, UserError
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.records import Display, Records
 from tljax.train.step import Hyper, Plan, Report, State, single_step, train_steps
@@ -37,14 +37,6 @@ class Phase(NamedTuple):
     resident: Mapping[str, Any]  # stream -> arrays on the device
     readers: Mapping[str, grain.MapDataset]  # stream -> batches by step
     workers: int = 0
-
-
-class Stopped(Exception):
-    """The run was asked to stop by a signal, and its state has been saved."""
-
-    def __init__(self, message: str, signal: int):
-        super().__init__(message)
-        self.signal = signal
 
 
 class Stop:
