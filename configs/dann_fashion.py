@@ -4,8 +4,8 @@ Needs the IDX files in /usr/share/datasets/fashion-mnist: `apt install dataset-f
 Debian and Ubuntu; or any directory of the MNIST family by
 `--config.data_dir=DIR --config.streams.source.data=idx:.` and the like for the others.
 
-Expected: target accuracy above 0.65, against about 0.5 of the source alone (`--config.terms.domain.
-weight=0`), after 2 to 3 minutes on two cores.
+Expected: seed 0 ended at a target accuracy of 0.83, and at 0.51 without adaptation
+(`--config.terms.domain.weight=0`); 2 to 5 minutes on two cores. One seed each: no claim.
 """
 
 from tljax.experiment import blank
