@@ -207,11 +207,12 @@ def _terms(given: Mapping[str, Any]) -> tuple[tuple[objective.Term, ...], dict[s
             config = {"weight": config}
         if not isinstance(config, Mapping):
             raise wrong(field, config, "a weight, or dict(term=..., weight=..., ...)")
-        function = terms.find(config.get("term", name), f"{field}.term")
+        config = {"term": name, "weight": 1.0, "ramp": None, **config}
+        function = terms.find(config["term"], f"{field}.term")
         own = {key: value for key, value in config.items() if key not in _TERM}
         static, traced = split(function, own, field)
-        traced["weight"] = number(f"{field}.weight", config.get("weight", 1.0))
-        ramped = config.get("ramp") is not None
+        traced["weight"] = number(f"{field}.weight", config["weight"])
+        ramped = config["ramp"] is not None
         if ramped:
             traced["ramp"] = number(f"{field}.ramp", config["ramp"])
         parsed.append(objective.Term(name, function, static, ramped))

@@ -88,7 +88,9 @@ def parse(config: Mapping[str, Any], field: str) -> tuple[Optimizer, dict[str, A
     Returns:
       The static parts, and the numbers to be traced.
     """
-    name = config.get("name", "sgd")
+    usual = {"name": "sgd", "learning_rate": None, "schedule": "constant", "warmup": 0.0}
+    config = {**usual, "clip": None, "weight_decay": 0.0, **config}
+    name = config["name"]
     if name not in OPTIMIZERS:
         raise unknown(f"{field}.name", name, OPTIMIZERS)
     own = {key: value for key, value in config.items() if key not in _PARTS}
@@ -96,14 +98,14 @@ def parse(config: Mapping[str, Any], field: str) -> tuple[Optimizer, dict[str, A
         if key not in defaults(OPTIMIZERS[name]):
             raise unknown(field, key, (*_PARTS, *defaults(OPTIMIZERS[name])))
     static, numbers = split(OPTIMIZERS[name], own, field)
-    schedule = config.get("schedule", "constant")
+    schedule = config["schedule"]
     schedule = {"name": schedule} if isinstance(schedule, str) else dict(schedule)
     kind = schedule.pop("name", None)
     if kind not in SCHEDULES:
         raise unknown(f"{field}.schedule.name", kind, SCHEDULES)
     _, shape = split(SCHEDULES[kind], schedule, f"{field}.schedule")
-    parts = {"learning_rate": config.get("learning_rate"), "warmup": config.get("warmup", 0.0)}
-    clip, decay = config.get("clip"), config.get("weight_decay", 0.0)
+    parts = {"learning_rate": config["learning_rate"], "warmup": config["warmup"]}
+    clip, decay = config["clip"], config["weight_decay"]
     if clip is not None:
         parts["clip"] = clip
     if decay:
