@@ -96,7 +96,8 @@ def open_data(config: Mapping[str, Any]) -> Data:
         if fields["head"] not in config["network"]["heads"]:
             raise unknown(f"{field}.head", fields["head"], config["network"]["heads"])
         opened = table(fields, field)
-        streams.check_batch(fields["batch"], max(fields["batch"], 1), f"{field}.batch")
+        if type(fields["batch"]) is not int or fields["batch"] < 1:
+            raise wrong(f"{field}.batch", fields["batch"], "an integer of at least 1")
         splits[name] = Split(name, opened, stream, numbers, fields["head"], statistics)
     return Data(tables, splits)
 
