@@ -20,7 +20,8 @@ import torch
 
 from benchmarks.dann_torch import Digits, Numbers, Training
 from configs import dann
-from tljax import assembly, experiment, trees
+from tljax import experiment, starting, trees
+from tljax.data import streams
 from tljax.train import step as steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +50,9 @@ def numbers(config: Any) -> Numbers:
 
 def prepare(config: Any) -> tuple[Any, steps.State, steps.State]:
     """The phase of a config and its first state, twice: a step takes the memory of its state."""
-    _, (phase,), (fields,) = experiment.build(experiment.resolve(config))
-    return phase, *(assembly.first_state(phase, fields, {}) for _ in range(2))
+    built = experiment.build(experiment.resolve(config))
+    begun = [starting.begin(built.phase(0), built.fields[0], {}, built.data) for _ in range(2)]
+    return begun[0][0], *(state for _, state in begun)
 
 
 def to_torch(params: Any, side: int) -> dict[str, torch.Tensor]:
@@ -88,6 +90,7 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
     phase, state, other = prepare(config)
     params, state = other.params, state._replace(step=jnp.int32(at))
     side = config.streams.source.size // 2 ** len(config.network.trunk.channels)
+    anchor = {"params": params, "batch_stats": {}}
     start, training, found = to_torch(params, side), Training(numbers(config), at), {}
     for model in (training.model, training.averaged):
         model.load_state_dict(start)
@@ -96,9 +99,12 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
         z = net.features(images)
         return z, net.head("label", z), net.head("domain", z)
 
-    draw = jax.jit(steps.batch_of, static_argnums=0)
+    draw = jax.jit(streams.batch_of, static_argnums=0)
+    spec = phase.plan.objective.streams
     for _ in range(count):
-        seen = draw(phase.plan, phase.hyper, phase.resident, {}, state.step)
+        seen = draw(
+            spec, phase.hyper["streams"], phase.resident, {}, state.step, phase.hyper["key"]
+        )
         images = [np.asarray(seen[name]["image"]) for name in ("source", "target")]
         pair = [torch.tensor(each).movedim(-1, 1) for each in images]
         if not found:
@@ -115,7 +121,7 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
             found = {k: _apart(*both) for k, *both in zip(kinds, ours, theirs, strict=True)}
         training.update(pair[0], torch.tensor(np.asarray(seen["source"]["label"])).long(), pair[1])
         state, report = steps.single_step(
-            phase.plan, state, phase.hyper, params, phase.resident, {}
+            phase.plan, state, phase.hyper, anchor, phase.resident, {}
         )
     found["loss"] = _apart(report.totals["loss"], training.total)
     moved = {"parameters": (state.params, training.model)}
@@ -138,7 +144,7 @@ def _apart(ours: Any, theirs: Any) -> float:
 def blocks(count: int, repeats: int) -> dict[str, list[float]]:
     """Milliseconds a step of `repeats` blocks of `count` steps of each, in turn: A B C A B C."""
     phase, *states = prepare(dann.get_config())
-    anchor = jax.tree.map(jnp.copy, states[0].params)
+    anchor = {"params": jax.tree.map(jnp.copy, states[0].params), "batch_stats": {}}
     several = jax.device_put(np.int32(DISPATCH))
     training = Training(numbers(dann.get_config()))
     digits = Digits(training.numbers)

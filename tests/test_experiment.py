@@ -75,9 +75,9 @@ def test_a_stream_from_disk_trains_and_does_not_depend_on_the_dispatch(
 
 
 def test_labels_of_an_unlabelled_stream_do_not_reach_the_step(tiny, tmp_path):
-    _, phases, _ = experiment.build(experiment.resolve(tiny))
-    assert set(phases[0].resident["target"]) == {"image"}
-    assert set(phases[0].resident["source"]) == {"image", "label"}
+    phase = experiment.build(experiment.resolve(tiny)).phase(0)
+    assert set(phase.resident["target"]) == {"image"}
+    assert set(phase.resident["source"]) == {"image", "label"}
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_not(tiny, tmp_path):
@@ -121,14 +121,15 @@ def test_a_torn_last_line_is_dropped(tiny, tmp_path):
 
 def test_a_network_with_xla_convolutions_is_not_looped_on_a_cpu(tiny, monkeypatch):
     """The shipped convolution is looped; one that lowers to XLA's own is dispatched singly."""
-    from tljax import assembly
+    from tljax import starting
     from tljax.models import layers
 
     def dispatch():
         config = experiment.resolve(tiny)
-        _, (phase,), (fields,) = experiment.build(config)
-        state = assembly.first_state(phase, fields, {})
-        return loop._dispatch(phase, state, state.params)
+        built = experiment.build(config)
+        phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+        anchor = {"params": state.params, "batch_stats": {}}
+        return loop._dispatch(phase, state, anchor)
 
     assert dispatch() == (True, 64)
     shifted = layers.convolve

@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+report = importlib.import_module("experiments.report")
 domain_shift = importlib.import_module("experiments.domain_shift.run")
 
 
@@ -41,7 +42,7 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
     path = tmp_path / "page.md"
     path.write_text("above\n<!-- x -->\nold\n<!-- end of x -->\nbelow\n")
     for section in ("new", "newer"):
-        domain_shift.write(section, "x", path)
+        report.write(section, "x", path)
     assert path.read_text() == "above\n<!-- x -->\n\nnewer\n\n<!-- end of x -->\nbelow\n"
     with pytest.raises(SystemExit, match="has no line"):
-        domain_shift.write("new", "y", path)
+        report.write("new", "y", path)

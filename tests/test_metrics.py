@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tljax import metrics
+from tljax.errors import UserError
 
 LABELS = np.array([0, 0, 1, 3, 3, 3])
 PREDICTED = np.array([0, 1, 1, 3, 0, 3])  # right at 0, 2, 3 and 5
@@ -70,3 +71,141 @@ def test_equal_runs_have_no_width():
 
 def test_an_interval_reads_as_mean_and_half_width():
     assert str(metrics.Interval(0.91234, 0.0056)) == "0.912 ± 0.006"
+
+
+def test_attribute_accuracy_by_hand():
+    assert metrics.attribute_accuracy([[1, 0, 1], [0, 0, 1]], [[1, 1, 1], [0, 0, 0]]) == 4 / 6
+    assert metrics.attribute_accuracy(np.array([[True, False]]), [[1, 0]]) == 1.0
+
+
+def test_attribute_accuracy_refuses():
+    with pytest.raises(UserError, match="predicted: got other numbers; expected 0 and 1 only"):
+        metrics.attribute_accuracy([[0.3, 0.9]], [[0, 1]])
+    with pytest.raises(UserError, match=r"predicted: got shape \[1, 1\]; expected \[1, 2\]"):
+        metrics.attribute_accuracy([[1]], [[0, 1]])
+
+
+def test_paired_is_the_interval_of_the_differences():
+    """Differences 1, 2, 3, whatever the runs have in common."""
+    common = np.array([10.0, -5.0, 80.0])
+    found = metrics.paired(common + [1, 2, 3], common)
+    assert found == pytest.approx(metrics.interval([1, 2, 3]))
+    back = metrics.paired(common, common + [1, 2, 3])
+    assert back == pytest.approx((-found.mean, found.half_width))
+    assert metrics.paired([1.0], [0.5]) == (0.5, math.inf)
+    with pytest.raises(UserError, match=r"b: got shape \[2\]; expected \[3\]"):
+        metrics.paired([1, 2, 3], [1, 2])
+    with pytest.raises(UserError, match="a: got nan"):
+        metrics.paired([1, math.nan], [1, 2])
+
+
+def test_delta_p_by_hand():
+    """Accuracy 0.6 against 0.5 is +20 %; an error of 3 against 2 is −50 %; their mean is −15 %."""
+    assert metrics.delta_p([0.6, 3], [0.5, 2], [True, False]) == pytest.approx(-0.15)
+    assert metrics.delta_p([0.6, 3], [0.5, 2]) == pytest.approx(0.35)
+    assert metrics.delta_p([0.6, 3], [0.5, 2], False) == pytest.approx(-0.35)
+    assert metrics.delta_p([0.5, 2], [0.5, 2], [True, False]) == 0.0
+    # A log-likelihood that rises from −2 to −1 is better by half.
+    assert metrics.delta_p([-1], [-2]) == 0.5
+
+
+def test_delta_p_refuses():
+    with pytest.raises(UserError, match=r"baselines: got 0 at \[1\]"):
+        metrics.delta_p([1, 2], [1, 0])
+    with pytest.raises(UserError, match=r"baselines: got shape \[1\]; expected \[2\]"):
+        metrics.delta_p([1, 2], [1])
+    with pytest.raises(UserError, match="higher_is_better: got int64 numbers; expected booleans"):
+        metrics.delta_p([1, 2], [1, 2], [1, 0])
+
+
+def test_clustering_by_hand_with_more_clusters_than_classes():
+    """Cluster 0 is class 1 (2 right), cluster 1 is class 0 (2 right), cluster 2 is left over.
+
+    Mutual information H(Y) − H(Y|clusters) = H(Y), with H(Y) of (⅗, ⅖); H(clusters) of
+    (⅖, ⅖, ⅕). Pairs together in both: 2; in clusters 2, in classes 4, of 10: the index is
+    (2 − 0.8)/(3 − 0.8).
+    """
+    found = metrics.clustering([0, 0, 1, 1, 2], [1, 1, 0, 0, 0])
+    assert found["accuracy"] == 4 / 5
+    of_classes = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
+    of_clusters = -(0.8 * math.log(0.4) + 0.2 * math.log(0.2))
+    assert found["nmi"] == pytest.approx(2 * of_classes / (of_classes + of_clusters))
+    assert found["ari"] == pytest.approx(1.2 / 2.2)
+    assert all(type(value) is float for value in found.values())
+
+
+def test_clustering_by_hand_with_fewer_clusters_than_classes():
+    """One cluster of classes 0, 1, 1 can be one class only."""
+    found = metrics.clustering([7, 7, 7], [0, 1, 1])
+    assert found["accuracy"] == 2 / 3 and found["ari"] == 0.0
+    assert found["nmi"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_matching_is_the_best_and_not_the_greedy_one():
+    """Counts (5, 4) and (4, 0): the greedy 5 + 0 is worse than 4 + 4."""
+    clusters = [0] * 9 + [1] * 4
+    labels = [0] * 5 + [1] * 4 + [0] * 4
+    assert metrics.clustering(clusters, labels)["accuracy"] == 8 / 13
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=2),
+    st.permutations(range(4)),
+    st.permutations(range(5)),
+)
+def test_clustering_does_not_depend_on_names(pairs, clusters, classes):
+    assignments, labels = np.array(pairs).T
+    found = metrics.clustering(assignments, labels)
+    renamed = metrics.clustering(np.array(clusters)[assignments] - 9, np.array(classes)[labels] * 3)
+    assert renamed == pytest.approx(found)
+    assert found["accuracy"] >= metrics.accuracy(assignments, labels) - 1e-12
+    assert metrics.clustering(labels, labels) == pytest.approx(
+        {"accuracy": 1.0, "nmi": 1.0, "ari": 1.0}
+    )
+
+
+def test_clustering_refuses():
+    with pytest.raises(UserError, match=r"assignments: got shape \[1\]; expected \[2\]"):
+        metrics.clustering([0], [0, 1])
+    with pytest.raises(UserError, match="assignments: got float64 numbers; expected integers"):
+        metrics.clustering([0.5, 1.0], [0, 1])
+    with pytest.raises(UserError, match=r"labels: got shape \[0\]"):
+        metrics.clustering([], [])
+
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_domains_that_are_told_apart_have_a_distance_of_two():
+    source = RANDOM.normal(size=(60, 3))
+    assert metrics.proxy_a_distance(source, source + 20) == 2.0
+    # In a unit that is a million times larger, it is the same.
+    assert metrics.proxy_a_distance(1e6 * source, 1e6 * (source + 20)) == 2.0
+
+
+@pytest.mark.parametrize("size", [2000, 200])
+def test_domains_that_are_alike_have_none_whatever_their_sizes(size):
+    """With 2,000 against 200, always saying the larger would be right in 10 of 11."""
+    found = metrics.proxy_a_distance(RANDOM.normal(size=(2000, 3)), RANDOM.normal(size=(size, 3)))
+    assert abs(found) < 0.3
+
+
+def test_the_distance_of_overlapping_domains():
+    """N(0, 1) and N(2, 1): the best rule errs in Φ(−1) = 0.1587 of the cases, so 2(1 − 0.317)."""
+    source, target = RANDOM.normal(size=(2000, 1)), 2 + RANDOM.normal(size=(2000, 1))
+    expected = 2 * (1 - math.erfc(1 / math.sqrt(2)))
+    found = metrics.proxy_a_distance(source, target, seed=1)
+    assert found == pytest.approx(expected, abs=0.06)
+    assert metrics.proxy_a_distance(source, target, seed=1) == found
+    assert metrics.proxy_a_distance(target, source, seed=1) == pytest.approx(found, abs=0.03)
+
+
+def test_the_distance_refuses():
+    x = np.ones((4, 3))
+    with pytest.raises(UserError, match=r"target_features: got shape \[4, 2\]; expected \[n, 3\]"):
+        metrics.proxy_a_distance(x, x[:, :2])
+    with pytest.raises(UserError, match="target_features: got 1 example; expected at least 2"):
+        metrics.proxy_a_distance(x, x[:1])
+    with pytest.raises(UserError, match="source_features: got nan"):
+        metrics.proxy_a_distance(x * np.nan, x)
+    assert metrics.proxy_a_distance(x, x) <= 0  # nothing to tell them by

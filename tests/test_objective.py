@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import assembly, experiment, objective, terms, trees
+from tljax import experiment, objective, starting, terms, trees
 from tljax.data.streams import Stream
 from tljax.errors import UserError
 from tljax.models import build
@@ -43,11 +43,11 @@ def total(*parsed, numbers=None, batch=None, separate=False, progress=0.5, norm=
         variables["params"],
         variables["batch_stats"],
         batch,
-        variables["params"],
+        variables,
         jnp.float32(progress),
         jax.random.key(1),
     )
-    return value, values, moved
+    return value.sum(), values, moved
 
 
 def per_example(view):
@@ -225,8 +225,8 @@ def ideas(tmp_path, monkeypatch):
 
 def phase(config):
     resolved = experiment.resolve(config)
-    (only,), (fields,) = experiment.build(resolved)[1:]
-    return only, fields
+    built = experiment.build(resolved)
+    return built.phase(0), built
 
 
 def test_a_term_of_the_users_own_needs_only_its_importable_name(tiny, ideas):
@@ -292,9 +292,9 @@ def test_an_infinite_weight_is_refused(tiny):
 
 def test_a_stream_that_does_not_flow_is_refused_with_the_nearest(tiny):
     tiny.terms.label.stream = "sourse"
-    only, fields = phase(tiny)
+    only, built = phase(tiny)
     with pytest.raises(UserError, match=r"^terms\.label: stream: .*'sourse'.*mean 'source'\?"):
-        assembly.first_state(only, fields, {})
+        starting.begin(only, built.fields[0], {}, built.data)
 
 
 def test_labels_of_an_unlabelled_stream_reach_nothing(tiny, tmp_path):
@@ -329,6 +329,6 @@ def test_labelled_terms_on_an_unlabelled_source_are_refused(tiny, outputs):
     tiny.streams.source.labelled = False
     if outputs:
         tiny.network.heads.label.outputs = outputs
-    only, fields = phase(tiny)
+    only, built = phase(tiny)
     with pytest.raises(UserError, match=r"^terms\.label: reads the labels of stream 'source'"):
-        assembly.first_state(only, fields, {})
+        starting.begin(only, built.fields[0], {}, built.data)

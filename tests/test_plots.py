@@ -37,7 +37,7 @@ def variables(seed):
         return net.head("label", net.features(jnp.zeros((1, 4, 4, 1)), train=True))
 
     made = jax.jit(objective.nn.init(run, NET))(jax.random.key(seed))
-    return made["params"], made.get("batch_stats", {})
+    return {"params": made["params"], "batch_stats": made.get("batch_stats", {})}
 
 
 def record(phase, step, kind, **values):
@@ -57,7 +57,7 @@ FIRST, FINAL = variables(0), variables(1)
 
 def drawn(workdir, *, first=FIRST, final=FINAL, splits=None, records=RECORDS):
     splits = splits or [split("source", 0), split("target", 1, classes=())]
-    plots.draw(workdir, NET, first, final, {each.name: each for each in splits}, records)
+    plots.draw(workdir, NET, first, {"": final}, {each.name: each for each in splits}, records)
     return {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
 
 
@@ -91,13 +91,13 @@ def test_a_split_without_its_head_is_left_out(tmp_path, whole):
 
 
 def test_without_any_head_only_curves_are_drawn(tmp_path):
-    files = drawn(tmp_path, final=({"trunk": FINAL[0]["trunk"]}, {}))
+    files = drawn(tmp_path, final={**FINAL, "params": {"trunk": FINAL["params"]["trunk"]}})
     assert set(files) == {"losses.png", "accuracy.png"}
 
 
 def test_the_start_needs_no_head(tmp_path, whole):
     """Features do not depend on heads: without its head the first state is drawn the same."""
-    headless = {"trunk": FIRST[0]["trunk"]}, FIRST[1]
+    headless = {**FIRST, "params": {"trunk": FIRST["params"]["trunk"]}}
     files = drawn(tmp_path, first=headless, records=())
     assert files["features.png"] == whole[1]["features.png"]
 
@@ -105,7 +105,7 @@ def test_the_start_needs_no_head(tmp_path, whole):
 def test_a_start_of_another_shape_is_left_out(tmp_path):
     """A trunk for 5 x 5 images cannot read 4 x 4 ones."""
     trunk = {"dense_0": {"kernel": jnp.zeros((25, 6)), "bias": jnp.zeros(6)}}
-    files = drawn(tmp_path, first=({"trunk": trunk}, {}), records=())
+    files = drawn(tmp_path, first={**FIRST, "params": {"trunk": trunk}}, records=())
     assert set(files) == {"confusion_source.png", "confusion_target.png"}
 
 

@@ -1,114 +1,21 @@
 """From a resolved config to what runs: tables, a network, phases with plans and numbers."""
 
-import functools
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from tljax import objective, terms, transfer, trees
-from tljax.data import sources, streams, transforms
+from tljax import balance, objective, opening, terms
+from tljax.data import streams
 from tljax.errors import UserError, number, unknown, wrong
-from tljax.evaluate import Split
 from tljax.models import Network, build
+from tljax.opening import Data
 from tljax.signature import split
 from tljax.train import optimizers, step
 from tljax.train.loop import Cadence, Phase
 
-STREAM: dict[str, Any] = {
-    "data": "",
-    "split": "train",
-    "labelled": True,
-    "per_class": None,
-    "seed": None,
-    "size": None,
-    "channels": None,
-    "transforms": (),
-    "batch": 64,
-    "stem": "",
-}
-"""The fields of a stream and their defaults. `seed` is of the few-shot draw; None: the run's."""
-
-EVALUATION: dict[str, Any] = {
-    **{k: v for k, v in STREAM.items() if k not in ("labelled", "per_class", "seed")},
-    "batch": 256,
-    "head": "label",
-    "statistics": None,
-}
-"""The fields of an evaluation and their defaults. `statistics` is the stream whose batch statistics
-are used where each stream keeps its own; None: the stream of the evaluation's name."""
-
 _TERM = ("term", "weight", "ramp")
-
-
-class Data(NamedTuple):
-    """The tables of an experiment: streams' and evaluations', by name."""
-
-    streams: dict[str, sources.Table]
-    splits: dict[str, Split]
-
-
-def complete(given: Any, defaults: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """`given` with the defaults filled in; an unknown field is refused."""
-    if not isinstance(given, Mapping):
-        raise wrong(field, given, f"dict(...) of the fields {', '.join(sorted(defaults))}")
-    for name in given:
-        if name not in defaults:
-            raise unknown(field, name, defaults)
-    return {**defaults, **given}
-
-
-def open_data(config: Mapping[str, Any]) -> Data:
-    """Loads what the streams and evaluations name; small sets are decoded, large ones stay lazy."""
-    limit = int(config["resident_megabytes"] * 2**20)
-
-    def table(fields: Mapping[str, Any], field: str) -> sources.Table:
-        opened = sources.load(
-            fields["data"],
-            fields["split"],
-            field=f"{field}.data",
-            labelled=fields.get("labelled", True),
-            per_class=fields.get("per_class"),
-            seed=config["seed"] if fields.get("seed") is None else fields["seed"],
-            size=fields["size"],
-            channels=fields["channels"],
-            root=config["data_dir"] or None,
-        )
-        return sources.materialise(opened, limit)
-
-    tables, splits = {}, {}
-    for name, given in config["streams"].items():
-        fields = complete(given, STREAM, f"streams.{name}")
-        tables[name] = table(fields, f"streams.{name}")
-        streams.check_batch(fields["batch"], len(tables[name]), f"streams.{name}.batch")
-    for name, given in config["evaluate"].items():
-        field = f"evaluate.{name}"
-        if name == "train":
-            raise wrong("evaluate", name, "another name: the records of training have this one")
-        fields = complete(given, EVALUATION, field)
-        stream, numbers = _stream(name, fields, field, config["network"])
-        statistics = None
-        if config["statistics"] == "separate":
-            statistics = fields["statistics"] or name
-            if statistics not in config["streams"]:
-                raise unknown(f"{field}.statistics", statistics, config["streams"])
-        if fields["head"] not in config["network"]["heads"]:
-            raise unknown(f"{field}.head", fields["head"], config["network"]["heads"])
-        opened = table(fields, field)
-        if type(fields["batch"]) is not int or fields["batch"] < 1:
-            raise wrong(f"{field}.batch", fields["batch"], "an integer of at least 1")
-        splits[name] = Split(name, opened, stream, numbers, fields["head"], statistics)
-    return Data(tables, splits)
-
-
-def _stream(
-    name: str, fields: Mapping[str, Any], field: str, network: Mapping[str, Any]
-) -> tuple[streams.Stream, Any]:
-    static, numbers = transforms.parse(fields["transforms"], f"{field}.transforms")
-    if fields["stem"] and fields["stem"] not in network["stems"]:
-        raise unknown(f"{field}.stem", fields["stem"], network["stems"])
-    return streams.Stream(name, fields["batch"], static, fields["stem"]), numbers
 
 
 def network(config: Mapping[str, Any], data: Data) -> Network:
@@ -125,6 +32,7 @@ def phase(
     config: Mapping[str, Any],
     data: Data,
     net: Network,
+    restart: int = 0,
 ) -> Phase:
     """A phase from its fields: everything static in a plan, every number on the device.
 
@@ -134,52 +42,73 @@ def phase(
       config: the whole resolved config.
       data: the opened tables.
       net: the network.
+      restart: which of several runs of the phase, each with randomness of its own.
     """
     flow = fields["flow"] or tuple(config["streams"])
     specs, stream_numbers = [], {}
     for stream in flow:
         if stream not in config["streams"]:
             raise unknown(f"{name}.flow", stream, config["streams"])
-        given = complete(config["streams"][stream], STREAM, f"streams.{stream}")
-        spec, stream_numbers[stream] = _stream(
-            stream, given, f"streams.{stream}", config["network"]
+        given = opening.stream_fields(stream, config["streams"])
+        labels = data.streams[stream].labels
+        spec, stream_numbers[stream] = opening.stream(
+            stream,
+            given,
+            f"streams.{stream}",
+            config["network"],
+            () if labels is None else tuple(np.unique(labels).tolist()),
         )
         specs.append(spec)
-    parsed, term_numbers = _terms(fields["terms"])
+    parsed, term_numbers = _terms(fields["terms"], fields["steps"])
     _check_labels(parsed, net, data)
     optimizer, optimizer_numbers = optimizers.parse(fields["optimizer"], "optimizer")
-    rules = _rules(fields["train"], "train")
-    for i, (_, factor) in enumerate(rules):
+    factors = rules(fields["train"], "train")
+    for i, (_, factor) in enumerate(factors):
         number(f"train[{i}]", factor, "a factor on the learning rate of at least 0")
     decay = number("average", fields["average"])
     if decay >= 1:
         raise wrong("average", decay, "a decay in [0, 1); 0 keeps no average")
+    weighing, balance_numbers = _balance(fields["balance"], parsed)
     plan = step.Plan(
-        objective.Objective(net, parsed, tuple(specs), config["statistics"] == "separate"),
+        objective.Objective(
+            net,
+            parsed,
+            tuple(specs),
+            separate=config["statistics"] == "separate",
+            frozen=fields["freeze_statistics"],
+        ),
         optimizer,
-        tuple((pattern, factor != 0) for pattern, factor in rules),
+        tuple((pattern, factor != 0) for pattern, factor in factors),
         averaged=decay > 0,
+        balance=weighing,
     )
     base = jax.random.fold_in(jax.random.key(config["seed"]), index)
+    if restart:
+        base = jax.random.fold_in(base, restart)
     hyper = {
         "key": base,
         "steps": np.float32(fields["steps"]),
         "log_every": np.int32(config["log_every"]),
         "decay": np.float32(decay),
-        "factors": tuple(np.float32(factor) for _, factor in rules),
+        "factors": tuple(np.float32(factor) for _, factor in factors),
         "terms": term_numbers,
         "streams": stream_numbers,
         "optimizer": optimizer_numbers,
+        "balance": balance_numbers,
+        "tables": data.tables,
     }
     hyper = jax.tree.map(lambda x: np.float32(x) if isinstance(x, float) else x, hyper)
     resident, readers = {}, {}
     for spec in specs:
-        table = data.streams[spec.name]
+        base_name, table = spec.of or spec.name, data.streams[spec.name]
         if table.resident:
-            resident[spec.name] = jax.device_put(streams.resident(table, f"streams.{spec.name}"))
+            if id(table) not in data.placed:
+                arrays = streams.resident(table, f"streams.{base_name}")
+                data.placed[id(table)] = jax.device_put(arrays)
+            resident[base_name] = data.placed[id(table)]
         else:
-            seed = (config["seed"] + streams.identity(f"{spec.name}/{index}")) % 2**31
-            readers[spec.name] = streams.reader(table, spec.batch, seed)
+            seed = (config["seed"] + streams.identity(f"{base_name}/{index}")) % 2**31
+            readers[base_name] = streams.reader(table, spec.batch, seed)
     cadence = Cadence(
         log=config["log_every"],
         evaluate=config["evaluate_every"],
@@ -198,8 +127,10 @@ def phase(
     )
 
 
-def _terms(given: Mapping[str, Any]) -> tuple[tuple[objective.Term, ...], dict[str, Any]]:
-    if not given:
+def _terms(
+    given: Mapping[str, Any], steps: int
+) -> tuple[tuple[objective.Term, ...], dict[str, Any]]:
+    if not given and steps:
         raise wrong("terms", given, "at least one term: dict(NAME=dict(term=..., weight=...))")
     parsed, numbers = [], {}
     for name, config in given.items():
@@ -221,15 +152,53 @@ def _terms(given: Mapping[str, Any]) -> tuple[tuple[objective.Term, ...], dict[s
     return tuple(parsed), numbers
 
 
+def _balance(
+    given: Mapping[str, Any], parsed: tuple[objective.Term, ...]
+) -> tuple[step.Balance | None, dict[str, Any]]:
+    """How tasks are weighed: `dict(name="pcgrad", tasks=(...), shared=(...), ...)`."""
+    config = {"name": "sum", "tasks": (), "shared": ("trunk/**",), **given}
+    name, names = config["name"], [term.name for term in parsed]
+    kinds = ("sum", "uncertainty", *balance.BALANCERS)
+    if name not in kinds:
+        raise unknown("balance.name", name, kinds)
+    for task in config["tasks"]:
+        if task not in names:
+            raise unknown("balance.tasks", task, names)
+    own = {key: value for key, value in config.items() if key not in ("name", "tasks", "shared")}
+    static: tuple[tuple[str, Any], ...] = ()
+    numbers: dict[str, Any] = {}
+    if name in balance.BALANCERS:
+        skip = ("state", "losses", "gramian", "key")
+        static, numbers = split(balance.BALANCERS[name].weigh, own, "balance", skip)
+    elif own:
+        raise unknown("balance", next(iter(own)), ("name", "tasks", "shared"))
+    if name == "sum":
+        return None, {}
+    tasks = tuple(i for i, each in enumerate(names) if each in (config["tasks"] or names))
+    if len(tasks) < 2:
+        raise wrong("balance.tasks", config["tasks"], f"at least two of the terms {names}")
+    shared = tuple((pattern, True) for pattern in _patterns(config["shared"]))
+    return step.Balance(name, tasks, (*shared, ("**", False)), static), numbers
+
+
+def _patterns(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str) or not all(isinstance(each, str) for each in given):
+        raise wrong("balance.shared", given, 'patterns of shared parameters, as ("trunk/**",)')
+    return tuple(given)
+
+
 def _check_labels(parsed: tuple[objective.Term, ...], net: Network, data: Data) -> None:
     """Refuses labels that the head of a term or evaluation has no output for."""
     heads = dict(net.heads.modules)
     pairs = [
         (f"streams.{static['stream']}", data.streams.get(static["stream"]), static["head"])
-        for static in (dict(term.static) for term in parsed)
-        if "stream" in static and "head" in static
+        for static in (dict(t.static) for t in parsed if t.function is terms.cross_entropy)
     ]
-    pairs += [(f"evaluate.{split.name}", split.table, split.head) for split in data.splits.values()]
+    pairs += [
+        (f"evaluate.{each.name}", each.table, each.head)
+        for each in data.splits.values()
+        if each.readout == "logits"
+    ]
     for field, table, head in pairs:
         if table is None or table.labels is None or head not in heads:
             continue  # a missing stream, label or head is refused where a term asks for it
@@ -241,56 +210,9 @@ def _check_labels(parsed: tuple[objective.Term, ...], net: Network, data: Data) 
             )
 
 
-def _rules(given: Any, field: str) -> tuple[tuple[str, Any], ...]:
+def rules(given: Any, field: str) -> tuple[tuple[str, Any], ...]:
+    """`((pattern, value), ...)` as a config gives them."""
     try:
-        rules = tuple((str(pattern), value) for pattern, value in given)
+        return tuple((str(pattern), value) for pattern, value in given)
     except (TypeError, ValueError):
         raise wrong(field, given, "pairs ((pattern, value), ...)") from None
-    return rules
-
-
-def first_state(phase: Phase, fields: Mapping[str, Any], earlier: Mapping[str, Any]) -> step.State:
-    """The state that a phase starts from.
-
-    Args:
-      phase: the phase.
-      fields: its fields; `start` says what is copied from which earlier phase.
-      earlier: phase name -> {"params", "batch_stats"} of the phases before, in order.
-    """
-    examples = {
-        spec.name: jax.tree.map(lambda leaf, n=spec.batch: leaf[:n], phase.resident[spec.name])
-        if spec.name in phase.resident
-        else phase.readers[spec.name][0]
-        for spec in phase.plan.objective.streams
-    }
-    batch = jax.eval_shape(
-        functools.partial(step.batch_of, phase.plan), phase.hyper, {}, examples, np.int32(0)
-    )
-
-    default = (("**", list(earlier)[-1] if earlier else transfer.FRESH),)
-    rules = _rules(fields["start"], f"{phase.name}.start") or default
-
-    @jax.jit  # one program, where every leaf by itself would be compiled for its shape
-    def first(key: jax.Array, earlier: Mapping[str, Any]) -> step.State:
-        blank = jax.tree.map(lambda each: jax.numpy.zeros(each.shape, each.dtype), batch)
-        fresh = objective.initialise(phase.plan.objective, phase.hyper["terms"], blank, key)
-        params, batch_stats = (
-            transfer.start(
-                fresh[kind],
-                {name: each[kind] for name, each in earlier.items()},
-                rules if kind == "params" else _reaching(rules, fresh[kind]),
-                f"{phase.name}.start",
-            )
-            if jax.tree.leaves(fresh[kind])
-            else fresh[kind]
-            for kind in ("params", "batch_stats")
-        )
-        return step.initialise(phase.plan, params, batch_stats)
-
-    return first(jax.random.fold_in(phase.hyper["key"], 1), earlier)
-
-
-def _reaching(rules: tuple[tuple[str, Any], ...], tree: Any) -> tuple[tuple[str, Any], ...]:
-    """The rules that match something: a pattern for parameters need not match a statistic."""
-    paths = list(trees.flatten(tree))
-    return tuple(r for r in rules if any(trees.match(r[0], path) for path in paths))

@@ -4,11 +4,27 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tljax import metrics, objective
+from tljax import generalised, metrics, objective, validators
 from tljax.data import streams, transforms
 from tljax.data.sources import Table
+from tljax.solvers import zero_shot
+
+READOUTS = {
+    "logits": False,
+    "compatibility": True,
+    "cosine": True,
+    "dap": True,
+    "conse": True,
+    "attributes": True,
+    "clusters": False,
+}
+"""How a head's outputs are read, and whether with a class × attribute table: as class scores
+(`logits`); as embeddings that are compared with the classes' by inner product (`compatibility`) or
+`cosine`; as logits of attributes, from which `dap` infers classes or which are judged themselves
+(`attributes`); as logits of seen classes that `conse` combines; as `clusters` to be matched."""
 
 
 class Split(NamedTuple):
@@ -18,8 +34,17 @@ class Split(NamedTuple):
     table: Table
     stream: streams.Stream  # its batch, transforms and stem; its name tells whose statistics
     numbers: Any  # of the transforms
-    head: str = "label"
+    head: str = "label"  # "": none, the outputs are the features
     statistics: str | None = None  # whose batch statistics, where each stream has its own
+    phase: str = ""  # whose result is judged
+    readout: str = "logits"
+    semantics: np.ndarray | None = None  # [classes, attributes], of the readouts that read a table
+    classes: tuple[int, ...] = ()  # those that compete; (): all
+    unseen: tuple[int, ...] = ()
+    among: str = "all"  # or "unseen": those alone compete
+    calibrate: str = ""  # the evaluation that chooses the factor of calibrated stacking
+    top: int = 10  # ConSE's number of seen classes
+    held_out: bool = True  # whether transforms draw from the material kept for evaluation
 
 
 class Outputs(NamedTuple):
@@ -27,10 +52,10 @@ class Outputs(NamedTuple):
 
     logits: np.ndarray  # [n, outputs]
     features: np.ndarray  # [n, features]
-    labels: np.ndarray  # [n]
+    labels: np.ndarray | None  # [n]
 
 
-@functools.partial(jax.jit, static_argnames=("network", "stream", "head", "statistics"))
+@functools.partial(jax.jit, static_argnames=("network", "stream", "head", "statistics", "held_out"))
 def _forward(
     network: Any,
     params: Any,
@@ -42,10 +67,11 @@ def _forward(
     stream: streams.Stream,
     head: str,
     statistics: str | None,
+    held_out: bool,
 ) -> tuple[jax.Array, jax.Array]:
     # A key for the example, not the batch: it looks the same in every evaluation of every run.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
-    images = transforms.apply(stream.transforms, numbers, images, keys, held_out=True)
+    images = transforms.apply(stream.transforms, numbers, images, keys, held_out=held_out)
     return objective.predict(
         network, params, batch_stats, images, head=head, stem=stream.stem, stream=statistics
     )
@@ -79,29 +105,117 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
                 stream=split.stream,
                 head=split.head,
                 statistics=split.statistics,
+                held_out=split.held_out,
             )
         )
     logits, features = (
         np.concatenate([np.asarray(jax.device_get(each)) for each in part])[:length]
         for part in zip(*pieces, strict=True)
     )
-    assert split.table.labels is not None
     return Outputs(logits, features, split.table.labels)
 
 
 def confusion(said: Outputs) -> np.ndarray:
     """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
     classes = said.logits.shape[-1]
+    assert said.labels is not None
     return metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
 
 
-def score(said: Outputs) -> dict[str, float]:
-    """`accuracy`, the mean `per_class_accuracy` and the cross-entropy `loss` of some outputs."""
-    logits, _, labels = said
+def competing(split: Split, classes: int) -> np.ndarray:
+    """The classes that an example of the split may be given, ascending."""
+    named = split.unseen if split.among == "unseen" else split.classes
+    return np.array(sorted(named or range(classes)))
+
+
+def class_scores(said: Outputs, split: Split) -> np.ndarray:
+    """The score of every class `[n, classes]`, as the split's readout makes it."""
+    scores: Any = said.logits
+    table = split.semantics
+    if table is None:
+        return said.logits.astype(np.float64)
+    unseen = np.isin(np.arange(len(table)), split.unseen)
+    seen = np.setdiff1d(competing(split, len(table)), split.unseen)
+    seen = seen if seen.size else np.flatnonzero(~unseen)
+    if split.readout == "compatibility":
+        scores = said.logits @ table.T
+    elif split.readout == "cosine":
+        scores = zero_shot.cosine_scores(said.logits, table)
+    elif split.readout == "dap":
+        scores = zero_shot.dap(said.logits, table, prior=table[seen].mean(0))
+    elif split.readout == "conse":
+        shares = jax.nn.softmax(jnp.asarray(said.logits[:, seen]))
+        combined = zero_shot.conse(shares, table[seen], top=min(split.top, len(seen)))
+        scores = zero_shot.cosine_scores(combined, table)
+    return np.asarray(scores, np.float64)
+
+
+def score(said: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
+    """What a split's outputs are worth, the headline first.
+
+    Args:
+      said: the outputs.
+      split: how they are read; class scores if left out.
+      gamma: the factor of calibrated stacking, subtracted from the scores of seen classes.
+
+    Returns:
+      Of classes: `accuracy`, the mean `per_class_accuracy` and the cross-entropy `loss`; with
+      unseen classes also `seen`, `unseen`, `harmonic` and their `calibrated_` values,
+      `gamma`, `best_gamma` (of this split) and `ausuc`. Of clusters: `accuracy` by the best
+      matching, `nmi`, `ari`. Of attributes: `accuracy`. Without labels, what a validator may read:
+      `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
+    """
+    readout = split.readout if split else "logits"
+    if said.labels is None:
+        return {
+            "information_maximisation": validators.information_maximisation(said.logits),
+            "entropy": validators.entropy(said.logits),
+            "soft_neighbourhood_density": validators.soft_neighbourhood_density(
+                np.asarray(jax.nn.softmax(said.logits))
+            ),
+        }
+    if readout == "clusters":
+        return metrics.clustering(said.logits.argmax(-1), said.labels)
+    if readout == "attributes":
+        assert split and split.semantics is not None
+        wanted = split.semantics[said.labels] > 0.5
+        return {"accuracy": metrics.attribute_accuracy(said.logits > 0, wanted)}
+    scores, labels = said.logits, said.labels
+    if split is None:
+        return _classification(scores, labels)
+    scores = class_scores(said, split)
+    classes = competing(split, scores.shape[-1])
+    if len(classes) < scores.shape[-1]:
+        scores, labels = scores[:, classes], np.searchsorted(classes, labels)
+    values = _classification(scores, labels)
+    if split.unseen and split.among == "all":
+        values |= _generalised(scores, labels, ~np.isin(classes, split.unseen), gamma)
+    return values
+
+
+def _classification(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     shifted = logits - logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
+    predicted = logits.argmax(-1)
+    counts = metrics.confusion_matrix(predicted, labels, logits.shape[-1])
     return {
-        "accuracy": metrics.accuracy(logits.argmax(-1), labels),
-        "per_class_accuracy": float(np.nanmean(metrics.per_class_accuracy(confusion(said)))),
+        "accuracy": metrics.accuracy(predicted, labels),
+        "per_class_accuracy": float(np.nanmean(metrics.per_class_accuracy(counts))),
         "loss": float(losses.mean()),
+    }
+
+
+def _generalised(
+    scores: np.ndarray, labels: np.ndarray, seen: np.ndarray, gamma: float
+) -> dict[str, float]:
+    """Seen, unseen and harmonic accuracy, before and after calibrated stacking with `gamma`."""
+    plain = generalised.seen_unseen(scores.argmax(-1), labels, seen, len(seen))
+    stacked = np.asarray(zero_shot.calibrated_stacking(scores, seen, gamma))
+    after = generalised.seen_unseen(stacked.argmax(-1), labels, seen, len(seen))
+    return {
+        **plain._asdict(),
+        **{f"calibrated_{name}": value for name, value in after._asdict().items()},
+        "gamma": gamma,
+        "best_gamma": generalised.best_gamma(scores, labels, seen),
+        "ausuc": generalised.stacking_curve(scores, labels, seen).ausuc,
     }

@@ -1,23 +1,22 @@
 """The only reader of a config: config → phases → a run that can be killed and resumed."""
 
-import importlib.metadata
 import json
 import os
-import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import ml_collections
 
-from tljax import assembly, plots, trees
+from tljax import plots, results, running
 from tljax.errors import unknown, wrong
-from tljax.evaluate import confusion, outputs, score
-from tljax.train import loop, step
-from tljax.train.checkpoint import Checkpoints, write_json
-from tljax.train.records import Display, Records, read
+from tljax.evaluate import Outputs
+from tljax.running import build
+from tljax.train.checkpoint import write_json
+from tljax.train.records import Display, read
+
+__all__ = ["FAMILIES", "PHASE_FIELDS", "blank", "build", "outputs", "resolve", "run"]
 
 FAMILIES = {
     "baseline": "the baselines that a method is held against",
@@ -30,7 +29,10 @@ FAMILIES = {
 }
 """The families of methods, and the cell of the field's table that each stands in."""
 
-PHASE_FIELDS = ("flow", "terms", "start", "train", "steps", "optimizer", "average")
+PHASE_FIELDS = (
+    *("flow", "terms", "balance", "start", "prepare", "train", "freeze_statistics"),
+    *("steps", "restarts", "optimizer", "average"),
+)
 """What a phase may set for itself; every field it leaves out is that of the config's top level."""
 
 
@@ -45,9 +47,10 @@ def blank() -> ml_collections.ConfigDict:
     config.family = ""  # one of FAMILIES
     config.seed = 0  # of parameters, data order, transforms and few-shot draws
 
-    # What flows: name -> dict of the fields in assembly.STREAM; and what is evaluated.
+    # What flows: name -> dict of the fields in opening.STREAM; and what is evaluated.
     config.streams = ml_collections.ConfigDict()
-    config.evaluate = ml_collections.ConfigDict()  # fields: assembly.EVALUATION
+    config.evaluate = ml_collections.ConfigDict()  # fields: opening.EVALUATION
+    config.tables = ml_collections.ConfigDict()  # class × attributes; fields: opening.TABLE
     config.data_dir = ""  # where relative paths start and TFDS keeps its data
     config.resident_megabytes = 2048.0  # larger sets are streamed from disk
     config.workers = 0  # processes that read streamed sets; 0: threads
@@ -60,9 +63,13 @@ def blank() -> ml_collections.ConfigDict:
     config.phases = ()
     config.flow = ()  # names of the streams that flow; (): all
     config.terms = ml_collections.ConfigDict()  # name -> weight, or dict(term=, weight=, ramp=, …)
-    config.start = ()  # (pattern, "fresh" or a phase's name); (): all of the phase before
+    config.balance = ml_collections.ConfigDict(dict(name="sum"))  # how tasks are weighed
+    config.start = ()  # (pattern, "fresh", a phase or "run:WORKDIR"); (): the phase before
+    config.prepare = ml_collections.ConfigDict()  # name -> dict(solver=, ...), before step 0
     config.train = (("**", 1.0),)  # (pattern, factor on the learning rate; 0 freezes)
-    config.steps = 1000
+    config.freeze_statistics = False  # batch statistics: the running ones, which stay as they are
+    config.steps = 1000  # 0: nothing but what is prepared
+    config.restarts = 1  # runs of the phase, of which the one of the lowest loss is kept
     config.optimizer = ml_collections.ConfigDict(
         dict(name="sgd", learning_rate=0.01, schedule=dict(name="constant"), warmup=0.0)
     )
@@ -103,8 +110,14 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, 
         raise unknown("statistics", resolved["statistics"], ("joint", "separate"))
     for field, least in _COUNTS.items():
         _check_count(field, resolved[field], least)
-    for name in phases:
-        _check_count(f"{name}.steps", given[name].get("steps", 1), 1)
+    own = [("", resolved), *((f"{name}.", {**resolved, **given[name]}) for name in phases)]
+    for prefix, fields in own[1:] or own:
+        _check_count(f"{prefix}steps", fields["steps"], 0)
+        _check_count(f"{prefix}restarts", fields["restarts"], 1)
+        if not isinstance(fields["freeze_statistics"], bool):
+            raise wrong(f"{prefix}freeze_statistics", fields["freeze_statistics"], "True or False")
+        if not fields["steps"] and not fields["prepare"]:
+            raise wrong(f"{prefix}steps", 0, "an integer of at least 1, or something to prepare")
     if resolved["steps_per_dispatch"] is not None:
         _check_count("steps_per_dispatch", resolved["steps_per_dispatch"], 1)
     for field in ("streams", "evaluate"):
@@ -115,7 +128,8 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, 
 
 _COUNTS = {
     "seed": 0,
-    "steps": 1,
+    "steps": 0,
+    "restarts": 1,
     "log_every": 1,
     "evaluate_every": 1,
     "checkpoint_every": 1,
@@ -127,19 +141,6 @@ _COUNTS = {
 def _check_count(field: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise wrong(field, value, f"an integer of at least {least}")
-
-
-def build(
-    config: Mapping[str, Any],
-) -> tuple[assembly.Data, list[loop.Phase], list[Mapping[str, Any]]]:
-    """The data, the phases and each phase's fields of a resolved config, ready to run."""
-    data = assembly.open_data(config)
-    net = assembly.network(config, data)
-    names = config["phases"] or ("train",)
-    own = config if config["phases"] else {"train": {}}
-    fields: list[Mapping[str, Any]] = [{**config, **own[name]} for name in names]
-    phases = [assembly.phase(name, i, fields[i], config, data, net) for i, name in enumerate(names)]
-    return data, phases, fields
 
 
 def run(
@@ -162,138 +163,33 @@ def run(
     """
     display = display or Display(quiet=True)
     config, workdir, began = resolve(config), Path(workdir), time.monotonic()
-    _claim(workdir, config)
+    results.claim(workdir, config)
     finished = workdir / "result.json"
     if finished.exists():
         result = json.loads(finished.read_text())
         display.say(f"{workdir} is finished; this is its result")
-        _show(display, result)
+        results.show(display, result)
         return result
-    data, phases, fields = build(config)
-    records = Records(workdir, config["tensorboard"])
-    earlier: dict[str, Any] = {}
-    first = state = None
-    with loop.stop_on_signals() as stop:
-        for phase, own in zip(phases, fields, strict=True):
-            fresh = assembly.first_state(phase, own, earlier)
-            anchor, batch_stats = _copied((fresh.params, fresh.batch_stats))
-            first = first or (anchor, batch_stats)
-            checkpoints = Checkpoints(workdir / "checkpoints" / phase.name, config["keep"])
-            saved = checkpoints.restore(fresh)
-            state = fresh if saved is None else jax.device_put(saved)
-            at = int(state.step)
-            if at:
-                display.say(f"phase {phase.name}: resuming at step {at}")
-            if at < phase.steps:
-                records.rewind([*earlier, phase.name], at)
-                heads = state.params.get("heads", {})
-                splits = [split for split in data.splits.values() if split.head in heads]
-
-                def judge(state: step.State, net=phase.plan.objective.network, splits=splits):
-                    params, batch_stats = step.evaluated(state)
-                    return {
-                        split.name: score(outputs(net, params, batch_stats, split))
-                        for split in splits
-                    }
-
-                try:
-                    state = loop.train(
-                        phase, state, anchor, judge, checkpoints, records, display, stop
-                    )
-                finally:
-                    checkpoints.wait()
-            checkpoints.close()
-            params, batch_stats = step.evaluated(state)
-            earlier[phase.name] = {"params": params, "batch_stats": batch_stats}
-    records.close()
-    assert state is not None and first is not None
-    net = phases[-1].plan.objective.network
-    result = _result(config, net, step.evaluated(state), data)
+    built, first, finals = running.finish(config, workdir, display)
+    judged = results.judge(built.network, finals, built.data.splits.values())
     if config["figures"]:
-        plots.draw(workdir, net, first, step.evaluated(state), data.splits, read(workdir))
-    write_json(workdir / "timing.json", _timing(began))
+        plots.draw(workdir, built.network, first, finals, built.data.splits, read(workdir))
+    result = results.assemble(config, finals[built.names[-1]], judged, built.data.splits)
+    write_json(workdir / "timing.json", results.timing(began))
     write_json(finished, result)
-    _show(display, result)
+    results.show(display, result)
     return result
 
 
-@jax.jit
-def _copied(tree: Any) -> Any:
-    """A copy of what is to outlast a state, which is donated to its first step."""
-    return jax.tree.map(jax.numpy.copy, tree)
+def outputs(
+    config: ml_collections.ConfigDict | Mapping[str, Any], workdir: str | os.PathLike
+) -> dict[str, Outputs]:
+    """What the networks of a run say of every evaluation: logits, features and labels.
 
-
-def _claim(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the workdir this config's, or refuses it."""
-    written = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        present = {path.name for path in workdir.iterdir()} - {"config.json.partial"}
-        if not present:
-            write_json(written, config)
-            return
-        if not os.access(workdir, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise wrong(
-            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
-        ) from None
-    if not written.exists():
-        raise wrong(
-            "workdir", str(workdir), f"an empty directory or a run of ours; it holds {min(present)}"
-        )
-
-    # JSON has lists where a config may have tuples.
-    before, now = (
-        {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
-        for tree in (json.loads(written.read_text()), json.loads(json.dumps(config)))
-    )
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
-        listed = ", ".join(
-            f"{name} ({before.get(name, 'nothing')} there, {now.get(name, 'nothing')} here)"
-            for name in names
-        )
-        raise wrong("workdir", str(workdir), f"a run of the same config; these differ: {listed}")
-
-
-def _result(config: Mapping[str, Any], net: Any, variables: Any, data: assembly.Data) -> dict:
-    """What the final parameters reach on every evaluation."""
-    params, batch_stats = variables
-    evaluations = {}
-    for name, split in data.splits.items():
-        if split.head in params.get("heads", {}):
-            said = outputs(net, params, batch_stats, split)
-            counts = {"examples": len(said.labels), "confusion": confusion(said).tolist()}
-            evaluations[name] = {**score(said), **counts}
-    return {
-        "method": config["method"],
-        "seed": config["seed"],
-        "parameters": trees.count(params),
-        "evaluations": evaluations,
-    }
-
-
-def _show(display: Display, result: Mapping[str, Any]) -> None:
-    rows = [
-        [
-            name,
-            f"{each['accuracy']:.4f}",
-            f"{each['per_class_accuracy']:.4f}",
-            f"{each['loss']:.4f}",
-            str(each["examples"]),
-        ]
-        for name, each in result["evaluations"].items()
-    ]
-    columns = ["evaluation", "accuracy", "per-class accuracy", "loss", "examples"]
-    display.table(f"{result['method']}, seed {result['seed']}", columns, rows)
-
-
-def _timing(began: float) -> dict[str, Any]:
-    """How long this process took and on what; not in the result, which does not depend on it."""
-    return {
-        "seconds": time.monotonic() - began,
-        "device": jax.devices()[0].device_kind,
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")},
-    }
+    A run that has not ended is run to its end first.
+    """
+    config, workdir = resolve(config), Path(workdir)
+    results.claim(workdir, config)
+    built, _, finals = running.finish(config, workdir, Display(quiet=True))
+    judged = results.judge(built.network, finals, built.data.splits.values())
+    return {name: said for name, (said, _) in judged.items()}

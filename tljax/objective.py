@@ -1,6 +1,6 @@
-"""One objective for every method: features once, then every term, then the weighted sum."""
+"""One objective for every method: features once, then every term, then their weighted losses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,13 +20,18 @@ Incomplete = FlaxError
 class View(NamedTuple):
     """All that a term may look at."""
 
-    net: Any  # the bound network: `net.head(name, z)`, `net.features(x, ...)`
+    net: Any  # the bound network: `net.head(name, z)`, `net.scalar(name, value)`
     batch: Mapping[str, Mapping[str, Array]]  # stream -> {"image" [batch, ...], "label" [batch]}
     features: Mapping[str, Array]  # stream -> [batch, features], computed once a step
     params: Any  # the current parameters
     anchor: Any  # the parameters that the phase started from
     progress: Array  # the part of the phase that is done, 0 to 1
     key: Array  # this step's randomness, different for every term
+    tables: Mapping[str, Array]  # name -> [classes, attributes], or what a solver prepared
+    classes: Mapping[str, tuple[int, ...]]  # labelled stream -> the labels that it may hold
+    anchored: Callable[..., Array]
+    """`anchored(stream)`: the features `[batch, features]` that the anchored model has of a stream;
+    `anchored(stream, head)`: its head's outputs. Running statistics, no gradient, once a step."""
 
 
 class Term(NamedTuple):
@@ -45,6 +50,7 @@ class Objective(NamedTuple):
     terms: tuple[Term, ...]
     streams: tuple[Stream, ...]
     separate: bool = False  # batch statistics of each stream by itself
+    frozen: bool = False  # the running statistics are used, and stay as they are
 
 
 class _Named(dict):
@@ -58,8 +64,8 @@ class _Named(dict):
         raise self.explain(key, self)
 
 
-def _no_stream(key: str, streams: Any) -> Exception:
-    return unknown("stream", key, streams)
+def _absent(kind: str) -> Callable[[str, Any], Exception]:
+    return lambda key, known: unknown(kind, key, known)
 
 
 def _features(net: Any, objective: Objective, batch: Mapping[str, Examples], train: bool) -> dict:
@@ -72,13 +78,40 @@ def _features(net: Any, objective: Objective, batch: Mapping[str, Examples], tra
     features = {}
     for streams in groups.values():
         images = jnp.concatenate([batch[stream.name]["image"] for stream in streams])
-        own = streams[0].name if objective.separate else None
+        own = (streams[0].of or streams[0].name) if objective.separate else None
         z = net.features(images, stem=streams[0].stem, train=train, stream=own)
         start = 0
         for stream in streams:
             features[stream.name] = z[start : start + stream.batch]
             start += stream.batch
     return features
+
+
+def _anchored(
+    net: Any, objective: Objective, batch: Any, anchor: Any, features: Mapping[str, Array]
+) -> Callable[..., Array]:
+    """`View.anchored`. While parameters are being initialised there is no anchor yet: the network
+    itself stands in, whose outputs have the same shapes."""
+    known: dict[Any, Any] = {}
+
+    def run(other: Any) -> dict[str, Array]:
+        return _features(other, objective, batch, train=False)
+
+    def outputs(stream: str, head: str | None = None) -> Array:
+        if not anchor:
+            z = features[stream]
+            return jax.lax.stop_gradient(z if head is None else net.head(head, z))
+        if None not in known:
+            known.update({None: nn.apply(run, objective.network)(anchor)})
+        z = _Named(known[None], _absent("stream"))[stream]
+        if head is not None and (stream, head) not in known:
+            if head not in anchor["params"].get("heads", {}):
+                raise unknown("anchored head", head, anchor["params"].get("heads", {}))
+            of_head = nn.apply(lambda other: other.head(head, z), objective.network)(anchor)
+            known[stream, head] = of_head
+        return jax.lax.stop_gradient(z if head is None else known[stream, head])
+
+    return outputs
 
 
 def _evaluate(
@@ -90,17 +123,24 @@ def _evaluate(
     anchor: Any,
     progress: Array,
     key: Array,
+    tables: Mapping[str, Array],
 ) -> tuple[Array, dict[str, Array]]:
+    features = _features(net, objective, batch, train=not objective.frozen)
+    features = _Named(features, _absent("stream"))
+    classes = {stream.name: stream.classes for stream in objective.streams if stream.classes}
     view = View(
         net=net,
-        batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _no_stream),
-        features=_Named(_features(net, objective, batch, train=True), _no_stream),
+        batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
+        features=features,
         params=params,
-        anchor=anchor,
+        anchor=anchor.get("params", {}),
         progress=progress,
         key=key,
+        tables=_Named(tables, _absent("table")),
+        classes=_Named(classes, lambda key, _: _explain(key)("label", {})),
+        anchored=_anchored(net, objective, batch, anchor, features),
     )
-    total, scalars = jnp.zeros(()), {}
+    weighted, scalars = [], {}
     for term in objective.terms:
         own = dict(numbers[term.name])
         weight = own.pop("weight")
@@ -116,8 +156,8 @@ def _evaluate(
                 f"terms.{term.name}: returned shape {jnp.shape(value)}; expected () or [batch]"
             )
         scalars[term.name] = jnp.mean(value)
-        total = total + weight * scalars[term.name]
-    return total, scalars
+        weighted.append(weight * scalars[term.name])
+    return jnp.stack(weighted) if weighted else jnp.zeros(0), scalars
 
 
 def _explain(stream: str) -> Callable[[str, Any], Exception]:
@@ -132,7 +172,14 @@ def _explain(stream: str) -> Callable[[str, Any], Exception]:
     return explain
 
 
-def initialise(objective: Objective, numbers: Any, batch: Any, key: Array) -> dict[str, Any]:
+def initialise(
+    objective: Objective,
+    numbers: Any,
+    batch: Any,
+    key: Array,
+    tables: Mapping[str, Array] | None = None,
+    scalars: Sequence[tuple[str, float]] = (),
+) -> dict[str, Any]:
     """Fresh variables `{"params": ..., "batch_stats": ...}`, with every head that a term calls.
 
     Args:
@@ -141,14 +188,18 @@ def initialise(objective: Objective, numbers: Any, batch: Any, key: Array) -> di
       batch: stream -> examples; only shapes matter.
       key: of the initialisation. The same network has the same first parameters whatever the
         terms are, since a module's key depends on its path.
+      tables: name -> array that terms may read.
+      scalars: learned scalars to create beside those that terms ask for, with their first values.
 
     Raises:
-      UserError: a term that reads a stream, label, head or field that is not there.
+      UserError: a term that reads a stream, label, head, table or field that is not there.
     """
     progress = jnp.zeros(())
 
     def run(net: Any) -> Array:
-        return _evaluate(net, objective, numbers, batch, {}, {}, progress, key)[0]
+        for name, value in scalars:
+            net.scalar(name, value)
+        return _evaluate(net, objective, numbers, batch, {}, {}, progress, key, tables or {})[0]
 
     variables = nn.init(run, objective.network)(key)
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
@@ -163,28 +214,35 @@ def apply(
     anchor: Any,
     progress: Array,
     key: Array,
+    tables: Mapping[str, Array] | None = None,
 ) -> tuple[Array, tuple[dict[str, Array], Any]]:
-    """The weighted sum of all terms on a batch.
+    """The weighted losses of all terms on a batch; their sum is what a phase minimises.
 
     Args:
       objective: what to compute.
       numbers: term name -> {"weight", "ramp" if it is ramped, and the term's own numbers}.
       params, batch_stats: the network's variables.
       batch: stream -> examples, transformed.
-      anchor: the parameters that the phase started from.
+      anchor: the variables `{"params", "batch_stats"}` that the phase started from.
       progress: 0 to 1.
       key: this step's randomness.
+      tables: name -> array that terms may read.
 
     Returns:
-      The total, a scalar; each term's unweighted value by name, and the moved batch statistics.
+      The weighted losses `[terms]`; each term's unweighted value by name, and the moved batch
+      statistics.
     """
 
     def run(net: Any) -> tuple[Array, dict[str, Array]]:
-        return _evaluate(net, objective, numbers, batch, params, anchor, progress, key)
+        return _evaluate(
+            net, objective, numbers, batch, params, anchor, progress, key, tables or {}
+        )
 
     variables = {"params": params, "batch_stats": batch_stats}
-    (total, scalars), moved = nn.apply(run, objective.network, mutable=["batch_stats"])(variables)
-    return total, (scalars, moved.get("batch_stats", {}))
+    (weighted, scalars), moved = nn.apply(run, objective.network, mutable=["batch_stats"])(
+        variables
+    )
+    return weighted, (scalars, {**batch_stats, **moved.get("batch_stats", {})})
 
 
 def predict(
@@ -197,10 +255,18 @@ def predict(
     stem: str = "",
     stream: str | None = None,
 ) -> tuple[Array, Array]:
-    """(logits `[batch, outputs]`, features `[batch, features]`) with the running statistics."""
+    """(outputs `[batch, outputs]`, features `[batch, features]`) with the running statistics.
+
+    Without a head (""), the outputs are the features.
+    """
 
     def run(net: Any) -> tuple[Array, Array]:
         z = net.features(images, stem=stem, train=False, stream=stream)
-        return net.head(head, z), z
+        return net.head(head, z) if head else z, z
 
     return nn.apply(run, network)({"params": params, "batch_stats": batch_stats})
+
+
+def respond(network: Any, params: Any, head: str, features: Array) -> Array:
+    """The outputs `[batch, outputs]` of a head on features that have been computed."""
+    return nn.apply(lambda net: net.head(head, features), network)({"params": params})

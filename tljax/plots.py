@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tljax import metrics
-from tljax.evaluate import Outputs, Split, outputs
+from tljax.evaluate import Outputs, Split, confusion, outputs
 from tljax.objective import Incomplete
 
 # Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint for a line.
@@ -26,8 +26,8 @@ Curve = list[tuple[float, float]]  # (step since the run began, value); NaN betw
 def draw(
     workdir: str | os.PathLike,
     network: Any,
-    first: tuple[Any, Any],
-    final: tuple[Any, Any],
+    first: Mapping[str, Any],
+    finals: Mapping[str, Mapping[str, Any]],
     splits: Mapping[str, Split],
     records: Sequence[Mapping[str, Any]],
 ) -> None:
@@ -39,7 +39,8 @@ def draw(
     Args:
       workdir: of the run.
       network: an unbound `models.Network`.
-      first, final: (parameters, batch statistics) at the start and at the end.
+      first: the variables `{"params", "batch_stats"}` at the start.
+      finals: phase -> the variables at its end.
       splits: evaluation name -> what it evaluates on.
       records: the lines of `metrics.jsonl`.
     """
@@ -61,11 +62,21 @@ def draw(
     total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
     _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
-    kept = [split for split in splits.values() if split.head in final[0].get("heads", {})]
+    kept = [split for split in splits.values() if split.head in (*_heads(finals, split), "")]
     for split in kept:
-        name = split.name.replace("/", "_")
-        _confusion(split, outputs(network, *final, split), folder / f"confusion_{name}.png")
-    _features(network, first, final, kept, folder / "features.png")
+        if split.readout == "logits" and split.table.labels is not None:
+            name = split.name.replace("/", "_")
+            said = _outputs(network, finals[split.phase], split)
+            _confusion(split, said, folder / f"confusion_{name}.png")
+    _features(network, first, finals, kept, folder / "features.png")
+
+
+def _heads(finals: Mapping[str, Mapping[str, Any]], split: Split) -> Mapping[str, Any]:
+    return finals[split.phase]["params"].get("heads", {})
+
+
+def _outputs(network: Any, variables: Mapping[str, Any], split: Split) -> Outputs:
+    return outputs(network, variables["params"], variables["batch_stats"], split)
 
 
 def intervals(
@@ -125,7 +136,7 @@ def _curves(panels: Mapping[str, dict[str, Curve]], starts: Mapping[str, int], p
 def _confusion(split: Split, said: Outputs, path: Path) -> None:
     """Counts as text, and the shares of each true class as colour."""
     classes = said.logits.shape[-1]
-    counts = metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
+    counts = confusion(said)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names, shown = _names(split, classes), range(0, classes, -(-classes // 60))
     side = min(3.2 + 0.3 * classes, 12)
@@ -151,26 +162,26 @@ def _names(split: Split, classes: int) -> list[str]:
     return [*known, *map(str, range(len(known), classes))]
 
 
-def _features(network: Any, first: Any, final: Any, splits: Sequence[Split], path: Path) -> None:
+def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], path: Path) -> None:
     """t-SNE (van der Maaten & Hinton 2008) of all splits together, before and after training."""
-    # Features do not depend on heads; the final ones stand in, as the first phase may lack some.
-    first = {**first[0], "heads": final[0].get("heads", {})}, first[1]
     features: list[list[np.ndarray]] = []
     classes: list[str] = []
     domains: list[str] = []
     for i, split in enumerate(splits):
         order = np.random.default_rng(i).permutation(len(split.table))
-        drawn = split._replace(table=split.table.take(order[: min(300, POINTS // len(splits))]))
+        table = split.table.take(order[: min(300, POINTS // len(splits))])
+        drawn = split._replace(table=table, head="")  # features do not depend on heads
         try:
-            said = [outputs(network, each[0], each[1], drawn) for each in (first, final)]
+            said = [_outputs(network, each, drawn) for each in (first, finals[split.phase])]
         except Incomplete:
             continue  # the run did not start with this trunk, stem or stream's statistics
         pair = [each.features for each in said]
         if len({each.shape[1] for each in sum(features, pair)}) > 1:
             continue
         features.append(pair)
-        names = _names(split, said[1].logits.shape[-1])
-        classes += [names[label] for label in said[1].labels]
+        given, count = said[1].labels, len(pair[1])
+        names = ["unlabelled"] if given is None else _names(split, int(given.max()) + 1)
+        classes += [names[label] for label in (np.zeros(count, int) if given is None else given)]
         domains += [split.name] * len(pair[1])
     embedded = [_embedded(np.concatenate(each)) for each in zip(*features, strict=True)]
     points = [each for each in embedded if each is not None]

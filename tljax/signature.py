@@ -5,13 +5,14 @@ a number, traced, so that changing or sweeping it recompiles nothing; every othe
 static, part of the compiled program's identity.
 """
 
+import importlib
 import inspect
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from tljax.errors import unknown, wrong
+from tljax.errors import UserError, unknown, wrong
 
 
 def defaults(function: Callable, skip: Collection[str] = ()) -> dict[str, Any]:
@@ -89,3 +90,27 @@ def _like(default: Any, value: Any, field: str) -> Any:
     if not isinstance(value, Hashable):
         raise wrong(field, value, "a string, a number, True, False, None or a list of these")
     return value
+
+
+def find(name: str, registry: Mapping[str, Callable], field: str) -> Callable:
+    """The function of a config name, or of an importable `package.module:function`.
+
+    Raises:
+      UserError: an unknown name, or a module or function that is not there.
+    """
+    if not isinstance(name, str) or ":" not in name:
+        if name not in registry:
+            raise unknown(field, name, (*registry, "package.module:function"))
+        return registry[name]
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{field}: cannot import {module_name!r} of {name!r} ({error}); "
+            "expected a module that can be imported from here"
+        ) from None
+    if not callable(getattr(module, function, None)):
+        callables = [each for each in vars(module) if callable(getattr(module, each))]
+        raise unknown(field, function, callables)
+    return getattr(module, function)

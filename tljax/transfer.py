@@ -11,6 +11,27 @@ from tljax.errors import UserError, unknown
 FRESH = "fresh"
 
 
+def usual(fresh: Any, earlier: Mapping[str, Any]) -> trees.Rules:
+    """The rules of a phase that gives none: all that the phase before has, new modules fresh.
+
+    New are heads, stems and learned scalars that it lacks.
+
+    Args:
+      fresh: the phase's newly initialised parameters.
+      earlier: phase name -> its final parameters, in order; without one, all is fresh.
+    """
+    if not earlier:
+        return (("**", FRESH),)
+    name, before = list(earlier.items())[-1]
+    held = trees.flatten(before)
+    new = [
+        path
+        for path in trees.flatten(fresh)
+        if path not in held and path.split("/")[0] in ("heads", "scalars", "stems")
+    ]
+    return (*((path, FRESH) for path in new), ("**", name))
+
+
 def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str = "start") -> Any:
     """A phase's first parameters: each leaf fresh, or copied from an earlier phase.
 

@@ -6,8 +6,6 @@ Runs the three configs over the seeds, prints the table, and writes it into RESU
 figure beside this file. Started again, it goes on where it was.
 """
 
-import argparse
-import csv
 import importlib
 import sys
 from pathlib import Path
@@ -15,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tljax import experiment, metrics, plots  # noqa: E402
+from experiments import report  # noqa: E402
+from tljax import metrics, plots  # noqa: E402
 
 METHODS = ("source_only", "dann", "target_supervised")
 HERE = Path(__file__).parent
@@ -27,11 +26,9 @@ def collect(seeds: int, workdir: Path, shrink=lambda config: None) -> dict[str, 
     for seed in range(seeds):
         for method in METHODS:
             config = importlib.import_module(f"configs.{method}").get_config()
-            config.seed, config.figures = seed, False
-            shrink(config)
-            result = experiment.run(config, workdir / method / str(seed))
-            judged = result["evaluations"]
-            reached[method].append({name: judged[name]["accuracy"] for name in judged})
+            config.seed = seed
+            judged = report.run(config, workdir / method / str(seed), shrink)
+            reached[method].append({n: judged[n]["accuracy"] for n in ("source", "target")})
             print(f"{method:20} seed {seed}: {reached[method][-1]}", flush=True)
     return reached
 
@@ -65,34 +62,21 @@ def table(reached: dict[str, list[dict]]) -> str:
     )
 
 
-def write(section: str, name: str, path: Path) -> None:
-    """Puts a section between the markers of `name` in a markdown file."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, _, rest = path.read_text().partition(begin)
-    if not rest:
-        raise SystemExit(f"{path} has no line {begin}")
-    after = rest.partition(end)[2]
-    path.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}")
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--workdir", type=Path, default=ROOT / "runs" / "domain_shift")
-    given = parser.parse_args()
+    given = report.arguments(__doc__, "domain_shift", 10)
     reached = collect(given.seeds, given.workdir)
     section = table(reached)
     print(section)
-    with open(HERE / "results.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "seed", "target_accuracy", "source_accuracy"])
-        for method, runs in reached.items():
-            for seed, run in enumerate(runs):
-                writer.writerow([method, seed, run["target"], run["source"]])
+    flat = [
+        dict(method=m, seed=seed, target_accuracy=run["target"], source_accuracy=run["source"])
+        for m, runs in reached.items()
+        for seed, run in enumerate(runs)
+    ]
+    report.save(flat, HERE / "results.csv")
     rows = [(method, [run["target"] for run in runs]) for method, runs in reached.items()]
     plots.intervals(rows, HERE / "results.png", "target accuracy")
     for name in ("RESULTS.md", "README.md"):
-        write(section, "domain_shift", ROOT / name)
+        report.write(section, "domain_shift", ROOT / name)
 
 
 if __name__ == "__main__":

@@ -31,21 +31,6 @@ def refused(*says, **arguments):
 # What is common to all sources.
 
 
-def test_digits_are_real_uint8_grey_images():
-    table = load("digits", "train")
-    assert len(table) == 1797 and table.resident
-    assert table.images.shape == (1797, 8, 8, 1) and table.images.dtype == np.uint8
-    assert table.images.max() == 255 and table.nbytes == 1797 * 64
-    # In the file the first image is a 0, its first row 0 0 5 13 9 1 0 0 of 16; 5 * 255 / 16 = 79.7.
-    rows = table.images[table.labels == 0][:, 0, :, 0].tolist()
-    assert [0, 0, 80, 207, 143, 16, 0, 0] in rows
-    # The order is shuffled, so that slices hold all writers; it is the same every time.
-    assert table.labels.dtype == np.int32 and table.labels[:10].tolist() != list(range(10))
-    np.testing.assert_array_equal(table.labels, load("digits", "train").labels)
-    assert np.bincount(table.labels).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
-    assert table.classes == tuple("0123456789")
-
-
 def test_slices_are_joined_in_order():
     whole, table = load("digits", "train"), load("digits", "train[-5:]+train[:10]")
     rows = [*range(1792, 1797), *range(10)]
@@ -79,9 +64,56 @@ def test_per_class_draws_by_seed_and_keeps_order():
     assert set(few_rows) < set(more_rows)
 
 
+def test_classes_are_kept_by_name_or_number():
+    whole = load("digits", "train")
+    table = load("digits", "train", classes=("7", 3))
+    at = np.flatnonzero((whole.labels == 7) | (whole.labels == 3))
+    np.testing.assert_array_equal(table.images, whole.images[at])
+    # Labels stay numbers in the full list of classes, so that heads are the same.
+    np.testing.assert_array_equal(table.labels, whole.labels[at])
+    assert table.classes == whole.classes and table.labels.dtype == np.int32
+    rest = load("digits", "train", classes=[0, 1, 2, 4, 5, 6, 8, 9])
+    assert len(table) + len(rest) == 1797 and not {3, 7} & set(rest.labels.tolist())
+    same = load("digits", "train", classes=range(10))
+    np.testing.assert_array_equal(same.images, whole.images)
+
+
+def test_classes_of_unlabelled_data_are_read_and_dropped():
+    table = load("digits", "train", classes=(3,), labelled=False)
+    assert table.labels is None and len(table) == 183
+    np.testing.assert_array_equal(table.images, load("digits", "train", classes=(3,)).images)
+
+
+def test_a_draw_of_one_class_does_not_depend_on_the_others():
+    whole = load("digits", "train", per_class=4, seed=5)
+    part = load("digits", "train", per_class=4, seed=5, classes=(2, "8"))
+    at = np.flatnonzero(np.isin(whole.labels, [2, 8]))
+    assert len(part) == 8
+    np.testing.assert_array_equal(part.images, whole.images[at])
+    np.testing.assert_array_equal(part.labels, whole.labels[at])
+    # Class 3 has 183 examples; that others have fewer does not matter where they are not kept.
+    assert len(load("digits", "train", per_class=183, classes=(3,))) == 183
+
+
+def test_unknown_classes():
+    refused("source.classes: unknown name '10'", "Did you mean '1'?", data="digits", classes=["10"])
+    refused("source.classes: got 10", "0 to 9", data="digits", classes=[1, 10])
+    refused("source.classes: got -1", data="digits", classes=[-1])
+    refused("source.classes: got True", data="digits", classes=[True])
+    refused("source.classes: got '12'; expected a list", data="digits", classes="12")
+    refused("source.classes: got 3; expected a list", data="digits", classes=3)
+    refused("source.classes: got ()", data="digits", classes=())
+    other = (int(load("digits", "train[:1]").labels[0]) + 1) % 10
+    refused(f"source.classes: got ({other},)", "examples in 'train[:1]'", data="digits",
+            split="train[:1]", classes=(other,))  # fmt: skip
+    refused("per_class: got 184; expected at most 183", "'3'", data="digits", classes=(3,),
+            per_class=184)  # fmt: skip
+
+
 def test_refusals_common_to_all_sources():
     refused("unknown name 'digit'", "Did you mean 'digits'?", *SCHEMES, data="digit")
     refused("'digits' alone", data="digits:8x8")
+    refused("'pairs' alone", data="pairs:train")
     refused("expected 'idx:' and its place", data="idx")
     refused("got 3; expected a source such as", data=3)
     refused("source.split: unknown name 'test'", data="digits", split="test")
@@ -180,6 +212,7 @@ def test_incomplete_idx(idx_files):
     refused("(5,)", "one label for each of 6 images", data=f"idx:{idx_files}")
     (idx_files / "train-labels-idx1-ubyte.gz").unlink()
     refused("labels in its split 'train', or labelled=False", data=f"idx:{idx_files}")
+    refused("or classes=None", data=f"idx:{idx_files}", labelled=False, classes=(0,))
     (idx_files / "empty").mkdir()
     refused("train-images-idx3-ubyte", data=f"idx:{idx_files}/empty")
 
@@ -234,6 +267,19 @@ def test_lazy_images_stay_lazy_and_can_be_pickled(domains):
     table = pickle.loads(pickle.dumps(table))
     assert not table.resident and table.labels.tolist() == [1, 0]
     assert table.images[-1].shape == (2, 2, 1) and table.images[0].mean() == 4
+
+
+def test_classes_of_lazy_images(domains):
+    table = load(f"folder:{domains}", "photo+Real World", classes=("bee",))
+    assert not table.resident and table.labels.tolist() == [1, 1, 1]
+    assert [int(image.mean()) for image in table.images] == [3, 4, 5]
+    table = load(f"folder:{domains}", "photo", classes=(0,), labelled=False, size=2)
+    assert table.labels is None and table.classes == ("ant", "bee")
+    assert not table.resident and [int(image.mean()) for image in table.images] == [1]
+    # A domain without ants still has bees to draw.
+    assert len(load(f"folder:{domains}", "Real World", classes=("bee",), per_class=1)) == 1
+    refused("unknown name 'ants'", "Did you mean 'ant'?", data=f"folder:{domains}", split="photo",
+            classes=("ants",))  # fmt: skip
 
 
 def test_materialise_within_the_limit(domains):
@@ -436,6 +482,8 @@ def test_tfds(prepared, monkeypatch):
     assert decoded and table.images.shape == (9, 4, 4, 3) and table.images.dtype == np.uint8
     np.testing.assert_array_equal(table.images[:, 0, 0, 0] // 10 % 2, table.labels)
     assert load("tfds:tiny_insects", "test", labelled=False, root=str(prepared)).labels is None
+    ants = load("tfds:tiny_insects", "test", classes=("ant",), labelled=False, root=str(prepared))
+    assert ants.labels is None and {int(i[0, 0, 0]) for i in ants.images} == {10, 30}
 
 
 def test_tfds_refusals(prepared):

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tljax.data import transforms
 from tljax.data.transforms import TRANSFORMS, apply, parse
@@ -14,9 +15,11 @@ from tljax.errors import UserError
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 RUN = jax.jit(apply, static_argnames=("transforms", "held_out"))
+JITTED = {name: jax.jit(TRANSFORMS[name]) for name in ("affine", "blur")}
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, 64)
-RANDOM = ("shift", "rotate", "flip", "noise", "brightness_contrast", "colour", "photographs")
+RANDOM = ("shift", "rotate", "flip", "noise", "brightness_contrast", "colour", "photographs",
+          "crop", "affine", "blur", "cutout", "gamma")  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -194,6 +197,151 @@ def test_an_image_larger_than_half_a_photograph_is_refused():
         TRANSFORMS["photographs"](jnp.zeros((16, 321, 1)), KEY)
 
 
+# Views for self-supervised learning.
+
+
+def affine_by(image, **amounts):
+    """`affine` by exactly these amounts, and by none of what is not given."""
+    drawn = jax.random.uniform(KEY, (5,), minval=-1.0)  # what it draws, each to be undone
+    units = dict(zip(("degrees", "scale", "shear", "shift"), drawn[:4], strict=True))
+    strengths = {name: amounts.get(name, 0.0) / unit for name, unit in units.items()}
+    return JITTED["affine"](jnp.asarray(image), KEY, **strengths)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        dict(name="crop", min_scale=1.0),
+        dict(name="affine", degrees=0.0, scale=0.0, shear=0.0, shift=0.0),
+        dict(name="blur", sigma=0.0),
+        dict(name="cutout", size=0),
+        dict(name="gamma", strength=0.0),
+    ],
+    ids=lambda spec: spec["name"],
+)
+@pytest.mark.parametrize("shape", [(3, 4, 3), (1, 1, 1)])
+def test_a_view_of_no_strength_is_the_image(spec, shape):
+    image = ramp(*shape)
+    views = over_keys(image=image, **spec)
+    np.testing.assert_allclose(views, np.broadcast_to(image, views.shape), atol=2e-6)
+
+
+def test_affine_turns_about_the_centre():
+    for degrees, turns in ((90.0, 1), (180.0, 2), (-90.0, 3)):
+        turned = affine_by(ramp(5, 5), degrees=degrees)
+        np.testing.assert_allclose(turned, np.rot90(ramp(5, 5), turns), atol=1e-5)
+
+
+def test_affine_enlarges_about_the_centre():
+    # Twice as large: what was 1 pixel from the centre of 5 is now 2 away.
+    image = ramp(5, 5)
+    large = affine_by(image, scale=1.0)
+    np.testing.assert_allclose(large[::2, ::2], image[1:4, 1:4], atol=1e-5)
+    # Half as large: the outermost pixels are now next to the centre, and zeros come in.
+    small = affine_by(image, scale=-0.5)
+    np.testing.assert_allclose(small[1:4, 1:4], image[::2, ::2], atol=1e-5)
+    np.testing.assert_allclose(small[0], 0.0, atol=1e-5)
+
+
+def test_affine_moves_by_a_share_of_the_image():
+    image = ramp(5, 8)
+    moved = affine_by(image, shift=0.2)
+    # A fifth of five rows is one; the columns move by their own draw.
+    *_, down, right = jax.random.uniform(KEY, (5,), minval=-1.0)
+    by = (1.0, 8 * 0.2 * float(right / down), 0.0)
+    expected = ndimage.shift(image, by, order=1, mode="grid-constant")
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+    assert np.abs(np.asarray(moved)[0]).max() < 1e-5, "zeros come in"
+
+
+def test_affine_shears_then_turns():
+    # A dot 2 below the middle is sheared by 1 to 2 below and 2 to the right; a quarter turn
+    # anticlockwise then takes what is below to the right, and what is right to the top.
+    image = np.zeros((7, 7, 1), np.float32)
+    image[5, 3] = 1.0
+    expected = np.zeros((7, 7, 1), np.float32)
+    expected[1, 5] = 1.0
+    np.testing.assert_allclose(affine_by(image, shear=1.0, degrees=90.0), expected, atol=1e-5)
+
+
+def test_affine_shears_rows_sideways():
+    image = np.zeros((5, 7, 1), np.float32)
+    image[:, 3] = 1.0  # a vertical stroke becomes a diagonal
+    sheared = affine_by(image, shear=1.0)
+    expected = np.eye(7, dtype=np.float32)[1:6, :, None]
+    np.testing.assert_allclose(sheared, expected, atol=1e-5)
+
+
+def test_a_crop_is_a_window_enlarged():
+    # On a plane of intensities y / 16 every window is a plane again, less steep: by how much is
+    # the side of the window, and its mean value tells the place.
+    y, x = np.mgrid[:16, :16].astype(np.float32) / 16.0
+    image = np.stack([y, x], axis=-1)
+    views = over_keys("crop", image, min_scale=0.25)[:, 1:-1, 1:-1]
+    slopes = 16.0 * np.stack([np.diff(views[..., 0], axis=1)[:, :, 0].mean(1),
+                              np.diff(views[..., 1], axis=2)[:, 0].mean(1)])  # fmt: skip
+    np.testing.assert_allclose(slopes[0], slopes[1], atol=0.02)  # a square of a square image
+    area = slopes[0] ** 2
+    assert 0.25 - 0.02 < area.min() < 0.35 and 0.9 < area.max() <= 1.001
+    # Uniform in (0.25, 1): mean 0.625, and its deviation is 0.75 / sqrt(12 · 64) < 0.028.
+    assert abs(area.mean() - 0.625) < 4 * 0.028
+    # The window stays within the image, and gets to both of its ends.
+    centre = views.mean((1, 2)) * 16.0 + 0.5
+    assert np.all(np.abs(centre - 8.0) <= 8.0 * (1.0 - slopes[0][:, None]) + 0.1)
+    assert centre.min() < 6.5 and centre.max() > 9.5
+
+
+def test_blur_is_a_gaussian_that_keeps_the_sum():
+    # `blur` draws a deviation u · sigma; sigma = 0.8 / u makes it 0.8.
+    u = jax.random.uniform(KEY)
+    image = np.zeros((15, 13, 2), np.float32)
+    image[7, 6] = [1.0, 0.5]
+    blurred = JITTED["blur"](jnp.asarray(image), KEY, sigma=0.8 / u)
+    y, x = np.mgrid[-7:8, -6:7]
+    bell = np.exp(-(y**2 + x**2) / (2 * 0.8**2))
+    expected = (bell / bell.sum())[..., None] * np.array([1.0, 0.5])
+    np.testing.assert_allclose(blurred, expected, atol=1e-6)
+    # A plain image stays as it is, up to its border.
+    plain = JITTED["blur"](jnp.full((4, 6, 1), 0.7), KEY, sigma=3.0)
+    np.testing.assert_allclose(plain, 0.7, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_cutout_blackens_one_square_anywhere(size):
+    views = over_keys("cutout", np.ones((4, 5, 3), np.float32), size=size)
+    assert set(np.unique(views)) == {0.0, 1.0}
+    places = set()
+    for view in views:
+        black = np.argwhere(view[..., 0] == 0.0)
+        assert np.all(view == view[..., :1]), "all channels alike"
+        height, width = np.ptp(black, axis=0) + 1
+        assert len(black) == height * width and 1 <= height <= size and 1 <= width <= size
+        places.add(tuple(black[0]))
+        if size == 1:
+            assert len(black) == 1
+    # 64 draws of 20 centres leave any one out in 4 cases of 100.
+    assert len(places) >= 8
+    blackened = (views[..., 0] == 0.0).any(axis=0)
+    assert blackened.mean() > 0.8
+
+
+def test_gamma_is_a_power_that_keeps_black_and_white():
+    image = np.array([0.0, 0.25, 1.0], np.float32).reshape(1, 3, 1)
+    views = over_keys("gamma", image, strength=np.log(2.0))
+    np.testing.assert_array_equal(views[:, 0, 0], 0.0)
+    np.testing.assert_array_equal(views[:, 0, 2], 1.0)
+    # From 0.25 ** 2 to 0.25 ** 0.5, and the exponent's logarithm is uniform about 0.
+    exponents = np.log(views[:, 0, 1, 0]) / np.log(0.25)
+    assert 0.5 - 1e-5 <= exponents.min() < 0.6 and 1.7 < exponents.max() <= 2.0 + 1e-5
+    assert abs(np.log2(exponents).mean()) < 4 / np.sqrt(3 * 64)
+
+
+@pytest.mark.parametrize("name", ["crop", "affine", "blur", "cutout", "gamma"])
+def test_no_view_is_a_convolution(name):
+    traced = str(jax.make_jaxpr(TRANSFORMS[name])(jnp.asarray(ramp()), KEY))
+    assert "conv_general" not in traced, "these are slow in loops on a CPU"
+
+
 # The rules for all of them.
 
 
@@ -307,6 +455,21 @@ def test_parse_splits_and_completes():
         ([dict(name="noise", std=-0.1)], r"f\[0\]\.std: got -0.1; expected at least 0"),
         ([dict(name="flip", probability=2)], r"f\[0\]\.probability: .* from 0 to 1"),
         ([dict(name="photographs", strength=1.1)], r"f\[0\]\.strength: .* from 0 to 1"),
+        (
+            [dict(name="crop", min_scale=0.0)],
+            r"f\[0\]\.min_scale: got 0.0; expected from 0.01 to 1",
+        ),
+        (
+            [dict(name="crop", min_scale=1.5)],
+            r"f\[0\]\.min_scale: got 1.5; expected from 0.01 to 1",
+        ),
+        ([dict(name="affine", scale=1)], r"f\[0\]\.scale: .* from 0 to 0.9"),
+        ([dict(name="affine", shift=2)], r"f\[0\]\.shift: .* from 0 to 1"),
+        ([dict(name="affine", degrees=-5)], r"f\[0\]\.degrees: .* at least 0"),
+        ([dict(name="affine", rotate=5)], r"f\[0\]: unknown name 'rotate'"),
+        ([dict(name="blur", sigma=-1)], r"f\[0\]\.sigma: .* at least 0"),
+        ([dict(name="cutout", size=1.5)], r"f\[0\]\.size: got 1.5; expected an integer"),
+        ([dict(name="gamma", strength=-1)], r"f\[0\]\.strength: .* at least 0"),
         ([dict(name="standardise", std=0.0)], r"f\[0\]\.std: got 0.0; expected at least 1e-06"),
     ],
 )

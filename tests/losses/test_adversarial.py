@@ -1,4 +1,4 @@
-"""The reversed gradient, its ramp and the discriminator's loss."""
+"""The reversed gradient, its ramp, the discriminator's loss and input, and MDD."""
 
 import math
 
@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from tljax.losses import adversarial
 from tljax.losses.adversarial import domain_confusion, ramp, reverse_gradient
+
+# Compiled whole, which is quicker to test than one operation at a time.
+conditional_map = jax.jit(adversarial.conditional_map)
+entropy_weights = jax.jit(adversarial.entropy_weights)
+margin_disparity = jax.jit(adversarial.margin_disparity)
 
 X = jnp.array([[0.3, -1.2, 2.0], [0.0, 0.7, -0.4]])
 
@@ -173,3 +179,211 @@ def test_confusion_under_jit_vmap_and_float64():
     with jax.enable_x64(True):
         value = domain_confusion(jnp.array([0.0, math.log(3)]), jnp.array([-math.log(3)]))
         assert value.dtype == jnp.float64 and float(value) == pytest.approx(WORKED, rel=1e-14)
+
+
+def test_weighted_confusion_by_hand():
+    """Source: weights (½, 2) of log 2 and log 4/3, their mean; target: weight 3 of log 4/3."""
+    weights = jnp.array([0.5, 2.0]), jnp.array([3.0])
+    expected = 0.5 * ((0.5 * math.log(2) + 2 * math.log(4 / 3)) / 2 + 3 * math.log(4 / 3))
+    assert float(domain_confusion(SOURCE, TARGET, *weights)) == pytest.approx(expected, rel=1e-6)
+    columns = domain_confusion(SOURCE[:, None], TARGET[:, None], *weights)
+    assert columns.shape == () and float(columns) == pytest.approx(expected, rel=1e-6)
+
+
+def test_weights_of_one_change_nothing_and_one_side_may_be_weighted():
+    ones = domain_confusion(SOURCE, TARGET, jnp.ones(2), jnp.ones(1))
+    assert ones == domain_confusion(SOURCE, TARGET)
+    # Without the source: half of log 4/3.
+    target = domain_confusion(SOURCE, TARGET, source_weights=jnp.zeros(2))
+    assert float(target) == pytest.approx(math.log(4 / 3) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (), (2, 1)])
+def test_weights_that_do_not_fit_are_refused(shape):
+    for logits in (SOURCE, SOURCE[:, None]):
+        with pytest.raises(ValueError, match="source_weights") as error:
+            domain_confusion(logits, TARGET, jnp.ones(shape))
+        assert f"{shape} for source_logits {logits.shape}" in str(error.value)
+    with pytest.raises(ValueError, match="target_weights"):
+        domain_confusion(SOURCE, TARGET, None, jnp.ones(2))
+
+
+FEATURES = jnp.array([[1.0, 2.0, 3.0], [0.0, -1.0, 4.0]])
+PROBABILITIES = jnp.array([[0.25, 0.75], [1.0, 0.0]])
+PROJECTIONS = jnp.array([[1.0, 0.0], [1.0, 2.0], [0.0, 1.0]]), jnp.array([[4.0, 0.0], [0.0, 8.0]])
+
+
+def test_conditional_map_by_hand():
+    """Class-major: all features times the first probability, then times the second."""
+    expected = [[0.25, 0.5, 0.75, 0.75, 1.5, 2.25], [0, -1, 4, 0, 0, 0]]
+    np.testing.assert_allclose(conditional_map(FEATURES, PROBABILITIES), expected)
+
+
+def test_randomised_conditional_map_by_hand():
+    """Features R_f: (3, 7) and (−1, 2); probabilities R_g: (1, 6) and (4, 0); over √2."""
+    value = conditional_map(FEATURES, PROBABILITIES, PROJECTIONS)
+    np.testing.assert_allclose(value, np.array([[3, 42], [-4, 0]]) / math.sqrt(2), rtol=1e-6)
+
+
+def test_randomised_inner_products_are_those_of_the_outer_product_on_average():
+    """Over all 2^(3+2) projections of ±1 to d = 1, the mean is exact."""
+    signs = 1.0 - 2.0 * ((np.arange(32)[:, None] >> np.arange(5)[None, :]) & 1)
+    draws = jnp.array(signs[:, :3, None]), jnp.array(signs[:, 3:, None])
+    drawn = jax.vmap(lambda *r: conditional_map(FEATURES, PROBABILITIES, r))(*draws)[..., 0]
+    whole = conditional_map(FEATURES, PROBABILITIES)
+    np.testing.assert_allclose(drawn.T @ drawn / 32, whole @ whole.T, rtol=1e-5)
+
+
+@pytest.mark.parametrize("projections", [None, PROJECTIONS], ids=["full", "randomised"])
+def test_only_the_features_of_a_conditional_map_get_a_gradient(projections):
+    def loss(features, probabilities, projections):
+        return jnp.sin(conditional_map(features, probabilities, projections)).sum()
+
+    gradients = jax.grad(loss, argnums=(0, 1, 2))(FEATURES, PROBABILITIES, projections)
+    assert jnp.all(gradients[0][0] != 0)
+    for gradient in jax.tree.leaves(gradients[1:]):
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(gradient))
+    with jax.enable_x64(True):
+        features = jnp.array(FEATURES, float)
+        check_grads(
+            lambda x: conditional_map(x, PROBABILITIES, projections),
+            (features,),
+            order=1,
+            modes=["rev"],
+        )
+
+
+def test_entropy_weights_by_hand():
+    """exp(−entropy) of (½, ½) is ½ + 1e−5, of (1, 0) it is 1 + 1e−5: weights 1.5 and 2 and 1e−5
+    more, over their mean."""
+    weights = entropy_weights(jnp.array([[3.0, 3.0], [1e4, -1e4]]))
+    np.testing.assert_allclose(weights, np.array([1.50001, 2.00001]) / 1.75001, rtol=1e-6)
+
+
+def test_entropy_weights_have_mean_one_no_gradient_and_follow_the_batch():
+    logits = jnp.array([[0.3, -1.2, 2.0], [0.0, 0.1, 0.0], [5.0, 0.0, 1.0]])
+    weights = entropy_weights(logits)
+    assert float(weights.mean()) == pytest.approx(1, rel=1e-6)
+    assert weights[1] < weights[0] < weights[2]
+    np.testing.assert_allclose(entropy_weights(logits[::-1]), weights[::-1], rtol=1e-6)
+    gradient = jax.grad(lambda x: (entropy_weights(x) * jnp.arange(3.0)).sum())(logits)
+    np.testing.assert_array_equal(gradient, jnp.zeros((3, 3)))
+    np.testing.assert_array_equal(entropy_weights(jnp.zeros((4, 3))), jnp.ones(4))
+
+
+MDD = (
+    jnp.array([[1.0, 0.0]]),
+    jnp.array([[math.log(3), 0.0]]),
+    jnp.array([[0.0, 1.0], [1.0, 0.0]]),
+    jnp.array([[0.0, math.log(3)], [0.0, 0.0]]),
+)
+"""Source: the label head says 0, to which the adversarial head gives ¾: log 4/3. Target: it says
+1 and 0, to which the other gives ¾ and ½, so −log ¼ and −log ½, with mean 1.5 log 2."""
+
+
+def test_margin_disparity_by_hand():
+    expected = 4 * math.log(4 / 3) + 1.5 * math.log(2)
+    assert float(margin_disparity(*MDD)) == pytest.approx(expected, rel=1e-6)
+    less = margin_disparity(*MDD, margin=jnp.float32(2.0))
+    assert float(expected - less) == pytest.approx(2 * math.log(4 / 3), rel=1e-5)
+
+
+def test_only_the_adversarial_head_gets_a_gradient():
+    """Source: γ (p − label) = 4 (−¼, ¼). Target: −log(1 − p) has the gradient p with respect to
+    its own logit and −p with two classes to the other, over the batch of 2."""
+    gradients = jax.grad(margin_disparity, argnums=(0, 1, 2, 3))(*MDD)
+    for label_head in gradients[::2]:
+        np.testing.assert_array_equal(label_head, jnp.zeros_like(label_head))
+    np.testing.assert_allclose(gradients[1], [[-1, 1]], rtol=1e-5)
+    expected = [[-3 / 8, 3 / 8], [1 / 4, -1 / 4]]
+    np.testing.assert_allclose(gradients[3], expected, rtol=1e-5)
+
+
+def test_agreement_on_target_costs_no_more_than_the_floor():
+    """−log 1e−6 where the heads agree beyond doubt; it gives no gradient there."""
+    sure = jnp.array([[1e4, -1e4, 0.0]])
+    arguments = sure, sure, sure, sure
+    value, gradients = jax.value_and_grad(margin_disparity, argnums=(1, 3))(*arguments)
+    assert float(value) == pytest.approx(6 * math.log(10), rel=1e-6)
+    np.testing.assert_array_equal(jnp.stack(gradients), jnp.zeros((2, 1, 3)))
+    value, gradients = jax.value_and_grad(margin_disparity, argnums=(1, 3))(
+        sure, -sure, sure, -sure
+    )
+    assert float(value) == pytest.approx(4 * 2e4) and np.isfinite(jnp.stack(gradients)).all()
+
+
+def test_disparity_is_exact_just_above_the_floor():
+    """1 − p = 1/(1 + exp(13)) = 2.26e−6, of which float32's 1 − p keeps one digit."""
+    adversarial = jnp.array([[13.0, 0.0]])
+    value = margin_disparity(*MDD[:2], MDD[0], adversarial, 0.0)
+    assert float(value) == pytest.approx(math.log1p(math.exp(13)), rel=1e-6)
+
+
+def test_disparity_gradients_order_jit_vmap_and_dtypes():
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        logits = [jnp.array(rng.normal(size=(batch, 3))) for batch in (4, 4, 5, 5)]
+        loss = jax.jit(margin_disparity)
+        check_grads(
+            lambda s, t: loss(logits[0], s, logits[2], t), logits[1::2], order=1, modes=["rev"]
+        )
+        value = loss(*logits)
+        assert value.dtype == jnp.float64
+        reverse = loss(*[each[::-1] for each in logits])
+        np.testing.assert_allclose(reverse, value, rtol=1e-12)
+        classes = loss(*[each[:, ::-1] for each in logits])
+        np.testing.assert_allclose(classes, value, rtol=1e-12)
+        narrow = [each.astype("float32") for each in logits]
+        assert jax.eval_shape(margin_disparity, *narrow).dtype == jnp.float32
+        stacked = [jnp.stack([each, 2 * each]) for each in logits]
+        batched = jax.jit(jax.vmap(margin_disparity))(*stacked)
+        each = [loss(*logits), loss(*[2 * one for one in logits])]
+        np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-12)
+
+
+def test_conditional_adversarial_losses_under_jit_and_vmap():
+    """CDAN+E on two sources at once is CDAN+E on each."""
+
+    def loss(features, logits, target):
+        mapped = conditional_map(features, jax.nn.softmax(logits)).sum(-1)
+        return domain_confusion(mapped, target, entropy_weights(logits), jnp.ones(1))
+
+    features, logits = jnp.stack([FEATURES, -FEATURES]), jnp.stack([PROBABILITIES] * 2)
+    batched = jax.jit(jax.vmap(loss, in_axes=(0, 0, None)))(features, logits, TARGET)
+    each = [loss(features[i], logits[i], TARGET) for i in (0, 1)]
+    np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-6)
+    with jax.enable_x64(True):
+        for dtype in ("float32", "float64"):
+            arguments = [each.astype(dtype) for each in (FEATURES, PROBABILITIES)]
+            assert jax.eval_shape(conditional_map, *arguments).dtype == dtype
+            assert jax.eval_shape(entropy_weights, arguments[0]).dtype == dtype
+        logits = jnp.array([0.3, -1.2], float), jnp.array([0.5], float)
+        weights = jnp.array([0.4, 1.6], float), jnp.array([2.0], float)
+        check_grads(jax.jit(domain_confusion), (*logits, *weights), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (conditional_map, [(4, 3), (3, 2)]),
+        (conditional_map, [(4,), (4, 2)]),
+        (entropy_weights, [(4,)]),
+        (margin_disparity, [(4, 3), (4, 2), (5, 3), (5, 3)]),
+        (margin_disparity, [(4, 3), (4, 3), (5, 3), (4, 3)]),
+        (margin_disparity, [(4, 3), (4, 3), (5, 2), (5, 2)]),
+        (margin_disparity, [(3,), (3,), (3,), (3,)]),
+        (margin_disparity, [(4, 1)] * 4),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(loss, shapes):
+    with pytest.raises(ValueError, match=loss.__name__) as error:
+        loss(*map(jnp.ones, shapes))
+    assert all(str(shape) in str(error.value) for shape in shapes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (2, 5)), ((2, 4), (2, 4)), ((3, 4), (3, 4))])
+def test_projections_that_do_not_fit_are_refused(shapes):
+    with pytest.raises(ValueError, match="projections") as error:
+        conditional_map(FEATURES, PROBABILITIES, tuple(map(jnp.ones, shapes)))
+    assert all(str(shape) in str(error.value) for shape in (*shapes, (2, 3), (2, 2)))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import assembly, experiment, objective, terms, trees
+from tljax import assembly, experiment, objective, starting, terms, trees
 from tljax.data.streams import Stream
 from tljax.errors import UserError
 from tljax.losses.adversarial import domain_confusion
@@ -57,6 +57,8 @@ def problem(
         "terms": {term.name: known.get(term.name, {"weight": 1.0}) for term in parsed},
         "streams": {stream.name: () for stream in streams},
         "optimizer": numbers,
+        "balance": {},
+        "tables": {},
     }
     hyper = jax.tree.map(lambda x: np.float32(x) if isinstance(x, float) else x, hyper)
     batch = jax.tree.map(lambda leaf: leaf[0], fed(1, streams, size))
@@ -88,6 +90,11 @@ def part(batches, start, stop):
     return jax.tree.map(lambda leaf: leaf[start:stop], batches)
 
 
+def held(params):
+    """Variables to start from, without batch statistics."""
+    return {"params": params, "batch_stats": {}}
+
+
 def copy(tree):
     """The step takes its state's buffers."""
     return jax.tree.map(jnp.copy, tree)
@@ -99,7 +106,7 @@ def walk(plan, state, hyper, anchor, batches, resident=None):
     states = []
     for i in range(count):
         each = part(batches, i, i + 1)
-        state, _ = step.single_step(plan, copy(state), hyper, anchor, resident or {}, each)
+        state, _ = step.single_step(plan, copy(state), hyper, held(anchor), resident or {}, each)
         states.append(state)
     return states
 
@@ -128,7 +135,7 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_dispatches():
             lambda x: np.concatenate([x] + [x[-1:]] * (7 - (stop - start))), given
         )
         count = np.int32(stop - start)
-        return step.train_steps(plan, copy(state), hyper, anchor, resident, padded, count)[0]
+        return step.train_steps(plan, copy(state), hyper, held(anchor), resident, padded, count)[0]
 
     before = step.train_steps._cache_size()
     whole = looped(state, 0, 7)
@@ -186,11 +193,12 @@ NUMBERS = {
 def test_changing_a_number_recompiles_nothing_and_changes_the_run(tiny):
     """Every number of the config; and as a check of the check, something else."""
     base = experiment.resolve(tiny)
-    data, (only,), (fields,) = experiment.build(base)
+    built = experiment.build(base)
+    data, only = built.data, built.phase(0)
     # Any parameters will do: those of the config would cost a compilation of their own.
     anchor = jax.tree.map(
         lambda leaf: jnp.asarray(np.random.default_rng(0).normal(size=leaf.shape), leaf.dtype),
-        jax.eval_shape(lambda: assembly.first_state(only, fields, {})).params,
+        starting.begin(only, base, {}, data)[1].params,
     )
     first = step.initialise(only.plan, copy(anchor), {})
 
@@ -199,7 +207,7 @@ def test_changing_a_number_recompiles_nothing_and_changes_the_run(tiny):
         return assembly.phase("train", 0, config, config, data, net)
 
     def run(phase):
-        arguments = (phase.plan, copy(first), phase.hyper, anchor, phase.resident, {})
+        arguments = (phase.plan, copy(first), phase.hyper, held(anchor), phase.resident, {})
         state, _ = step.train_steps(*arguments, jax.device_put(np.int32(3)))
         return {path: np.asarray(leaf) for path, leaf in trees.flatten(state).items()}
 
@@ -317,7 +325,7 @@ def test_a_fault_is_reported_with_its_term_and_step(tmp_path):
     source = {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in fed(2)["source"].items()}
     resident = jax.device_put({"source": source, "target": {"image": source["image"]}})
     count = jax.device_put(np.int32(7))
-    _, report = step.train_steps(plan, copy(state), hyper, anchor, resident, {}, count)
+    _, report = step.train_steps(plan, copy(state), hyper, held(anchor), resident, {}, count)
     faults = {name: int(fault) for name, fault in report.faults.items()}
     assert faults == {"broken": 3, "loss": 3, "gradient_norm": 3, "label": 4}
 
@@ -327,7 +335,7 @@ def test_a_fault_is_reported_with_its_term_and_step(tmp_path):
     display = Display(quiet=True)
     with pytest.raises(UserError, match=r"^phase second: broken was not finite at step 3; "):
         loop.train(
-            phase, state, anchor, lambda state: {}, checkpoints, records, display, loop.Stop()
+            phase, state, held(anchor), lambda state: {}, checkpoints, records, display, loop.Stop()
         )
     assert checkpoints.steps() == []  # nothing spoilt is saved
     checkpoints.close()
@@ -356,7 +364,8 @@ def test_the_trunk_opposes_the_discriminator():
 
         def loss(params):
             weights = {"domain": {"weight": 1.0, **numbers}}
-            return objective.apply(spec, weights, params, {}, batch, anchor, progress, key)[0]
+            start = held(anchor)
+            return objective.apply(spec, weights, params, {}, batch, start, progress, key)[0].sum()
 
         return jax.grad(loss)(state.params)
 

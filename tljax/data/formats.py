@@ -87,24 +87,6 @@ class Rows(NamedTuple):
 Splits = Mapping[str, Callable[[], Rows]]
 
 
-def read_digits(request: Request) -> Splits:
-    """scikit-learn's 1,797 handwritten digits, uint8 of 8 x 8 x 1; one split, `train`.
-
-    The file goes writer by writer. Here the order is a fixed shuffled one, so that slices of the
-    split are samples of the same writers, and differ in what a config does to them alone.
-    """
-
-    def rows() -> Rows:
-        from sklearn.datasets import load_digits
-
-        digits: Any = load_digits()
-        order = np.random.default_rng(0).permutation(len(digits.target))
-        images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)[..., None]
-        return Rows(images, digits.target[order], tuple(map(str, digits.target_names)))
-
-    return {"train": rows}
-
-
 def read_idx(request: Request) -> Splits:
     """The files of MNIST and its family in one directory, gzipped or not; `train`, `test`."""
     folder = request.directory()

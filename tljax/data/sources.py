@@ -1,24 +1,15 @@
 """Where images and labels come from: `load("folder:~/office31", "amazon[:80%]")` and the like."""
 
 import dataclasses
-import difflib
 import functools
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tljax.data.formats import (
-    Lazy,
-    Request,
-    Rows,
-    Splits,
-    read_digits,
-    read_folder,
-    read_idx,
-    read_npz,
-)
+from tljax.data.bundled import BUNDLED, read_digits, read_pairs
+from tljax.data.formats import Lazy, Request, Splits, read_folder, read_idx, read_npz
+from tljax.data.prepared import read_tfds
 from tljax.data.splits import resolve
 from tljax.errors import unknown, wrong
 
@@ -58,6 +49,7 @@ def load(
     *,
     field: str = "data",
     labelled: bool = True,
+    classes: Sequence[str | int] | None = None,
     per_class: int | None = None,
     seed: int = 0,
     size: int | None = None,
@@ -67,13 +59,17 @@ def load(
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
-      data: `digits`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`; `SCHEMES` holds
-        the reader of each.
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`;
+        `SCHEMES` holds the reader of each.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
-      labelled: whether labels are read. If not, they are dropped here.
+      labelled: whether labels are kept. If not, they are dropped here, and read only to tell
+        which examples are of `classes`.
+      classes: keeps only the examples of these, given by name or, if integers, by number. Their
+        labels stay what they are, numbers in the full list of classes.
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
-        the split. A larger draw by the same seed contains the smaller.
+        the split. A larger draw by the same seed contains the smaller, and `classes` takes
+        whole classes out of a draw without changing what it holds of the others.
       seed: of that draw.
       size: resizes images to size x size pixels, bilinear with antialiasing (PIL's).
       channels: 1 or 3: grey by the luma of ITU-R 601, or colour. As stored, if left out; image
@@ -85,15 +81,15 @@ def load(
 
     Raises:
       UserError: an unknown source or split, files missing or damaged, labels missing or out of
-        range, a class with too few examples, images that do not fit together.
+        range, an unknown class or one with too few examples, images that do not fit together.
     """
     if not isinstance(data, str):
         raise wrong(field, data, "a source such as 'folder:DIR'")
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
-    if bool(where) == (scheme == "digits"):
-        expected = "'digits' alone" if where else f"'{scheme}:' and its place or name"
+    if bool(where) == (scheme in BUNDLED):
+        expected = f"{scheme!r} alone" if where else f"'{scheme}:' and its place or name"
         raise wrong(field, data, expected)
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
     for name, value, least in (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0)):
@@ -105,25 +101,32 @@ def load(
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
-    splits = SCHEMES[scheme](Request(where, field, labelled, root))
+    read = labelled or classes is not None  # whether labels are
+    splits = SCHEMES[scheme](Request(where, field, read, root))
     # A split that is not mentioned stays closed: its size plays no part.
     asked = splits if split == "all" else [name for name in splits if name in str(split)]
     rows = {name: splits[name]() for name in asked}
     sizes = {name: len(rows[name].images) if name in rows else 0 for name in splits}
     pieces = []
     for name, start, stop in resolve(split, sizes, beside + "split"):
-        images, labels, classes = rows[name]
-        if labelled and labels is None:
-            raise wrong(field, data, f"labels in its split {name!r}, or labelled=False")
-        piece = Table(images, labels if labelled else None, classes).take(range(start, stop))
+        images, labels, names = rows[name]
+        if read and labels is None:
+            escape = "classes=None" if classes is not None else "labelled=False"
+            raise wrong(field, data, f"labels in its split {name!r}, or {escape}")
+        piece = Table(images, labels if read else None, names).take(range(start, stop))
         images = _fitted(piece.images, size, channels, field)
         pieces.append(dataclasses.replace(piece, images=images))
     table = _joined(pieces, field)
     if table.labels is not None:
         table = dataclasses.replace(table, labels=_checked(table.labels, table.classes, field))
+    kept = class_numbers(classes, table.classes, beside + "classes")
     if per_class:
-        table = table.take(_draw(table, per_class, seed, beside + "per_class"))
-    return table
+        table = table.take(_draw(table, kept, per_class, seed, beside + "per_class"))
+    elif classes is not None:
+        table = table.take(np.flatnonzero(np.isin(np.asarray(table.labels), kept)))
+        if not len(table):
+            raise wrong(beside + "classes", tuple(classes), f"classes with examples in {split!r}")
+    return table if labelled else dataclasses.replace(table, labels=None)
 
 
 def materialise(table: Table, limit_bytes: int) -> Table:
@@ -211,76 +214,44 @@ def _checked(labels: np.ndarray, classes: tuple[str, ...], field: str) -> np.nda
     return labels.astype(np.int32)
 
 
-def _draw(table: Table, count: int, seed: int, field: str) -> np.ndarray:
-    """The indices, ascending, of `count` examples of each class."""
+def class_numbers(
+    classes: Sequence[str | int] | None, names: tuple[str, ...], field: str
+) -> list[int]:
+    """The numbers of `classes`, given as names or numbers; of all of them, for None."""
+    if classes is None:
+        return list(range(len(names)))
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+        raise wrong(field, classes, "a list of names or numbers of classes, at least one, or None")
+    numbers = []
+    for each in classes:
+        if isinstance(each, str):
+            if each not in names:
+                raise unknown(field, each, names)
+            numbers.append(names.index(each))
+        elif type(each) is int and 0 <= each < len(names):
+            numbers.append(each)
+        else:
+            raise wrong(field, each, f"a name, or a whole number from 0 to {len(names) - 1}")
+    return numbers
+
+
+def _draw(table: Table, kept: Sequence[int], count: int, seed: int, field: str) -> np.ndarray:
+    """The indices, ascending, of `count` examples of each class that is `kept`."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label, name in enumerate(table.classes):
-        members = np.flatnonzero(table.labels == label)
+        members = rng.permutation(np.flatnonzero(table.labels == label))
+        if label not in kept:
+            continue
         if len(members) < count:
             raise wrong(field, count, f"at most {len(members)}, all that class {name!r} has")
-        chosen.append(rng.permutation(members)[:count])
+        chosen.append(members[:count])
     return np.sort(np.concatenate(chosen))
-
-
-def read_tfds(request: Request) -> Splits:
-    """A data set with `image` and `label` that TFDS holds as array_record files; no TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    field, name = request.field, request.where
-    try:
-        builder: Any = tfds.builder(name, data_dir=request.root)
-    except tfds.core.DatasetNotFoundError:
-        known = tfds.list_builders(with_community_datasets=False)
-        near = difflib.get_close_matches(name.partition("/")[0], known, n=1, cutoff=0.5)
-        hint = f". Did you mean {near[0]!r}?" if near else ""
-        raise wrong(field, name, f"one of the names in tfds.list_builders(){hint}") from None
-    except (ValueError, AssertionError, ImportError) as error:
-        expected = textwrap.shorten(f"NAME or NAME/CONFIG of TFDS ({error})", 400)
-        raise wrong(field, name, expected) from None
-    features, names = builder.info.features, list(builder.info.splits)
-    formats = {each.value for each in builder.info.available_file_formats()}
-    if not names or "array_record" not in formats:
-        command = f"tfds build {name} --file_format array_record"
-        command += f" --data_dir {request.root}" if request.root else ""
-        expected = f"a prepared data set: pip install 'tljax[tf]', then {command}"
-        raise wrong(field, name, expected)
-    if "image" not in features or features["image"].np_dtype not in (np.uint8, np.float32):
-        raise wrong(field, name, f"uint8 or float32 'image' among its features {list(features)}")
-
-    classes: tuple[str, ...] = ()
-    label = features["label"] if "label" in features else None
-    if isinstance(label, tfds.features.ClassLabel):
-        classes = tuple(label.int2str(i) for i in range(label.num_classes or 0))
-    records = builder.as_data_source(file_format="array_record")
-    skip = {"image": tfds.decode.SkipDecoding()}
-    encoded = builder.as_data_source(file_format="array_record", decoders=skip)
-
-    def rows(split: str) -> Rows:
-        items = [(split, row) for row in range(len(records[split]))]
-        images = Lazy(functools.partial(_decode_record, records=records), items, field)
-        return Rows(images, _RecordLabels(encoded[split]) if classes else None, classes)
-
-    return {split: functools.partial(rows, split) for split in names}
-
-
-def _decode_record(item: tuple[str, int], records: Mapping[str, Any]) -> np.ndarray:
-    split, row = item
-    return np.asarray(records[split][row]["image"])
-
-
-class _RecordLabels:
-    """The labels of records, read for the indices that are asked for; no image is decoded."""
-
-    def __init__(self, records: Any):
-        self.records = records
-
-    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
-        return np.array([self.records[int(i)]["label"] for i in indices])
 
 
 SCHEMES: dict[str, Callable[[Request], Splits]] = {
     "digits": read_digits,
+    "pairs": read_pairs,
     "idx": read_idx,
     "folder": read_folder,
     "npz": read_npz,

@@ -7,7 +7,7 @@ reads exactly what it would have read.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grain
@@ -31,6 +31,9 @@ class Stream(NamedTuple):
     batch: int
     transforms: tuple[Transform, ...] = ()
     stem: str = ""
+    of: str = ""  # another stream, whose examples it shows through transforms of its own
+    neighbour: bool = False  # shows, for each of them, a random one of its nearest neighbours
+    classes: tuple[int, ...] = ()  # the labels that it may hold; () of an unlabelled stream
 
 
 def resident(table: Table, field: str) -> dict[str, np.ndarray]:
@@ -60,6 +63,50 @@ def check_batch(batch: Any, length: int, field: str) -> None:
 def identity(name: str) -> int:
     """A number for a name, the same in every process, to fold into a key."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
+
+
+NEIGHBOURS = "neighbours"  # a resident array [n, k]: the rows of each row's nearest neighbours
+
+
+def batch_of(
+    streams: Sequence[Stream],
+    numbers: Mapping[str, Any],
+    resident: Mapping[str, Any],
+    fed: Mapping[str, Any],
+    step: Array,
+    key: Array,
+) -> dict[str, Examples]:
+    """The batches of a step, sampled on the device or fed, and transformed.
+
+    Args:
+      streams: what is static of them.
+      numbers: stream -> numbers of its transforms.
+      resident: stream -> arrays that live on the device.
+      fed: stream -> this step's examples, for streams that are read from disk.
+      step: the step's number.
+      key: the phase's key.
+    """
+    keys = {s.name: jax.random.split(jax.random.fold_in(key, identity(s.name))) for s in streams}
+    drawn = {}
+    for name in dict.fromkeys(stream.of or stream.name for stream in streams):
+        batch = next(s.batch for s in streams if name in (s.name, s.of))
+        order = jax.random.split(jax.random.fold_in(key, identity(name)))[0]
+        drawn[name] = fed[name] if name in fed else draw(resident[name], batch, step, order)
+    batches = {}
+    for stream in streams:
+        examples = dict(drawn[stream.of or stream.name])
+        nearest = examples.pop(NEIGHBOURS, None)
+        order, looks = keys[stream.name]
+        if stream.neighbour:
+            at = jax.random.randint(
+                jax.random.fold_in(order, step), (stream.batch,), 0, nearest.shape[1]
+            )
+            rows = jnp.take_along_axis(nearest, at[:, None], axis=1)[:, 0]
+            examples = {"image": resident[stream.of]["image"][rows]}
+        batches[stream.name] = transform(
+            stream, numbers[stream.name], examples, jax.random.fold_in(looks, step)
+        )
+    return batches
 
 
 def draw(arrays: Mapping[str, Array], batch: int, step: Array, key: Array) -> Examples:

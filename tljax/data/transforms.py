@@ -4,7 +4,7 @@ A transform is `transform(image, key, *, held_out=False, ...) -> image` on a flo
 `[height, width, channels]` in [0, 1]. Its parameters follow the rule of `signature.split`: a
 float default is traced and may be swept, any other is static. `held_out` is static too, and
 matters only to a transform that brings material of its own: it then draws from a part that
-training never sees.
+training never sees. Those that make views for self-supervised learning are in `augment`.
 
 In training the keys change with the step. To evaluate, pass `held_out=True` and keys that
 depend on the example alone, `jax.vmap(jax.random.fold_in, (None, 0))(key, indices)`: every
@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.ndimage import map_coordinates
 
+from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.errors import unknown, wrong
 from tljax.signature import split
 
@@ -41,9 +41,7 @@ def rotate(image: Array, key: Array, *, held_out: bool = False, degrees: float =
     middle_y, middle_x = ((size - 1) / 2 for size in image.shape[:2])
     y, x = jnp.mgrid[: image.shape[0], : image.shape[1]]
     y, x, cos, sin = y - middle_y, x - middle_x, jnp.cos(angle), jnp.sin(angle)
-    origin = [middle_y + cos * y + sin * x, middle_x - sin * y + cos * x]
-    turn = functools.partial(map_coordinates, coordinates=origin, order=1)
-    return jax.vmap(turn, in_axes=-1, out_axes=-1)(image)
+    return sample(image, middle_y + cos * y + sin * x, middle_x - sin * y + cos * x)
 
 
 def flip(image: Array, key: Array, *, held_out: bool = False, probability: float = 0.5) -> Array:
@@ -159,9 +157,10 @@ def standardise(
 
 _WHERE = (shift, rotate, flip, transpose)
 _LOOK = (noise, brightness_contrast, colour, invert, photographs)
+_VIEWS = (crop, affine, blur, cutout, gamma)
 _CODING = (grey, rgb, standardise)
 TRANSFORMS: dict[str, Callable[..., Array]] = {
-    function.__name__: function for function in (*_WHERE, *_LOOK, *_CODING)
+    function.__name__: function for function in (*_WHERE, *_LOOK, *_VIEWS, *_CODING)
 }
 
 # Of every other parameter it is enough that it is not negative.
@@ -169,6 +168,9 @@ _RANGES = {
     "flip.probability": (0.0, 1.0),
     "colour.strength": (0.0, 1.0),
     "photographs.strength": (0.0, 1.0),
+    "crop.min_scale": (0.01, 1.0),
+    "affine.scale": (0.0, 0.9),
+    "affine.shift": (0.0, 1.0),
     "standardise.std": (1e-6, math.inf),
 }
 

@@ -4,7 +4,73 @@ A loss that is defined per example returns `[batch]` and the caller reduces; a l
 whole batch returns a scalar.
 """
 
-from tljax.losses import adversarial
-from tljax.losses.adversarial import domain_confusion, ramp, reverse_gradient
+from tljax.losses import (
+    adversarial,
+    alignment,
+    clustering,
+    conservative,
+    multitask,
+    self_taught,
+    zero_shot,
+)
+from tljax.losses.adversarial import (
+    conditional_map,
+    domain_confusion,
+    entropy_weights,
+    margin_disparity,
+    ramp,
+    reverse_gradient,
+)
+from tljax.losses.alignment import coral, joint_mmd, minimum_class_confusion, mk_mmd
+from tljax.losses.clustering import scan, self_label, soft_assignment, target_distribution
+from tljax.losses.conservative import (
+    batch_spectral_shrinkage,
+    co_tuning,
+    distillation,
+    feature_map_distance,
+    l2_penalty,
+    l2_sp,
+)
+from tljax.losses.multitask import uncertainty_weighted, weighted_sum
+from tljax.losses.self_taught import barlow_twins, nt_xent, reconstruction, vicreg
+from tljax.losses.zero_shot import ale, compatibility, devise, sje
 
-__all__ = ["adversarial", "domain_confusion", "ramp", "reverse_gradient"]
+__all__ = [
+    "adversarial",
+    "ale",
+    "alignment",
+    "barlow_twins",
+    "batch_spectral_shrinkage",
+    "clustering",
+    "co_tuning",
+    "compatibility",
+    "conditional_map",
+    "conservative",
+    "coral",
+    "devise",
+    "distillation",
+    "domain_confusion",
+    "entropy_weights",
+    "feature_map_distance",
+    "joint_mmd",
+    "l2_penalty",
+    "l2_sp",
+    "margin_disparity",
+    "minimum_class_confusion",
+    "mk_mmd",
+    "multitask",
+    "nt_xent",
+    "ramp",
+    "reconstruction",
+    "reverse_gradient",
+    "scan",
+    "self_label",
+    "self_taught",
+    "sje",
+    "soft_assignment",
+    "target_distribution",
+    "uncertainty_weighted",
+    "vicreg",
+    "weighted_sum",
+    "zero_shot",
+]

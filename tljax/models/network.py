@@ -10,7 +10,7 @@ from tljax.errors import UserError, unknown, wrong
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
-from tljax.signature import split
+from tljax.signature import find, split
 
 NORMS = ("none", "batch", "layer")
 
@@ -29,16 +29,25 @@ class Bank(nn.Module):
         return modules[name].clone(parent=self, name=name)(x)
 
 
+class Scalars(nn.Module):
+    """Learned numbers by name, created when they are first asked for."""
+
+    @nn.compact
+    def __call__(self, name: str, value: float) -> Array:
+        return self.param(name, nn.initializers.constant(value), ())
+
+
 class Network(nn.Module):
     """Stems, trunk and heads, with parameters under `stems/NAME`, `trunk` and `heads/NAME`.
 
     Every head is created with the input width that the terms feed it, so a head that no term
-    calls has no parameters.
+    calls has no parameters. Learned numbers of terms are under `scalars/NAME`.
     """
 
     stems: Bank
     trunk: nn.Module
     heads: Bank
+    scalars: Scalars = Scalars()
 
     def features(
         self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
@@ -58,6 +67,10 @@ class Network(nn.Module):
     def head(self, name: str, z: Array) -> Array:
         """`[batch, features]` → `[batch, outputs]` of the head called `name`."""
         return self.heads(name, z)
+
+    def scalar(self, name: str, value: float) -> Array:
+        """The learned number called `name`, a scalar that starts at `value`."""
+        return self.scalars(name, value)
 
 
 def build(config: Mapping[str, Any], classes: int, field: str = "network") -> Network:
@@ -96,11 +109,9 @@ def _bank(kind: str, registry: Mapping[str, type], configs: Mapping, field: str)
 def _module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
     if not isinstance(config, Mapping) or "name" not in config:
         raise wrong(field, config, f"dict(name=..., ...) with a name among {sorted(registry)}")
-    kind = config["name"]
-    if kind not in registry:
-        raise unknown(f"{field}.name", kind, registry)
+    kind = find(config["name"], registry, f"{field}.name")
     given = {key: value for key, value in config.items() if key != "name"}
-    static, numbers = split(registry[kind], given, field, skip={"parent", "name"})
+    static, numbers = split(kind, given, field, skip={"parent", "name"})
     values = {**dict(static), **numbers}
     if values.get("norm", "none") not in NORMS:
         raise unknown(f"{field}.norm", values["norm"], NORMS)
@@ -108,4 +119,4 @@ def _module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
         sizes = value if isinstance(value, tuple) else (value,)
         if any(isinstance(size, int) and not isinstance(size, bool) and size < 1 for size in sizes):
             raise UserError(f"{field}.{name}: got {value!r}; expected sizes of at least 1")
-    return registry[kind](**values)
+    return kind(**values)

@@ -137,6 +137,34 @@ def _checksum(leaf: Any) -> int:
     return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
 
 
+def final(workdir: Path) -> dict[str, Any] | None:
+    """The newest variables `{"params", "batch_stats"}` of a run's last phase that has been trained.
+
+    The average of the parameters, where one is kept. None where there is no run or no checkpoint.
+    """
+    try:
+        phases = json.loads((workdir / "config.json").read_text())["phases"] or ["train"]
+    except (OSError, ValueError, KeyError):
+        return None
+    for phase in reversed(phases):
+        places = workdir / "checkpoints" / phase
+        steps = sorted(int(each.name) for each in places.glob("*") if each.name.isdigit())
+        if steps:
+            path = (places / str(steps[-1])).absolute()
+            state = ocp.load_checkpointables(path, {_STATE: None})[_STATE]
+            params, average = state["params"], state["average"]
+            params = params if average is None else _over(params, average)
+            return {"params": params, "batch_stats": state["batch_stats"] or {}}
+    return None
+
+
+def _over(tree: Any, other: Any) -> Any:
+    """The leaves of `other` over those of `tree`, where it has any."""
+    if not isinstance(tree, dict):
+        return tree if other is None else other
+    return {key: _over(value, (other or {}).get(key)) for key, value in tree.items()}
+
+
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
     partial = path.with_name(path.name + ".partial")

@@ -1,0 +1,63 @@
+"""Real images that come with scikit-learn: digits, and pairs of them side by side.
+
+Nothing has to be downloaded, and the order of the examples is the same every time.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from tljax.data.formats import Request, Rows, Splits
+
+BUNDLED = ("digits", "pairs")  # what these are called as sources; they have no place
+
+
+def read_digits(request: Request) -> Splits:
+    """scikit-learn's 1,797 handwritten digits, uint8 of 8 x 8 x 1; one split, `train`.
+
+    The file goes writer by writer. Here the order is a fixed shuffled one, so that slices of the
+    split are samples of the same writers, and differ in what a config does to them alone.
+    """
+    return {"train": _digits}
+
+
+def read_pairs(request: Request) -> Splits:
+    """Two of the digits side by side, uint8 of 8 x 16 x 1, in 100 classes `00` to `99`.
+
+    The split `train` has 60 pairs a class, of the digits `train[:1200]`; `test` has 20, of the
+    others, so that the two share no image of a digit. No pair comes twice.
+    """
+    return {
+        "train": functools.partial(_pairs, 0, 1200, 60),
+        "test": functools.partial(_pairs, 1200, 1797, 20),
+    }
+
+
+@functools.cache
+def _digits() -> Rows:
+    from sklearn.datasets import load_digits
+
+    digits: Any = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)[..., None]
+    return Rows(images, digits.target[order], tuple(map(str, digits.target_names)))
+
+
+@functools.cache
+def _pairs(start: int, stop: int, per_class: int) -> Rows:
+    """`per_class` pairs a class of the digits from `start` to `stop`, in a shuffled order."""
+    images: Any
+    images, labels, _ = _digits()
+    members = [start + np.flatnonzero(labels[start:stop] == digit) for digit in range(10)]
+    rng = np.random.default_rng(start)
+    lefts, rights = [], []
+    for label in range(100):
+        left, right = members[label // 10], members[label % 10]
+        drawn = rng.choice(len(left) * len(right), per_class, replace=False)
+        lefts.append(left[drawn // len(right)])
+        rights.append(right[drawn % len(right)])
+    order = rng.permutation(100 * per_class)
+    halves = [images[np.concatenate(side)[order]] for side in (lefts, rights)]
+    numbers = np.repeat(np.arange(100), per_class)[order]
+    return Rows(np.concatenate(halves, axis=2), numbers, tuple(f"{n:02d}" for n in range(100)))

@@ -1,0 +1,68 @@
+"""Data sets that TFDS has prepared, read without TensorFlow."""
+
+import difflib
+import functools
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tljax.data.formats import Lazy, Request, Rows, Splits
+from tljax.errors import wrong
+
+
+def read_tfds(request: Request) -> Splits:
+    """A data set with `image` and `label` that TFDS holds as array_record files; no TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    field, name = request.field, request.where
+    try:
+        builder: Any = tfds.builder(name, data_dir=request.root)
+    except tfds.core.DatasetNotFoundError:
+        known = tfds.list_builders(with_community_datasets=False)
+        near = difflib.get_close_matches(name.partition("/")[0], known, n=1, cutoff=0.5)
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+        raise wrong(field, name, f"one of the names in tfds.list_builders(){hint}") from None
+    except (ValueError, AssertionError, ImportError) as error:
+        expected = textwrap.shorten(f"NAME or NAME/CONFIG of TFDS ({error})", 400)
+        raise wrong(field, name, expected) from None
+    features, names = builder.info.features, list(builder.info.splits)
+    formats = {each.value for each in builder.info.available_file_formats()}
+    if not names or "array_record" not in formats:
+        command = f"tfds build {name} --file_format array_record"
+        command += f" --data_dir {request.root}" if request.root else ""
+        expected = f"a prepared data set: pip install 'tljax[tf]', then {command}"
+        raise wrong(field, name, expected)
+    if "image" not in features or features["image"].np_dtype not in (np.uint8, np.float32):
+        raise wrong(field, name, f"uint8 or float32 'image' among its features {list(features)}")
+
+    classes: tuple[str, ...] = ()
+    label = features["label"] if "label" in features else None
+    if isinstance(label, tfds.features.ClassLabel):
+        classes = tuple(label.int2str(i) for i in range(label.num_classes or 0))
+    records = builder.as_data_source(file_format="array_record")
+    skip = {"image": tfds.decode.SkipDecoding()}
+    encoded = builder.as_data_source(file_format="array_record", decoders=skip)
+
+    def rows(split: str) -> Rows:
+        items = [(split, row) for row in range(len(records[split]))]
+        images = Lazy(functools.partial(_decode_record, records=records), items, field)
+        return Rows(images, _RecordLabels(encoded[split]) if classes else None, classes)
+
+    return {split: functools.partial(rows, split) for split in names}
+
+
+def _decode_record(item: tuple[str, int], records: Mapping[str, Any]) -> np.ndarray:
+    split, row = item
+    return np.asarray(records[split][row]["image"])
+
+
+class _RecordLabels:
+    """The labels of records, read for the indices that are asked for; no image is decoded."""
+
+    def __init__(self, records: Any):
+        self.records = records
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        return np.array([self.records[int(i)]["label"] for i in indices])

@@ -1,0 +1,229 @@
+"""Conservative training and fine-tuning: stay near a start, in weights, outputs or features."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+
+def l2_sp(params: object, anchor: object) -> Array:
+    """Half the squared distance of the parameters from where they started: ½ Σ‖w − w⁰‖².
+
+    Summed over all elements, not averaged; with the ½, so that weight α moves w by α (w − w⁰).
+    Give it the leaves that have a start: new layers get `l2_penalty`, and running statistics are
+    no parameters.
+
+    Args:
+      params: w, any pytree of arrays.
+      anchor: w⁰, a pytree with the same paths and shapes.
+
+    Returns:
+      A scalar ≥ 0; it and its gradient are 0 at w = w⁰.
+
+    Raises:
+      ValueError: a path that only one of the trees has, or shapes that differ.
+
+    Li, Grandvalet & Davoine 2018, "Explicit Inductive Bias for Transfer Learning with
+    Convolutional Networks", section 3.
+    """
+    moving, fixed = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (params, anchor))
+    wrong = [f"- {_name(path)}" for path in moving if path not in fixed]
+    wrong += [f"+ {_name(path)}" for path in fixed if path not in moving]
+    for path in moving:
+        if path in fixed and jnp.shape(moving[path]) != jnp.shape(fixed[path]):
+            shapes = jnp.shape(moving[path]), jnp.shape(fixed[path])
+            wrong.append(f"! {_name(path)} {shapes[0]} against {shapes[1]}")
+    if wrong:
+        raise ValueError(
+            "l2_sp: expected an anchor like the parameters (- it lacks, + only it has, ! shapes): "
+            + ", ".join(wrong)
+        )
+    return l2_penalty([moving[path] - fixed[path] for path in moving])
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def l2_penalty(params: object) -> Array:
+    """Half the sum of squares of all parameters: ½ Σ‖w‖².
+
+    Args:
+      params: w, any pytree of arrays.
+
+    Returns:
+      A scalar ≥ 0.
+
+    Li, Grandvalet & Davoine 2018, section 3: the penalty of the layers that have no start.
+    """
+    # Squares and no norm: a norm has no gradient at 0, where every run of l2_sp starts.
+    squares = [jnp.square(leaf).sum() for leaf in jax.tree.leaves(params)]
+    return 0.5 * jnp.asarray(sum(squares, 0.0))
+
+
+def distillation(logits: Array, teacher_logits: Array, temperature: float | Array = 3.0) -> Array:
+    """KL(teacher ‖ student) of the predictions, both softened by the temperature.
+
+    Without the factor T² of Hinton et al. 2015: the weight of the loss stands for it. It differs
+    from the cross-entropy of the paper by the teacher's entropy, so that it is 0 where the two
+    agree. Give it teacher's logits that carry no gradient.
+
+    Args:
+      logits: `[batch, classes]`, the student's.
+      teacher_logits: `[batch, classes]`.
+      temperature: T > 0, a scalar.
+
+    Returns:
+      `[batch]`, each ≥ 0.
+
+    Raises:
+      ValueError: shapes that differ.
+
+    Li & Hoiem 2016, "Learning without Forgetting", eqs. 2 and 3.
+    """
+    _alike("distillation", "logits", logits, "teacher_logits", teacher_logits)
+    student = jax.nn.log_softmax(logits / temperature)
+    teacher = jax.nn.log_softmax(teacher_logits / temperature)
+    return optax.losses.kl_divergence_with_log_targets(student, teacher)
+
+
+def feature_map_distance(
+    maps: Array, anchor_maps: Array, channel_weights: Array | None = None
+) -> Array:
+    """Half the squared distance between feature maps, with channel weights or without.
+
+    Without weights it is ½ Σ(m − m⁰)² over space and channels. With weights a it is
+    ½ Σ_c (C/(h·w)) · a_c · Σ_hw (m − m⁰)²: the mean over positions, times C so that weights which
+    sum to 1 are 1 on average.
+
+    Args:
+      maps: m, `[batch, h, w, c]`.
+      anchor_maps: m⁰, `[batch, h, w, c]`.
+      channel_weights: a, `[c]`, as of `channel_importance`.
+
+    Returns:
+      `[batch]`, each ≥ 0 where the weights are.
+
+    Raises:
+      ValueError: shapes that do not fit.
+
+    Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
+    Convolutional Networks", section 3.
+    """
+    _alike("feature_map_distance", "maps", maps, "anchor_maps", anchor_maps)
+    if maps.ndim != 4:
+        raise ValueError(f"feature_map_distance: got maps {maps.shape}; expected [batch, h, w, c]")
+    squares_BxC = jnp.square(maps - anchor_maps).sum((-3, -2))
+    if channel_weights is None:
+        return 0.5 * squares_BxC.sum(-1)
+    _, height, width, channels = maps.shape
+    if channel_weights.shape != (channels,):
+        raise ValueError(
+            f"feature_map_distance: got channel_weights {channel_weights.shape} for maps "
+            f"{maps.shape}; expected ({channels},)"
+        )
+    scale = 0.5 * channels / (height * width)
+    return scale * (squares_BxC * channel_weights[None, :]).sum(-1)
+
+
+def channel_importance(increases: Array, temperature: float | Array = 5.0) -> Array:
+    """How much each channel mattered to the source task: a softmax of standardised loss increases.
+
+    Standardised with the biased deviation, as the authors' code does. Equal increases, one
+    channel included, give equal weights.
+
+    Args:
+      increases: `[c]`, by how much the source loss rises when that channel is zeroed.
+      temperature: a scalar > 0.
+
+    Returns:
+      `[c]`, positive, with sum 1; it carries no gradient.
+
+    Raises:
+      ValueError: `increases` is no vector.
+
+    Li et al. 2019 (DELTA), section 3, "attention"; the 5 is from the authors' code.
+    """
+    if increases.ndim != 1:
+        raise ValueError(f"channel_importance: got increases {increases.shape}; expected [c]")
+    centred = increases - increases.mean()
+    deviation = jnp.sqrt(jnp.square(centred).mean())
+    standard = centred / jnp.where(deviation > 0, deviation, 1)
+    return jax.lax.stop_gradient(jax.nn.softmax(standard / temperature))
+
+
+def batch_spectral_shrinkage(features: Array, k: int = 1) -> Array:
+    """The sum of squares of the k smallest singular values of a batch of features.
+
+    A matrix has min(batch, width) singular values; with fewer examples than features the smallest
+    of them depends on the batch size. Half precision is widened to float32. Only its first
+    derivative is right.
+
+    Args:
+      features: `[batch, width]`, not centred.
+      k: how many singular values, static, 1 ≤ k ≤ min(batch, width).
+
+    Returns:
+      A scalar ≥ 0. Where singular values coincide its gradient is a limit of those nearby.
+
+    Raises:
+      ValueError: `features` is no matrix, or k is out of range.
+
+    Chen et al. 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage
+    for Safe Transfer Learning", section 4.
+    """
+    if features.ndim != 2 or not 1 <= k <= min(features.shape):
+        raise ValueError(
+            f"batch_spectral_shrinkage: got k {k} for features {features.shape}; expected "
+            "[batch, width] and 1 <= k <= min(batch, width)"
+        )
+    x_NxM = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    if x_NxM.shape[0] < x_NxM.shape[1]:
+        x_NxM = x_NxM.T
+    gram_MxM = jnp.matmul(x_NxM.T, x_NxM, precision="highest")
+    # ∂‖Xv‖²/∂X = 2Xvvᵀ at a singular vector v held still: the exact gradient, without the
+    # 1/(σᵢ² − σⱼ²) of differentiating v.
+    _, vectors_MxM = jnp.linalg.eigh(jax.lax.stop_gradient(gram_MxM))
+    smallest_MxK = jax.lax.stop_gradient(vectors_MxM)[:, :k]
+    return jnp.square(jnp.matmul(x_NxM, smallest_MxK, precision="highest")).sum()
+
+
+def co_tuning(source_logits: Array, relationship: Array, labels: Array) -> Array:
+    """Cross-entropy of the source head with the source classes that a target label stands for.
+
+    −Σ_s p(s|y) · log softmax(source_logits)_s, unweighted; the usual weight is 2.3.
+
+    Args:
+      source_logits: `[batch, source classes]`, of the pretrained head.
+      relationship: p(s|y), `[target classes, source classes]`, rows with sum 1.
+      labels: y, `[batch]`, integers in [0, target classes).
+
+    Returns:
+      `[batch]`, each ≥ 0.
+
+    Raises:
+      ValueError: shapes that do not fit.
+
+    You et al. 2020, "Co-Tuning for Transfer Learning", section 3.
+    """
+    if (
+        source_logits.ndim != 2
+        or relationship.ndim != 2
+        or relationship.shape[1] != source_logits.shape[1]
+        or labels.shape != source_logits.shape[:1]
+    ):
+        raise ValueError(
+            f"co_tuning: got source_logits {source_logits.shape}, relationship "
+            f"{relationship.shape} and labels {labels.shape}; expected [batch, source classes], "
+            "[target classes, source classes] and [batch]"
+        )
+    relationship = jnp.asarray(relationship)
+    return optax.losses.softmax_cross_entropy(source_logits, relationship[labels])
+
+
+def _alike(function: str, name: str, one: Array, other_name: str, other: Array) -> None:
+    if one.shape != other.shape:
+        raise ValueError(
+            f"{function}: got {name} {one.shape} and {other_name} {other.shape}; "
+            "expected equal shapes"
+        )

@@ -1,0 +1,54 @@
+"""Multitask learning: many losses, one scalar."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def weighted_sum(losses: Array, weights: Array) -> Array:
+    """The losses, each times its weight, summed: Σ wᵢ Lᵢ.
+
+    Args:
+      losses: L, `[tasks]`.
+      weights: w, `[tasks]`; not normalised.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      ValueError: shapes that are not `[tasks]` for both.
+
+    Caruana 1997, "Multitask Learning": linear scalarisation.
+    """
+    _tasks("weighted_sum", losses, "weights", weights)
+    return jnp.sum(losses * weights)
+
+
+def uncertainty_weighted(losses: Array, log_variances: Array) -> Array:
+    """Losses weighted by learned noise: Σ Lᵢ / (2 exp(sᵢ)) + sᵢ / 2.
+
+    The same ½ for every kind of loss, in regression's form; sᵢ = log σᵢ², so the best sᵢ is
+    log Lᵢ. The usual start is −0.5. A loss that stays 0 drives its s towards −∞.
+
+    Args:
+      losses: L, `[tasks]`, each ≥ 0.
+      log_variances: s, `[tasks]`, to be trained with the parameters.
+
+    Returns:
+      A scalar; it may be negative.
+
+    Raises:
+      ValueError: shapes that are not `[tasks]` for both.
+
+    Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
+    Geometry and Semantics", eq. 7 with s for log σ².
+    """
+    _tasks("uncertainty_weighted", losses, "log_variances", log_variances)
+    return 0.5 * jnp.sum(losses * jnp.exp(-log_variances) + log_variances)
+
+
+def _tasks(function: str, losses: Array, name: str, other: Array) -> None:
+    if losses.ndim != 1 or losses.shape != other.shape:
+        raise ValueError(
+            f"{function}: got losses {losses.shape} and {name} {other.shape}; "
+            "expected [tasks] for both"
+        )

@@ -1,0 +1,157 @@
+"""Learning from unlabelled data alone: reconstruction, and two views of an example that agree."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def reconstruction(x: Array, decoded: Array) -> Array:
+    """The squared error of a reconstruction, averaged within each example.
+
+    A mean over all axes but the first, without the ½ of some papers, so that the size of an
+    image does not change the weight of the loss.
+
+    Args:
+      x: `[batch, ...]`, what was to be reconstructed.
+      decoded: `[batch, ...]`, of the same shape.
+
+    Returns:
+      `[batch]`, ≥ 0.
+
+    Raises:
+      ValueError: shapes that differ, or no batch axis.
+
+    Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
+    """
+    if x.shape != decoded.shape or x.ndim < 1:
+        raise ValueError(
+            f"reconstruction: got {x.shape} and its reconstruction {decoded.shape}; "
+            "expected the same [batch, ...]"
+        )
+    return jnp.square(jnp.subtract(decoded, x)).mean(axis=tuple(range(1, x.ndim)))
+
+
+def nt_xent(z1: Array, z2: Array, temperature: float | Array = 0.5) -> Array:
+    """Contrast: each view must find its other view among all views of the batch, by cosine.
+
+    The mean over all 2B views of −log softmax of the similarities divided by the temperature,
+    a view's similarity with itself left out. A zero vector has a cosine of 0 with everything.
+
+    Args:
+      z1: `[batch, features]`, of any length; rows are normalised here.
+      z2: `[batch, features]`, the other view of the same examples.
+      temperature: τ > 0, usually 0.1 to 0.5.
+
+    Returns:
+      A scalar ≥ 0; log(2B − 1) when all vectors are the same.
+
+    Raises:
+      ValueError: shapes that differ, or that are not matrices.
+
+    Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
+    eq. 1. `optax.losses.ntxent` is the same number, in memory that grows with B² · features and
+    with gradients that can be NaN at a low temperature.
+    """
+    _same("nt_xent", z1, z2)
+    z = jnp.concatenate([z1, z2])
+    # Written without a division by the norm, whose gradient at zero is NaN.
+    z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(axis=-1, keepdims=True), 1e-12))
+    batch = len(z1)
+    similarity = z @ z.T / temperature
+    others = jnp.where(jnp.eye(2 * batch, dtype=bool), -jnp.inf, similarity)
+    of_pair = jnp.diagonal(similarity, offset=batch)
+    return jax.nn.logsumexp(others, axis=-1).mean() - of_pair.mean()
+
+
+def barlow_twins(z1: Array, z2: Array, off_diagonal: float | Array = 5e-3) -> Array:
+    """The cross-correlation of two views' dimensions is pulled to the identity matrix.
+
+    Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij² with C = z1ᵀ z2 / B of views standardised per dimension by
+    the batch's mean and biased variance + 1e-5: sums, not means, over the dimensions.
+
+    Args:
+      z1: `[batch, features]`.
+      z2: `[batch, features]`, the other view of the same examples.
+      off_diagonal: λ ≥ 0.
+
+    Returns:
+      A scalar ≥ 0; where nothing varies, as in a batch of 1, it is the number of features.
+
+    Raises:
+      ValueError: shapes that differ, or that are not matrices.
+
+    Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", eq. 1.
+    """
+    _same("barlow_twins", z1, z2)
+    one, other = _standardised(z1), _standardised(z2)
+    correlation_DxD = one.T @ other / len(z1)
+    squares = jnp.square(correlation_DxD)
+    on = jnp.square(1 - jnp.diagonal(correlation_DxD)).sum()
+    return on + off_diagonal * _off_diagonal(squares).sum()
+
+
+def vicreg(
+    z1: Array,
+    z2: Array,
+    similarity: float | Array = 25.0,
+    variance: float | Array = 25.0,
+    covariance: float | Array = 1.0,
+) -> Array:
+    """Two views agree, while every dimension keeps its spread and no two dimensions say the same.
+
+    λ · mean (z1 − z2)² + μ · Σ_views mean_d max(0, 1 − √(var_d + 1e-4)) + ν · Σ_views
+    Σ_{i≠j} cov_ij² / D. The first mean is over batch and dimensions; variances and covariances
+    are the unbiased ones; the two views are summed, as in the paper, whose code halves the
+    variance's part.
+
+    Args:
+      z1: `[batch, features]`, a batch of at least 2.
+      z2: `[batch, features]`, the other view of the same examples.
+      similarity: λ ≥ 0.
+      variance: μ ≥ 0.
+      covariance: ν ≥ 0.
+
+    Returns:
+      A scalar ≥ 0.
+
+    Raises:
+      ValueError: shapes that differ, that are not matrices, or a batch of 1.
+
+    Bardes, Ponce & LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization", eq. 1–6.
+    """
+    _same("vicreg", z1, z2)
+    batch, features = z1.shape
+    if batch < 2:
+        raise ValueError(
+            f"vicreg: got views of shape {z1.shape}; expected a batch of at least 2, "
+            "since a single example has no variance"
+        )
+    agreement = jnp.square(z1 - z2).mean()
+    spread: float | Array = 0.0
+    redundancy: float | Array = 0.0
+    for z in (z1, z2):
+        centred = z - z.mean(axis=0, keepdims=True)
+        covariance_DxD = centred.T @ centred / (batch - 1)
+        spread += jax.nn.relu(1 - jnp.sqrt(jnp.diagonal(covariance_DxD) + 1e-4)).mean()
+        redundancy += _off_diagonal(jnp.square(covariance_DxD)).sum() / features
+    return similarity * agreement + variance * spread + covariance * redundancy
+
+
+def _standardised(z: Array) -> Array:
+    """Mean 0 and variance 1 per dimension, over the batch."""
+    # Not jax.nn.standardize: its mean of squares less squared mean can be negative by rounding.
+    centred = z - z.mean(axis=0, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=0, keepdims=True) + 1e-5)
+
+
+def _off_diagonal(matrix: Array) -> Array:
+    """`matrix` with zeros on its diagonal."""
+    return jnp.where(jnp.eye(len(matrix), dtype=bool), 0, matrix)
+
+
+def _same(name: str, z1: Array, z2: Array) -> None:
+    """Refuses two views that are not matrices of one shape."""
+    if z1.shape != z2.shape or z1.ndim != 2:
+        raise ValueError(
+            f"{name}: got views {z1.shape} and {z2.shape}; expected the same [batch, features]"
+        )

@@ -1,0 +1,271 @@
+"""What a phase may fit before its first step, without training: a solver over features.
+
+A preparation reads the features that the phase's starting parameters give a stream, calls one
+solver, and returns parameters of a head, a table that terms read, or rows beside a stream's data.
+A phase may be nothing but preparations: closed forms, k-means, a probe. A preparation is a function
+of the starting parameters and the data, so a resumed run makes it again, the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tljax import objective, signature
+from tljax.data.sources import Table
+from tljax.data.streams import NEIGHBOURS, Stream
+from tljax.errors import UserError, unknown, wrong
+from tljax.evaluate import Outputs, Split, outputs
+from tljax.losses.conservative import channel_importance as importance
+from tljax.solvers import cluster, readout, zero_shot
+
+
+class Context(NamedTuple):
+    """All that a preparation may look at."""
+
+    network: Any
+    params: Any
+    batch_stats: Any
+    streams: Mapping[str, tuple[Stream, Any, Table]]  # what is static, numbers, data
+    tables: Mapping[str, np.ndarray]
+    separate: bool
+    seed: int
+
+    def said(self, stream: str, head: str = "") -> Outputs:
+        """Outputs, features and labels of a whole stream, each example in one look."""
+        if stream not in self.streams:
+            raise unknown("stream", stream, self.streams)
+        spec, numbers, table = self.streams[stream]
+        if spec.neighbour:
+            raise wrong("stream", stream, "a stream with data of its own, not of neighbours")
+        if head and head not in self.params.get("heads", {}):
+            raise unknown("head", head, self.params.get("heads", {}))
+        own = (spec.of or stream) if self.separate else None
+        split = Split(stream, table, spec, numbers, head, own, held_out=False)
+        return outputs(self.network, self.params, self.batch_stats, split)
+
+    def labelled(self, stream: str, head: str = "") -> tuple[Outputs, np.ndarray]:
+        """As `said`, with the labels, which must be there."""
+        said = self.said(stream, head)
+        if said.labels is None:
+            raise wrong("stream", stream, "a labelled stream")
+        return said, said.labels
+
+    def classes(self, head: str) -> int:
+        """The number of outputs of a head."""
+        heads = dict(self.network.heads.modules)
+        if head not in heads:
+            raise unknown("head", head, heads)
+        return heads[head].outputs
+
+    def table(self, name: str) -> np.ndarray:
+        """A class × attribute table."""
+        if name not in self.tables:
+            raise unknown("table", name, self.tables)
+        return self.tables[name]
+
+
+class Prepared(NamedTuple):
+    """What a preparation gives."""
+
+    heads: Mapping[str, Any] = {}  # name -> its parameters
+    tables: Mapping[str, np.ndarray] = {}
+    rows: Mapping[str, Mapping[str, np.ndarray]] = {}  # stream -> name -> [n, ...]
+
+
+def _linear(kernel: np.ndarray, bias: np.ndarray | None = None) -> dict[str, Any]:
+    """The parameters of a head of kind "linear"."""
+    return {"output": {"kernel": kernel} | ({} if bias is None else {"bias": bias})}
+
+
+def kmeans(
+    context: Context, *, stream: str = "target", head: str = "cluster", restarts: int = 10
+) -> Prepared:
+    """k-means of the features, into a head of kind "prototypes" (scikit-learn's, best of n)."""
+    features = context.said(stream).features
+    centroids = cluster.kmeans(features, context.classes(head), context.seed, restarts)
+    return Prepared({head: {"centroids": centroids}})
+
+
+def ridge(
+    context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
+) -> Prepared:
+    """A ridge regression to the labels, one-hot, into a head of kind "linear"."""
+    said, labels = context.labelled(stream)
+    return Prepared(
+        {head: _linear(*readout.ridge(said.features, labels, context.classes(head), penalty))}
+    )
+
+
+def softmax(
+    context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
+) -> Prepared:
+    """A logistic regression on the features, into a head of kind "linear"."""
+    said, labels = context.labelled(stream)
+    return Prepared(
+        {head: _linear(*readout.softmax(said.features, labels, context.classes(head), penalty))}
+    )
+
+
+def knn(context: Context, *, stream: str = "target", head: str = "label") -> Prepared:
+    """The features and labels of a stream as the bank of a head of kind "neighbours"."""
+    said, labels = context.labelled(stream)
+    k = dict(context.network.heads.modules)[head].k if context.classes(head) else 0
+    if k > len(labels):
+        raise wrong(f"network.heads.{head}.k", k, f"at most the {len(labels)} examples of {stream}")
+    return Prepared({head: {"bank": said.features, "labels": labels.astype(np.float32)}})
+
+
+def eszsl(
+    context: Context,
+    *,
+    stream: str = "source",
+    head: str = "embed",
+    table: str = "attributes",
+    gamma: float = 1.0,
+    lam: float = 1.0,
+) -> Prepared:
+    """ESZSL's closed form, into a head of kind "linear" without bias; read by `compatibility`."""
+    said, labels = context.labelled(stream)
+    seen = np.unique(labels)
+    places = np.searchsorted(seen, labels)
+    solution = zero_shot.eszsl(said.features, places, context.table(table)[seen], gamma, lam)
+    return Prepared({head: _linear(np.asarray(solution))})
+
+
+def sae(
+    context: Context,
+    *,
+    stream: str = "source",
+    head: str = "embed",
+    table: str = "attributes",
+    lam: float = 1.0,
+) -> Prepared:
+    """The semantic autoencoder, into a head of kind "linear" without bias; read by `cosine`."""
+    said, labels = context.labelled(stream)
+    solution = zero_shot.sae(said.features, context.table(table)[labels], lam)
+    return Prepared({head: _linear(np.asarray(solution).T)})
+
+
+def neighbours(context: Context, *, stream: str = "target", k: int = 10) -> Prepared:
+    """The k nearest neighbours of every example, without itself, for streams with `neighbour`."""
+    found = readout.neighbours(context.said(stream).features, k)
+    return Prepared(rows={stream: {NEIGHBOURS: np.asarray(found, np.int32)}})
+
+
+def class_relationship(
+    context: Context,
+    *,
+    stream: str = "target",
+    head: str = "source_label",
+    table: str = "relationship",
+) -> Prepared:
+    """p(source class | target class), for co-tuning (You et al. 2020)."""
+    said, labels = context.labelled(stream, head)
+    shares = np.asarray(jax.nn.softmax(jnp.asarray(said.logits)))
+    classes = len(context.streams[stream][2].classes)
+    found = readout.class_relationship(shares, labels, classes)
+    return Prepared(tables={table: np.asarray(found, np.float32)})
+
+
+def channel_importance(
+    context: Context,
+    *,
+    stream: str = "source",
+    head: str = "label",
+    channels: int = 1,
+    table: str = "importance",
+) -> Prepared:
+    """DELTA's weights: how much the loss on a stream rises when a channel is zeroed."""
+    said, labels = context.labelled(stream, head)
+    shaped = said.features.reshape(len(labels), -1, channels)
+
+    def loss(features: np.ndarray) -> float:
+        flat = jnp.asarray(features.reshape(len(labels), -1))
+        logits = objective.respond(context.network, context.params, head, flat)
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return float(losses.mean())
+
+    without = [loss(np.where(np.arange(channels) == c, 0.0, shaped)) for c in range(channels)]
+    increases = jnp.asarray(without, jnp.float32) - loss(shaped)
+    return Prepared(tables={table: np.asarray(importance(increases), np.float32)})
+
+
+PREPARATIONS: dict[str, Callable[..., Prepared]] = {
+    function.__name__: function
+    for function in (
+        kmeans,
+        ridge,
+        softmax,
+        knn,
+        eszsl,
+        sae,
+        neighbours,
+        class_relationship,
+        channel_importance,
+    )
+}
+
+
+def parse(given: Mapping[str, Any], field: str) -> dict[str, tuple[Callable, dict[str, Any]]]:
+    """Reads `dict(NAME=dict(solver="kmeans", stream="target", ...))`: name -> function, arguments.
+
+    `solver` is the name of a preparation, or `package.module:function`; the entry's own name if it
+    is left out.
+    """
+    parsed = {}
+    for name, config in given.items():
+        here = f"{field}.{name}"
+        if not isinstance(config, Mapping):
+            raise wrong(here, config, "dict(solver=..., ...)")
+        function = signature.find(config.get("solver", name), PREPARATIONS, f"{here}.solver")
+        own = {key: value for key, value in config.items() if key != "solver"}
+        static, numbers = signature.split(function, own, here)
+        parsed[name] = (function, {**dict(static), **numbers})
+    return parsed
+
+
+def run(given: Mapping[str, Any], field: str, context: Context) -> tuple[Context, Prepared]:
+    """All preparations of a phase, in order; each sees the heads and tables of those before.
+
+    Returns:
+      The context with what was fitted in it, and what was fitted.
+    """
+    fitted = Prepared({}, {}, {})
+    for name, (function, arguments) in parse(given, field).items():
+        try:
+            new = function(context, **arguments)
+            for head, values in new.heads.items():
+                _check_head(context, head, values)
+        except UserError as error:
+            raise UserError(f"{field}.{name}: {error}") from None
+        heads = {**context.params.get("heads", {}), **new.heads}
+        context = context._replace(
+            params={**context.params, "heads": heads}, tables={**context.tables, **new.tables}
+        )
+        fitted = Prepared(*({**old, **more} for old, more in zip(fitted, new, strict=True)))
+    return context, fitted
+
+
+def _check_head(context: Context, head: str, values: Any) -> None:
+    """Refuses parameters that are not those of the head's kind."""
+    heads = dict(context.network.heads.modules)
+    if head not in heads:
+        raise unknown("head", head, heads)
+    width = next(iter(jax.tree.leaves(values))).shape
+    params = {"heads": {head: jax.tree.map(jnp.asarray, values)}}
+    features = {"centroids": -1, "bank": -1}.keys() & values.keys()
+    features_width = width[-1] if features else values["output"]["kernel"].shape[0]
+    blank = jnp.zeros((1, features_width))
+    try:
+        jax.eval_shape(lambda: objective.respond(context.network, params, head, blank))
+    except objective.Incomplete:
+        kind = type(heads[head]).__name__
+        raise wrong(
+            f"network.heads.{head}",
+            kind,
+            f"a kind of head, and a width, that holds {list(values)} of what was fitted",
+        ) from None

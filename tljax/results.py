@@ -1,0 +1,172 @@
+"""What a run leaves in its directory: whose it is, what it reached, how long it took."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tljax import trees
+from tljax.errors import UserError, unknown, wrong
+from tljax.evaluate import Outputs, Split, confusion, outputs, score
+from tljax.train import step
+from tljax.train.checkpoint import write_json
+from tljax.train.records import Display
+
+Variables = dict[str, Any]
+"""`{"params": ..., "batch_stats": ...}`."""
+
+
+def variables(state: step.State) -> Variables:
+    """What a state is judged by."""
+    params, batch_stats = step.evaluated(state)
+    return {"params": params, "batch_stats": batch_stats}
+
+
+MODULES = ("heads", "stems", "scalars")
+
+
+def carried(earlier: Mapping[str, Variables]) -> Variables:
+    """The variables of the phase before, whose heads and stems later evaluations may still ask."""
+    return list(earlier.values())[-1] if earlier else {"params": {}, "batch_stats": {}}
+
+
+def with_heads(before: Variables, now: Variables) -> Variables:
+    """The variables of a phase, with the heads and stems of the one before that it lacks."""
+    params = dict(now["params"])
+    for kind in MODULES:
+        modules = {**before["params"].get(kind, {}), **params.get(kind, {})}
+        if modules:
+            params[kind] = modules
+    return {"params": params, "batch_stats": now["batch_stats"]}
+
+
+def check_heads(splits: Mapping[str, Split], phase: str, start: Variables) -> None:
+    """Refuses an evaluation of a head that its phase does not have."""
+    heads = start["params"].get("heads", {})
+    for split in splits.values():
+        if split.phase == phase and split.head and split.head not in heads:
+            raise unknown(f"evaluate.{split.name}.head", split.head, heads)
+
+
+def judge(
+    network: Any, finals: Mapping[str, Variables], splits: Iterable[Split]
+) -> dict[str, tuple[Outputs, dict[str, float]]]:
+    """What each split's phase says of it, and its metrics.
+
+    The factor of calibrated stacking is chosen on the evaluation that a split names.
+
+    Args:
+      network: unbound.
+      finals: phase -> its variables.
+      splits: of these phases.
+    """
+    said = {
+        split.name: (split, outputs(network, own["params"], own["batch_stats"], split))
+        for split in splits
+        for own in [finals[split.phase]]
+    }
+    judged: dict[str, tuple[Outputs, dict[str, float]]] = {}
+    for name, (split, spoken) in said.items():
+        gamma = 0.0
+        if split.calibrate in said:
+            other, validation = said[split.calibrate]
+            values = score(validation, other)
+            if "best_gamma" not in values:
+                raise UserError(
+                    f"evaluate.{name}.calibrate: {split.calibrate!r} has no unseen classes among "
+                    "others; expected an evaluation with unseen=(...) of held-out seen classes"
+                )
+            gamma = values["best_gamma"]
+        judged[name] = (spoken, score(spoken, split, gamma))
+    return judged
+
+
+def assemble(
+    config: Mapping[str, Any],
+    final: Variables,
+    judged: Mapping[str, tuple[Outputs, dict[str, float]]],
+    splits: Mapping[str, Split],
+) -> dict[str, Any]:
+    """What `result.json` holds."""
+    evaluations: dict[str, Any] = {}
+    for name, (said, values) in judged.items():
+        evaluations[name] = {**values, "examples": len(said.features)}
+        if said.labels is not None and splits[name].readout == "logits":
+            evaluations[name]["confusion"] = confusion(said).tolist()
+    return {
+        "method": config["method"],
+        "seed": config["seed"],
+        "parameters": trees.count(final["params"]),
+        "evaluations": evaluations,
+    }
+
+
+def claim(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the workdir this config's, or refuses it."""
+    written = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        present = {path.name for path in workdir.iterdir()} - {"config.json.partial"}
+        if not present:
+            write_json(written, config)
+            return
+        if not os.access(workdir, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise wrong(
+            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
+        ) from None
+    if not written.exists():
+        raise wrong(
+            "workdir", str(workdir), f"an empty directory or a run of ours; it holds {min(present)}"
+        )
+
+    # JSON has lists where a config may have tuples.
+    before, now = (
+        {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
+        for tree in (json.loads(written.read_text()), json.loads(json.dumps(config)))
+    )
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        listed = ", ".join(
+            f"{name} ({before.get(name, 'nothing')} there, {now.get(name, 'nothing')} here)"
+            for name in names
+        )
+        raise wrong("workdir", str(workdir), f"a run of the same config; these differ: {listed}")
+
+
+def show(display: Display, result: Mapping[str, Any]) -> None:
+    shown = ("accuracy", "per_class_accuracy", "loss")
+    extra = ("harmonic", "calibrated_harmonic", "nmi", "ari", "information_maximisation", "entropy")
+    present = [
+        key
+        for key in (*shown, *extra)
+        if any(key in each for each in result["evaluations"].values())
+    ]
+    rows = [
+        [
+            name,
+            *(f"{each[key]:.4f}" if key in each else "" for key in present),
+            str(each["examples"]),
+        ]
+        for name, each in result["evaluations"].items()
+    ]
+    names = [key.replace("per_class", "per-class").replace("_", " ") for key in present]
+    columns = ["evaluation", *names, "examples"]
+    display.table(f"{result['method']}, seed {result['seed']}", columns, rows)
+
+
+def timing(began: float) -> dict[str, Any]:
+    """How long this process took and on what; not in the result, which does not depend on it."""
+    return {
+        "seconds": time.monotonic() - began,
+        "device": jax.devices()[0].device_kind,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("jax", "flax", "optax", "numpy")},
+    }

@@ -1,0 +1,147 @@
+"""The phases of a resolved config, one after another; each goes on where it was killed."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from tljax import assembly, opening, prepare, results, starting
+from tljax.train import loop, step
+from tljax.train.checkpoint import Checkpoints
+from tljax.train.records import Display, Records
+
+
+class Built(NamedTuple):
+    """A config's data, network and phases, ready to run."""
+
+    data: opening.Data
+    network: Any
+    names: tuple[str, ...]  # of the phases
+    fields: tuple[Mapping[str, Any], ...]  # of each phase
+    config: Mapping[str, Any]
+
+    def phase(self, index: int, restart: int = 0) -> loop.Phase:
+        """The phase at `index`; a restart of it has randomness of its own."""
+        name, fields = self.names[index], self.fields[index]
+        phase = assembly.phase(name, index, fields, self.config, self.data, self.network, restart)
+        return phase._replace(name=f"{name}@{restart}") if restart else phase
+
+
+def build(config: Mapping[str, Any]) -> Built:
+    """The data, the network and the fields of each phase of a resolved config.
+
+    Raises:
+      UserError: a mistake in the config or its data.
+    """
+    data = opening.open_data(config)
+    net = assembly.network(config, data)
+    names = tuple(config["phases"]) or ("train",)
+    own = config if config["phases"] else {"train": {}}
+    fields = tuple({**config, **own[name]} for name in names)
+    built = Built(data, net, names, fields, config)
+    for i, each in enumerate(fields):
+        prepare.parse(each["prepare"], f"{names[i]}.prepare")
+        opening.check_unseen(data, names[: i + 1], [own["flow"] for own in fields[: i + 1]])
+    return built
+
+
+def finish(
+    config: Mapping[str, Any], workdir: Path, display: Display
+) -> tuple[Built, results.Variables, dict[str, results.Variables]]:
+    """Runs what is left of a run.
+
+    Args:
+      config: resolved.
+      workdir: has been claimed for it.
+      display: where progress is shown.
+
+    Returns:
+      What was built, the variables of the first phase's first step, those of every phase's end.
+    """
+    built = build(config)
+    records = Records(workdir, config["tensorboard"])
+    with loop.stop_on_signals() as stop:
+        first, finals = _phases(built, _Run(workdir, records, display, stop))
+    records.close()
+    return built, first, finals
+
+
+class _Run(NamedTuple):
+    """Where a run writes and shows what it does, and who may stop it."""
+
+    workdir: Path
+    records: Records
+    display: Display
+    stop: loop.Stop
+
+
+def _phases(built: Built, run: _Run) -> tuple[results.Variables, dict[str, results.Variables]]:
+    """See `finish`."""
+    earlier: dict[str, results.Variables] = {}
+    first, passed = None, []
+    for index, (name, fields) in enumerate(zip(built.names, built.fields, strict=True)):
+        best, carried = None, results.carried(earlier)
+        for restart in range(fields["restarts"]):
+            phase, state = starting.begin(
+                built.phase(index, restart), fields, earlier, built.data, built.config["seed"]
+            )
+            anchor = _copied({"params": state.params, "batch_stats": state.batch_stats})
+            first = first or anchor
+            results.check_heads(built.data.splits, name, results.with_heads(carried, anchor))
+            passed.append(phase.name)
+            if phase.steps:
+                judge = functools.partial(_judge, built, name, carried)
+                state = _trained(phase, state, anchor, judge, built.config["keep"], passed, run)
+            loss = float(state.totals["loss"])
+            if best is None or loss < best[0]:
+                best = (loss, results.variables(state))
+        assert best is not None
+        earlier[name] = results.with_heads(carried, best[1])
+    assert first is not None
+    return first, earlier
+
+
+def _judge(
+    built: Built, name: str, carried: results.Variables, state: step.State
+) -> dict[str, dict[str, float]]:
+    """The evaluations of a phase, of a state on its way."""
+    now = {name: results.with_heads(carried, results.variables(state))}
+    splits = [split for split in built.data.splits.values() if split.phase == name]
+    judged = results.judge(built.network, now, splits)
+    return {split: values for split, (_, values) in judged.items()}
+
+
+def _trained(
+    phase: loop.Phase,
+    start: step.State,
+    anchor: results.Variables,
+    judge: Callable[[step.State], Mapping[str, Mapping[str, float]]],
+    keep: int,
+    passed: list[str],
+    run: _Run,
+) -> step.State:
+    """The state at a phase's end, from where its last checkpoint stands."""
+    checkpoints = Checkpoints(run.workdir / "checkpoints" / phase.name, keep)
+    saved = checkpoints.restore(start)
+    state = start if saved is None else jax.device_put(saved)
+    at = int(state.step)
+    if at:
+        run.display.say(f"phase {phase.name}: resuming at step {at}")
+    if at < phase.steps:
+        run.records.rewind(passed, at)
+        try:
+            state = loop.train(
+                phase, state, anchor, judge, checkpoints, run.records, run.display, run.stop
+            )
+        finally:
+            checkpoints.wait()
+    checkpoints.close()
+    return state
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    """A copy of what is to outlast a state, which is donated to its first step."""
+    return jax.tree.map(jax.numpy.copy, tree)

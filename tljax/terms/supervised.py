@@ -1,0 +1,70 @@
+"""Terms that read labels: classification, attributes, and compatibility with class embeddings."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from tljax.errors import UserError, unknown
+from tljax.losses import zero_shot
+from tljax.objective import View
+
+
+def cross_entropy(
+    view: View, *, stream: str = "source", head: str = "label", smoothing: float = 0.0
+) -> Array:
+    """Softmax cross-entropy with the stream's labels, smoothed by `smoothing` in [0, 1]."""
+    logits = view.net.head(head, view.features[stream])
+    targets = jax.nn.one_hot(view.batch[stream]["label"], logits.shape[-1])
+    return optax.losses.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
+
+
+def attributes(
+    view: View, *, stream: str = "source", head: str = "attributes", table: str = "attributes"
+) -> Array:
+    """Binary cross-entropy with the attributes in [0, 1] of each label's class, over all of them.
+
+    A head of one output an attribute; the first half of DAP (Lampert et al. 2009).
+    """
+    logits = view.net.head(head, view.features[stream])
+    wanted = view.tables[table][view.batch[stream]["label"]]
+    _fits(logits, view.tables[table], head, table)
+    return optax.losses.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
+
+
+RANKINGS = {"devise": zero_shot.devise, "sje": zero_shot.sje, "ale": zero_shot.ale}
+
+
+def compatibility(
+    view: View,
+    *,
+    stream: str = "source",
+    head: str = "embed",
+    table: str = "attributes",
+    loss: str = "softmax",
+    scale: float = 1.0,
+    margin: float = 0.1,
+) -> Array:
+    """Labels against the compatibility with each class's embedding: head(z)·φ(y), times `scale`.
+
+    Only the classes that the stream may hold compete: the seen ones. `loss` is "softmax", or a
+    ranking with `margin`: "devise", "sje", "ale".
+    """
+    embedded = view.net.head(head, view.features[stream])
+    _fits(embedded, view.tables[table], head, table)
+    seen = jnp.array(view.classes[stream])
+    scores = scale * (embedded @ view.tables[table][seen].T)
+    places = jnp.searchsorted(seen, view.batch[stream]["label"])
+    if loss == "softmax":
+        return optax.losses.softmax_cross_entropy_with_integer_labels(scores, places)
+    if loss not in RANKINGS:
+        raise unknown("loss", loss, ("softmax", *RANKINGS))
+    return RANKINGS[loss](scores, places, margin)
+
+
+def _fits(outputs: Array, table: Array, head: str, name: str) -> None:
+    if outputs.shape[-1] != table.shape[-1]:
+        raise UserError(
+            f"head {head!r} has {outputs.shape[-1]} outputs; expected {table.shape[-1]}, one for "
+            f"each attribute of table {name!r} (network.heads.{head}.outputs)"
+        )

@@ -1,0 +1,251 @@
+"""Choosing between models without target labels. numpy in, floats out.
+
+Each docstring says whether lower or higher is better. A score compares models on the same data;
+its value alone says little.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tljax import checks
+from tljax.errors import UserError
+
+
+def entropy(logits: ArrayLike) -> float:
+    """The mean entropy of the predictions, in nats; lower is better.
+
+    A model that gives every example the same class with certainty has 0: see
+    `information_maximisation`.
+
+    Args:
+      logits: `[n, classes]`, of target examples.
+
+    Returns:
+      In [0, log classes].
+
+    Raises:
+      UserError: another shape, numbers that are not finite.
+
+    Morerio et al. 2018, "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain
+    Adaptation", section 3.2.
+    """
+    p, log_p = _softmax(checks.numbers("logits", logits, "n", "classes"))
+    return float(-(p * log_p).sum(axis=1).mean())
+
+
+def information_maximisation(logits: ArrayLike) -> float:
+    """The entropy of the mean prediction minus the mean entropy, in nats; higher is better.
+
+    Args:
+      logits: `[n, classes]`, of target examples.
+
+    Returns:
+      In [0, log classes]; largest for predictions that are certain and cover all classes equally.
+
+    Raises:
+      UserError: another shape, numbers that are not finite.
+
+    Krause, Perona & Gomes 2010, "Discriminative Clustering by Regularized Information
+    Maximization", eq. 2; as a validator: Musgrave et al. 2022.
+    """
+    p, _ = _softmax(checks.numbers("logits", logits, "n", "classes"))
+    mean = p.mean(axis=0)
+    marginal = -(mean * np.log(np.where(mean > 0, mean, 1))).sum()
+    return float(marginal) - entropy(logits)
+
+
+def soft_neighbourhood_density(
+    features: ArrayLike, temperature: float = 0.05, block: int = 1024
+) -> float:
+    """The mean entropy of each example's softmax over its cosines with the others, in nats.
+
+    Higher is better: an example lies in a dense neighbourhood. Itself is left out. The paper uses
+    the softmax outputs as features. A collapsed model has the most, log(n − 1).
+
+    Args:
+      features: `[n, width]`, n ≥ 2, of target examples; a zero vector has a cosine of 0 with all.
+      temperature: > 0.
+      block: how many rows of `[n, n]` are held at once; the result does not depend on it.
+
+    Returns:
+      In [0, log(n − 1)].
+
+    Raises:
+      UserError: another shape, numbers that are not finite, fewer than two examples.
+
+    Saito et al. 2021, "Tune It the Right Way: Unsupervised Validation of Domain Adaptation via
+    Soft Neighborhood Density", eqs. 3 and 4.
+    """
+    x = checks.numbers("features", features, "n", "width")
+    temperature = checks.positive("temperature", temperature)
+    n = len(x)
+    if n < 2:
+        raise UserError(f"features: got {n} example; expected at least 2")
+    largest = np.abs(x).max(axis=1, keepdims=True)
+    x = x / np.where(largest > 0, largest, 1)  # so that no square over- or underflows
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    x = x / np.where(length > 0, length, 1)
+    total = 0.0
+    for start in range(0, n, block):
+        cosine = x[start : start + block] @ x.T
+        rows = np.arange(len(cosine))
+        others = np.arange(n)[None] != (rows + start)[:, None]
+        p, log_p = _softmax(cosine[others].reshape(len(cosine), n - 1) / temperature)
+        total -= float((p * log_p).sum())
+    return total / n
+
+
+def density_ratio(
+    source_train: ArrayLike, target: ArrayLike, source_validation: ArrayLike, seed: int = 0
+) -> np.ndarray:
+    """How much more likely an example is in the target than in the source: w = p_t(x) / p_s(x).
+
+    The odds of a logistic regression between the domains, times their sizes' ratio n_s / n_t. Its
+    penalty is the best of several on a held-out fifth.
+
+    Args:
+      source_train: `[n_s, width]`, features, n_s ≥ 5.
+      target: `[n_t, width]`, n_t ≥ 5.
+      source_validation: `[n, width]`, other source examples, which get the weights.
+      seed: ≥ 0, of the split.
+
+    Returns:
+      `[n]` > 0, float64; near 1 each where the domains are alike.
+
+    Raises:
+      UserError: shapes that do not fit, numbers that are not finite, fewer than 5 of a domain.
+
+    Bickel, Brückner & Scheffer 2007, "Discriminative Learning for Differing Training and Test
+    Distributions"; the selection as in You et al. 2019.
+    """
+    from sklearn.metrics import log_loss  # slow to import
+    from sklearn.model_selection import train_test_split
+
+    source = checks.numbers("source_train", source_train, "n", "width")
+    target = checks.numbers("target", target, "n", source.shape[1])
+    validation = checks.numbers("source_validation", source_validation, "n", source.shape[1])
+    for name, value in (("source_train", source), ("target", target)):
+        if len(value) < 5:
+            raise UserError(f"{name}: got {len(value)} examples; expected at least 5")
+    x, y = np.concatenate([source, target]), np.repeat([0, 1], [len(source), len(target)])
+    fit, held, fit_y, held_y = train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
+    strengths = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    losses = [
+        log_loss(held_y, _logistic(fit, fit_y, c).predict_proba(held), labels=[0, 1])
+        for c in strengths
+    ]
+    model = _logistic(x, y, strengths[int(np.argmin(losses))])
+    # Very different domains would overflow the exponential.
+    return np.exp(np.clip(model.decision_function(validation), -50, 50)) * len(source) / len(target)
+
+
+def importance_weighted_validation(losses: ArrayLike, weights: ArrayLike) -> float:
+    """The mean of weight × loss over held-out source examples; lower is better.
+
+    It estimates the target loss without bias, and its variance may be unbounded: see `dev`.
+
+    Args:
+      losses: `[n]`, of held-out source examples.
+      weights: `[n]` ≥ 0, from `density_ratio`; they are not normalised.
+
+    Returns:
+      The estimate, in the unit of the losses.
+
+    Raises:
+      UserError: shapes that do not fit, numbers that are not finite, negative weights.
+
+    Sugiyama, Krauledat & Müller 2007, "Covariate Shift Adaptation by Importance Weighted Cross
+    Validation", eq. 4.
+    """
+    losses, weights = _weighted(losses, weights)
+    return float(np.mean(weights * losses))
+
+
+def dev(losses: ArrayLike, weights: ArrayLike) -> float:
+    """Deep embedded validation: mean(w·l) + η·(mean(w) − 1), η = −Cov(w·l, w)/Var(w).
+
+    Lower is better. The mean of w should be 1, and what it misses corrects the estimate of
+    `importance_weighted_validation`. It can be negative. Constant weights have η = 0.
+
+    Args:
+      losses: `[n]`, of held-out source examples.
+      weights: `[n]` ≥ 0, from `density_ratio`.
+
+    Returns:
+      The estimate, in the unit of the losses.
+
+    Raises:
+      UserError: shapes that do not fit, numbers that are not finite, negative weights.
+
+    You et al. 2019, "Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation",
+    eq. 9.
+    """
+    losses, weights = _weighted(losses, weights)
+    weighted = weights * losses
+    centred = weights - weights.mean()
+    # A constant that its mean misses by rounding is constant.
+    if np.ptp(weights) <= 1e-12 * weights.max():
+        return float(weighted.mean())
+    eta = -np.mean((weighted - weighted.mean()) * centred) / np.mean(centred**2)
+    return float(weighted.mean() + eta * weights.mean() - eta)
+
+
+def reverse_validation(
+    source_features: ArrayLike,
+    source_labels: ArrayLike,
+    target_features: ArrayLike,
+    target_pseudo_labels: ArrayLike,
+    classes: int,
+) -> float:
+    """The source accuracy of a fresh logistic regression on the pseudo-labelled target.
+
+    Higher is better: what the model says of the target leads back to the source.
+
+    Args:
+      source_features: `[n_s, width]`.
+      source_labels: `[n_s]`, integers in [0, classes).
+      target_features: `[n_t, width]`.
+      target_pseudo_labels: `[n_t]`, the model's own; where all are one class, so is the answer.
+      classes: C.
+
+    Returns:
+      In [0, 1].
+
+    Raises:
+      UserError: shapes that do not fit, numbers that are not finite, labels out of range.
+
+    Zhong et al. 2010, "Cross Validation Framework to Choose Amongst Models and Datasets for
+    Transfer Learning"; Ganin et al. 2016, section 5.1.2.
+    """
+    source = checks.numbers("source_features", source_features, "n", "width")
+    target = checks.numbers("target_features", target_features, "n", source.shape[1])
+    labels = checks.labels("source_labels", source_labels, len(source), classes)
+    pseudo = checks.labels("target_pseudo_labels", target_pseudo_labels, len(target), classes)
+    if (pseudo == pseudo[0]).all():
+        return float(np.mean(labels == pseudo[0]))
+    return float(np.mean(_logistic(target, pseudo, 1.0).predict(source) == labels))
+
+
+def _logistic(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression  # slow to import
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000)).fit(x, y)
+
+
+def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and their logarithms, over the last axis."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return np.exp(log_p), log_p
+
+
+def _weighted(losses: ArrayLike, weights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    losses = checks.numbers("losses", losses, "n")
+    weights = checks.numbers("weights", weights, len(losses))
+    if weights.min() < 0:
+        raise UserError(f"weights: got {weights.min()}; expected numbers of at least 0")
+    return losses, weights
