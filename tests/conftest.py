@@ -6,6 +6,9 @@ import os
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Most of the suite's time is compilation, which this halves. The killed runs of test_resume.py and
+# the command lines of test_main.py compile as a user's do.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import importlib.util
 from pathlib import Path
@@ -20,8 +23,7 @@ settings.load_profile("tljax")
 CONFIGS = Path(__file__).parent.parent / "configs"
 
 
-@pytest.fixture
-def tiny():
+def shrunk_dann():
     """`configs/dann.py`, shrunk: 6 steps of 8 and 8 examples of 8×8 pixels."""
     spec = importlib.util.spec_from_file_location("shipped_dann", CONFIGS / "dann.py")
     module = importlib.util.module_from_spec(spec)
@@ -37,3 +39,32 @@ def tiny():
         head.hidden = (8,)
     config.update(steps=6, log_every=3, evaluate_every=3, checkpoint_every=3, figures=False)
     return config
+
+
+@pytest.fixture
+def small():
+    """Two phases of 4 steps: 6 features and a linear head, on 60 digits of 4×4 pixels each."""
+    from tljax.experiment import blank
+
+    config = blank()
+    digits = dict(data="digits", size=4)
+    config.streams.source = dict(digits, split="train[:60]", batch=8)
+    config.streams.target = dict(digits, split="train[600:660]", batch=8)
+    config.evaluate.target = dict(digits, split="train[1400:1440]", batch=40)
+    config.network.trunk = dict(name="mlp", features=(6,))
+    config.phases = ("first", "second")
+    config.first = dict(
+        flow=("source",), terms=dict(label=dict(term="cross_entropy", stream="source"))
+    )
+    config.second = dict(
+        flow=("target",), terms=dict(label=dict(term="cross_entropy", stream="target"))
+    )
+    config.optimizer.learning_rate = 0.1
+    config.update(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4, figures=False)
+    return config
+
+
+@pytest.fixture
+def tiny():
+    """A config of a test's own to change; see `shrunk_dann`."""
+    return shrunk_dann()

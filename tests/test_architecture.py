@@ -18,19 +18,20 @@ FLOORS = [
     {"assembly"},
     {"starting"},
     {"running"},
-    {"experiment"},
-    {"methods"},
+    {"experiment", "batch"},
+    {"sweep", "report"},
+    {"methods", "inventory"},
     {"main"},
 ]
 # A library on the left is imported only in the files on the right.
 ONLY = {
     "flax": {"models", "objective"},
     "orbax": {"train.checkpoint"},
-    "ml_collections": {"experiment", "sweep", "main"},
+    "ml_collections": {"experiment", "inventory", "sweep", "main"},
     "absl": {"main", "data.streams"},
     "matplotlib": {"plots"},
     "grain": {"data", "train.loop"},
-    "rich": {"train.records", "methods"},
+    "rich": {"train.records", "methods", "inventory", "report"},
     "tensorflow_datasets": {"data"},
 }
 FILES = sorted((ROOT / "tljax").rglob("*.py"))

@@ -11,12 +11,13 @@ from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TERM, CONFIG, PHASES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TERM, CONFIG, PHASES, READ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def shrunk(config):
     for fields in (*config.streams.values(), *config.evaluate.values()):
-        fields["size"], fields["batch"] = 8, 8
+        if "of" not in fields:
+            fields["size"], fields["batch"] = 8, 8
     config.network.trunk.channels = (4, 4)
     config.update(steps=4, log_every=2, evaluate_every=4, checkpoint_every=4, figures=False)
     return config
@@ -50,7 +51,25 @@ def test_the_phases_run(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("page", ["README.md", "RESULTS.md", "experiments/domain_shift/README.md"])
+def test_the_phase_that_only_fits_runs(tmp_path):
+    config = methods.load(ROOT / "configs" / "self_taught_simclr.py")
+    before = dict(config.read)
+    exec(READ, {"config": config})
+    assert set(before) == set(config.read)
+    shrunk(config)
+    config.represent.steps = 2
+    result = experiment.run(config, tmp_path / "run")
+    assert 0 <= result["evaluations"]["target"]["accuracy"] <= 1
+
+
+PAGES = [
+    "README.md",
+    "RESULTS.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "experiments").glob("*/README.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):

@@ -93,8 +93,37 @@ def test_the_first_match_wins():
         "trunk/conv_0/kernel": "a",
         "trunk/conv_1/kernel": "b",
     }
-    everything = trees.label(NETWORK, (("**", "c"), ("trunk/**", "b")), "train")
-    assert set(jax.tree.leaves(everything)) == {"c"}
+
+
+def test_a_pattern_that_never_comes_to_its_turn_is_refused():
+    rules = (("trunk/**", 0.0), ("trunk/conv_0/**", 1.0), ("**", 1.0))
+    with pytest.raises(UserError) as caught:
+        trees.label(NETWORK, rules, "train")
+    assert str(caught.value) == (
+        "train: pattern 'trunk/conv_0/**' never applies: 'trunk/**' before it matches all that it "
+        "does, with another value"
+    )
+    several = (("**/conv_0/*", 0.0), ("**/conv_1/*", 1.0), ("trunk/**", 1.0), ("**", 1.0))
+    with pytest.raises(
+        UserError, match=r"'trunk/\*\*' never .*conv_0/\*' and '.*conv_1/\*' before"
+    ):
+        trees.label(NETWORK, several, "train")
+    with pytest.raises(UserError, match="'trunk/.*' never applies: '.*' before it matches"):
+        trees.label(NETWORK, (("**", "c"), ("trunk/**", "b")), "train")
+
+
+def test_a_pattern_without_a_turn_is_no_contradiction_with_the_same_value_or_as_the_last_rest():
+    same = (("trunk/**", 0.0), ("trunk/conv_0/**", 0.0), ("**", 1.0))
+    assert set(jax.tree.leaves(trees.label(NETWORK, same, "train"))) == {0.0, 1.0}
+    whole = (("trunk/**", 0.0), ("heads/**", 1.0), ("**", 0.5))
+    assert set(jax.tree.leaves(trees.label(NETWORK, whole, "train"))) == {0.0, 1.0}
+    with pytest.raises(UserError, match="never applies"):
+        trees.label(NETWORK, (("**", 1.0), ("**", 0.5), ("**", 0.5)), "train")
+    # Numbers on the device cannot be compared while a step is traced.
+    traced = jax.jit(
+        lambda x: trees.label(NETWORK, (("trunk/**", x), ("trunk/*/*", 2 * x), ("**", x)), "f")
+    )
+    assert set(map(float, jax.tree.leaves(traced(3.0)))) == {3.0}
 
 
 def test_a_pattern_without_a_match_lists_the_paths():

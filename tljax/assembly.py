@@ -9,10 +9,11 @@ import numpy as np
 from tljax import balance, objective, opening, terms
 from tljax.data import streams
 from tljax.errors import UserError, number, unknown, wrong
+from tljax.evaluate import READOUTS, Split
 from tljax.models import Network, build
 from tljax.opening import Data
 from tljax.signature import split
-from tljax.train import optimizers, step
+from tljax.train import optimizers, placing, step
 from tljax.train.loop import Cadence, Phase
 
 _TERM = ("term", "weight", "ramp")
@@ -48,7 +49,7 @@ def phase(
     specs, stream_numbers = [], {}
     for stream in flow:
         if stream not in config["streams"]:
-            raise unknown(f"{name}.flow", stream, config["streams"])
+            raise unknown(place(name, "flow"), stream, config["streams"])
         given = opening.stream_fields(stream, config["streams"])
         labels = data.streams[stream].labels
         spec, stream_numbers[stream] = opening.stream(
@@ -61,6 +62,8 @@ def phase(
         specs.append(spec)
     parsed, term_numbers = _terms(fields["terms"], fields["steps"])
     _check_labels(parsed, net, data)
+    for each in data.splits.values():
+        _check_readout(each, dict(net.heads.modules).get(each.head))
     optimizer, optimizer_numbers = optimizers.parse(fields["optimizer"], "optimizer")
     factors = rules(fields["train"], "train")
     for i, (_, factor) in enumerate(factors):
@@ -81,6 +84,7 @@ def phase(
         tuple((pattern, factor != 0) for pattern, factor in factors),
         averaged=decay > 0,
         balance=weighing,
+        mesh=placing.mesh(config["mesh"], {spec.name: spec.batch for spec in specs}),
     )
     base = jax.random.fold_in(jax.random.key(config["seed"]), index)
     if restart:
@@ -161,7 +165,7 @@ def _balance(
     kinds = ("sum", "uncertainty", *balance.BALANCERS)
     if name not in kinds:
         raise unknown("balance.name", name, kinds)
-    for task in config["tasks"]:
+    for task in _strings(config["tasks"], "balance.tasks", "names of terms"):
         if task not in names:
             raise unknown("balance.tasks", task, names)
     own = {key: value for key, value in config.items() if key not in ("name", "tasks", "shared")}
@@ -177,13 +181,14 @@ def _balance(
     tasks = tuple(i for i, each in enumerate(names) if each in (config["tasks"] or names))
     if len(tasks) < 2:
         raise wrong("balance.tasks", config["tasks"], f"at least two of the terms {names}")
-    shared = tuple((pattern, True) for pattern in _patterns(config["shared"]))
+    patterns = _strings(config["shared"], "balance.shared", "patterns of shared parameters")
+    shared = tuple((pattern, True) for pattern in patterns)
     return step.Balance(name, tasks, (*shared, ("**", False)), static), numbers
 
 
-def _patterns(given: Any) -> tuple[str, ...]:
-    if isinstance(given, str) or not all(isinstance(each, str) for each in given):
-        raise wrong("balance.shared", given, 'patterns of shared parameters, as ("trunk/**",)')
+def _strings(given: Any, field: str, what: str) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise wrong(field, given, f"a list of {what}")
     return tuple(given)
 
 
@@ -208,6 +213,28 @@ def _check_labels(parsed: tuple[objective.Term, ...], net: Network, data: Data) 
                 f"{field}: label {table.labels.max()} has no output in head {head!r}; "
                 f"expected labels from 0 to {outputs - 1} (network.heads.{head}.outputs)"
             )
+
+
+def _check_readout(split: Split, head: Any) -> None:
+    """Refuses a head whose outputs are not what the readout of an evaluation reads."""
+    if head is None and not split.head and split.table.labels is not None:
+        if split.readout in ("logits", "clusters", "conse"):
+            raise wrong(f"evaluate.{split.name}.head", split.head, f"one, for {split.readout!r}")
+    outputs = getattr(head, "outputs", None)  # without a head, or of a user's own kind
+    if outputs is None or split.semantics is None or not READOUTS[split.readout]:
+        return
+    classes, attributes = split.semantics.shape
+    wanted, of = (classes, "class") if split.readout == "conse" else (attributes, "attribute")
+    if outputs != wanted:
+        raise UserError(
+            f"evaluate.{split.name}.head: head {split.head!r} has {outputs} outputs; {wanted} are "
+            f"read by {split.readout!r}, one for each {of} (network.heads.{split.head}.outputs)"
+        )
+
+
+def place(phase: str, field: str) -> str:
+    """Where a field of a phase stands: a config without phases has it at the top."""
+    return field if phase == "train" else f"{phase}.{field}"
 
 
 def rules(given: Any, field: str) -> tuple[tuple[str, Any], ...]:

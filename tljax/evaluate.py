@@ -10,6 +10,7 @@ import numpy as np
 from tljax import generalised, metrics, objective, validators
 from tljax.data import streams, transforms
 from tljax.data.sources import Table
+from tljax.errors import UserError, wrong
 from tljax.solvers import zero_shot
 
 READOUTS = {
@@ -47,6 +48,37 @@ class Split(NamedTuple):
     held_out: bool = True  # whether transforms draw from the material kept for evaluation
 
 
+def check(split: Split, field: str) -> None:
+    """Refuses a split whose examples, classes and table do not fit its readout."""
+    table, names = split.semantics, split.table.classes
+    if split.readout == "dap" and table is not None and not np.isin(table, (0, 1)).all():
+        raise wrong(f"{field}.readout", "dap", "a table of 0 and 1 only, as it is not scaled")
+    if split.among == "unseen" and not split.unseen:
+        raise wrong(f"{field}.unseen", split.unseen, "the classes that compete")
+    if not split.unseen or split.table.labels is None:
+        return
+    held = set(np.unique(split.table.labels).tolist())
+    unseen = held & set(split.unseen)
+    if split.among == "unseen" and held - unseen:
+        seen = [names[label] for label in sorted(held - unseen)]
+        raise wrong(f"{field}.classes", seen, "unseen classes alone, as those compete")
+    if split.among == "all" and not (unseen and held - unseen):
+        expected = "some of the classes of its examples, and not all; or among='unseen'"
+        raise wrong(f"{field}.unseen", [names[label] for label in split.unseen], expected)
+
+
+def check_calibration(split: Split, other: Split, field: str) -> None:
+    """Refuses a factor of calibrated stacking that is chosen on what it is to be judged by."""
+    if other.among != "all" or not other.unseen or other.table.labels is None:
+        expected = "an evaluation with labels and unseen=(...) of held-out seen classes among all"
+        raise wrong(f"{field}.calibrate", other.name, expected)
+    shown = sorted(set(split.unseen) & set(np.unique(other.table.labels).tolist()))
+    if shown:
+        names = [split.table.classes[label] for label in shown]
+        expected = f"an evaluation without the unseen classes {names}: it would choose by them"
+        raise wrong(f"{field}.calibrate", other.name, expected)
+
+
 class Outputs(NamedTuple):
     """What a network says of a split."""
 
@@ -77,6 +109,42 @@ def _forward(
     )
 
 
+def _of_split(network: Any, split: Split) -> Any:
+    return functools.partial(
+        _forward,
+        network,
+        stream=split.stream,
+        head=split.head,
+        statistics=split.statistics,
+        held_out=split.held_out,
+    )
+
+
+def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """The images from `start` on, the last one repeated where there are no more, and indices."""
+    indices = np.arange(start, start + split.stream.batch, dtype=np.int32)
+    indices = np.minimum(indices, len(split.table) - 1, dtype=np.int32)
+    images = split.table.take(indices).images
+    if not isinstance(images, np.ndarray):
+        images = np.stack([images[i] for i in range(len(indices))])
+    streams.check_finite(images, f"evaluate.{split.name}")
+    return images, indices
+
+
+def check_fit(network: Any, params: Any, batch_stats: Any, split: Split) -> None:
+    """Refuses a split that the network cannot take, without computing anything."""
+    arguments = (params, batch_stats, split.numbers, *_batch(split, 0))
+    try:
+        jax.eval_shape(_of_split(network, split), *arguments)
+    except objective.Incomplete as error:
+        images = split.table.take([0]).images[0].shape
+        reason = str(error).partition(". ")[0]
+        raise UserError(
+            f"evaluate.{split.name}: images {images}, with the stem, the head and the statistics "
+            f"that it names, do not fit the network of phase {split.phase!r} ({reason})"
+        ) from None
+
+
 def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Outputs:
     """The network's outputs on a whole split, batch by batch, the last one padded.
 
@@ -87,27 +155,11 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
     """
     length, batch = len(split.table), split.stream.batch
     numbers = jax.device_put(split.numbers)
+    forward = _of_split(network, split)
     pieces = []
     for start in range(0, length, batch):
-        indices = np.minimum(np.arange(start, start + batch), length - 1)
-        images = split.table.take(indices).images
-        if not isinstance(images, np.ndarray):
-            images = np.stack([images[i] for i in range(batch)])
-        streams.check_finite(images, f"evaluate.{split.name}")
-        pieces.append(
-            _forward(
-                network,
-                params,
-                batch_stats,
-                numbers,
-                jax.device_put(images),
-                jax.device_put(indices.astype(np.int32)),
-                stream=split.stream,
-                head=split.head,
-                statistics=split.statistics,
-                held_out=split.held_out,
-            )
-        )
+        images, indices = jax.device_put(_batch(split, start))
+        pieces.append(forward(params, batch_stats, numbers, images, indices))
     logits, features = (
         np.concatenate([np.asarray(jax.device_get(each)) for each in part])[:length]
         for part in zip(*pieces, strict=True)

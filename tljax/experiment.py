@@ -52,6 +52,7 @@ def blank() -> ml_collections.ConfigDict:
     config.evaluate = ml_collections.ConfigDict()  # fields: opening.EVALUATION
     config.tables = ml_collections.ConfigDict()  # class × attributes; fields: opening.TABLE
     config.data_dir = ""  # where relative paths start and TFDS keeps its data
+    config.mesh = ml_collections.ConfigDict(dict(data=1, shard=1))  # devices: see train/placing.py
     config.resident_megabytes = 2048.0  # larger sets are streamed from disk
     config.workers = 0  # processes that read streamed sets; 0: threads
 
@@ -93,7 +94,13 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, 
     """
     given = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     defaults = blank().to_dict()
-    phases = tuple(given.get("phases", ()))
+    phases = given.get("phases", ())
+    if not isinstance(phases, list | tuple) or not all(isinstance(each, str) for each in phases):
+        raise wrong("phases", phases, "names of phases: ('pretrain', 'adapt')")
+    for i, name in enumerate(phases):
+        if name in (*defaults, "fresh") or not name.isidentifier() or name in phases[:i]:
+            expected = "a name of its own for each phase: no field's, not 'fresh', no signs in it"
+            raise wrong(f"phases[{i}]", name, expected)
     for name in given:
         if name not in defaults and name not in phases:
             raise unknown("config", name, (*defaults, *phases))
@@ -112,6 +119,11 @@ def resolve(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, 
         _check_count(field, resolved[field], least)
     own = [("", resolved), *((f"{name}.", {**resolved, **given[name]}) for name in phases)]
     for prefix, fields in own[1:] or own:
+        for field in PHASE_FIELDS:
+            kind = Mapping if isinstance(defaults[field], dict) else (list, tuple)
+            if isinstance(defaults[field], dict | tuple) and not isinstance(fields[field], kind):
+                expected = "dict(...)" if kind is Mapping else "a list"
+                raise wrong(f"{prefix}{field}", fields[field], expected)
         _check_count(f"{prefix}steps", fields["steps"], 0)
         _check_count(f"{prefix}restarts", fields["restarts"], 1)
         if not isinstance(fields["freeze_statistics"], bool):

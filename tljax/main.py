@@ -13,10 +13,18 @@ from tljax.errors import Stopped, UserError, unknown, wrong
 USAGE = """Transfer learning as phases of streams, terms, starting points and moving parameters.
 
   tljax --config configs/dann.py --workdir runs/dann [--config.seed=1 ...]   run, or resume
-  tljax methods [--configs configs]                         the field's table and its configs
+  tljax sweep --config configs/dann.py --workdir runs/ablation \\
+        --over 'terms.domain.weight=0,0.1,1' --over 'seed=range(10)'         many runs, one table
+  tljax report runs/ablation [--select EVALUATION/METRIC]                    its figures and choices
+  tljax params --config configs/finetune.py         what each phase copies, moves and freezes
+  tljax methods [--configs configs]                 the field's table and its configs
 
   --config FILE           a config file; --config.FIELD=VALUE changes a field of it
-  --workdir DIRECTORY     where the run is kept, and resumed from
+  --workdir DIRECTORY     where the run or sweep is kept, and resumed from
+  --over PATH=VALUES      values of a field to sweep; several make a grid. Left out: the config
+                          file's own sweep()
+  --together N            the most runs of a program (default: as many as fit in memory)
+  --select NAME           what a report chooses by (default: a label-free evaluation's)
   --configs DIRECTORY     the config files that `methods` lists (default: configs)
   --quiet                 show nothing but errors
 """
@@ -34,15 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", given, sys_argv=argv)
     flags.DEFINE_string("workdir", None, "", given)
+    flags.DEFINE_multi_string("over", [], "", given)
+    flags.DEFINE_integer("together", None, "", lower_bound=1, flag_values=given)
+    flags.DEFINE_string("select", "", "", given)
     flags.DEFINE_string("configs", "configs", "", given)
     flags.DEFINE_bool("quiet", False, "", given)
     try:
-        command = given(argv)[1:]
+        command, *rest = given(argv)[1:] or ["run"]
     except Exception as error:  # of flags, or of the config file's own code
         missing = "unknown field " if isinstance(error, AttributeError | KeyError) else ""
         return _refuse(error, "" if isinstance(error, flags.Error) else f"config: {missing}")
     try:
-        return _execute(command, given, argv)
+        if command not in COMMANDS or (rest and command != "report"):
+            raise unknown("command", " ".join([command, *rest]), set(COMMANDS) - {"run"})
+        COMMANDS[command](given, rest)
+        return 0
     except UserError as error:
         return _refuse(error)
     except OSError as error:  # a small file could not be written; a checkpoint says so itself
@@ -52,27 +66,73 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
 
 
-def _execute(command: Sequence[str], given: flags.FlagValues, argv: Sequence[str]) -> int:
-    if command and command != ["methods"]:
-        raise unknown("command", " ".join(command), ["methods"])
-    if command:
-        from tljax import methods
-
-        methods.show(given.configs)
-        return 0
+def _config(given: flags.FlagValues) -> ConfigDict:
     if not isinstance(given.config, ConfigDict):
-        raise wrong("--config", argv[1:], "--config FILE, a Python file with get_config()")
+        path = given.config and config_flags.get_config_filename(given["config"])
+        raise wrong("--config", path, "--config FILE, a Python file with get_config()")
+    return given.config
+
+
+def _workdir(given: flags.FlagValues) -> str:
     if not given.workdir:
         raise wrong("--workdir", given.workdir, "a directory for the run")
+    return given.workdir
+
+
+def _run(given: flags.FlagValues, _: Sequence[str]) -> None:
+    config, workdir = _config(given), _workdir(given)
     from tljax import experiment
     from tljax.train.records import Display
 
-    experiment.run(given.config, given.workdir, Display(given.quiet))
-    return 0
+    experiment.run(config, workdir, Display(given.quiet))
+
+
+def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
+    config, workdir = _config(given), _workdir(given)
+    from tljax import sweep
+    from tljax.train.records import Display
+
+    sweep.use_all_cores()
+    path = config_flags.get_config_filename(given["config"])
+    points = sweep.parse(given.over) if given.over else sweep.own(path)
+    sweep.run(config, points, workdir, Display(given.quiet), given.together)
+
+
+def _report(given: flags.FlagValues, rest: Sequence[str]) -> None:
+    if len(rest) != 1:
+        raise wrong("report", list(rest), "one directory of a sweep")
+    from tljax import report
+
+    report.show(rest[0], given.select)
+
+
+def _params(given: flags.FlagValues, _: Sequence[str]) -> None:
+    config = _config(given)
+    from tljax import inventory
+
+    inventory.show(config)
+
+
+def _methods(given: flags.FlagValues, _: Sequence[str]) -> None:
+    from tljax import methods
+
+    methods.show(given.configs)
+
+
+COMMANDS = {
+    "run": _run,
+    "sweep": _sweep,
+    "report": _report,
+    "params": _params,
+    "methods": _methods,
+}
 
 
 def _refuse(error: Exception, field: str = "") -> int:
-    message = " ".join(str(error).strip("\"'").replace("\\n", " ").split())
+    quotes = "\"'" if isinstance(error, KeyError) else " "  # a KeyError quotes what it says
+    said = str(error).strip(quotes).replace("\\n", "\n")
+    told, _, trace = said.partition("Traceback (most recent call last)")
+    message = " ".join([*told.split(), *trace.strip().split("\n")[-1].split()])
     print(f"tljax: error: {field}{message}", file=sys.stderr)
     return 2
 

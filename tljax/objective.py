@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.errors import FlaxError
+from flax.errors import FlaxError, ScopeParamShapeError
 from jax import Array
 
 from tljax.data.streams import Examples, Stream, identity
@@ -79,7 +79,13 @@ def _features(net: Any, objective: Objective, batch: Mapping[str, Examples], tra
     for streams in groups.values():
         images = jnp.concatenate([batch[stream.name]["image"] for stream in streams])
         own = (streams[0].of or streams[0].name) if objective.separate else None
-        z = net.features(images, stem=streams[0].stem, train=train, stream=own)
+        try:
+            z = net.features(images, stem=streams[0].stem, train=train, stream=own)
+        except ScopeParamShapeError:
+            raise UserError(
+                f"streams.{streams[0].name}: images {images.shape[1:]} do not fit a network that "
+                "other streams pass, too; expected images alike, or a stem for them (network.stems)"
+            ) from None
         start = 0
         for stream in streams:
             features[stream.name] = z[start : start + stream.batch]
@@ -149,8 +155,9 @@ def _evaluate(
         seen = view._replace(key=jax.random.fold_in(key, identity(term.name)))
         try:
             value = term.function(seen, **dict(term.static), **own)
-        except UserError as error:
-            raise UserError(f"terms.{term.name}: {error}") from None
+        except (ValueError, ScopeParamShapeError) as error:  # of a loss, of two that share a head
+            cause = None if isinstance(error, UserError) else error
+            raise UserError(f"terms.{term.name}: {error}") from cause
         if jnp.ndim(value) > 1:
             raise UserError(
                 f"terms.{term.name}: returned shape {jnp.shape(value)}; expected () or [batch]"
@@ -202,7 +209,7 @@ def initialise(
         return _evaluate(net, objective, numbers, batch, {}, {}, progress, key, tables or {})[0]
 
     variables = nn.init(run, objective.network)(key)
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+    return {"params": variables.get("params", {}), "batch_stats": variables.get("batch_stats", {})}
 
 
 def apply(
@@ -265,6 +272,12 @@ def predict(
         return net.head(head, z) if head else z, z
 
     return nn.apply(run, network)({"params": params, "batch_stats": batch_stats})
+
+
+def head_shapes(network: Any, head: str, width: int) -> Any:
+    """The shapes of the parameters that a head has on features of `width` numbers."""
+    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width))), network)
+    return jax.eval_shape(init, jax.random.key(0))["params"]["heads"][head]
 
 
 def respond(network: Any, params: Any, head: str, features: Array) -> Array:

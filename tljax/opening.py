@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tljax import evaluate
 from tljax.data import semantics, sources, streams, transforms
 from tljax.errors import UserError, unknown, wrong
 from tljax.evaluate import READOUTS, Split
@@ -41,13 +42,15 @@ EVALUATION: dict[str, Any] = {
     "among": "all",
     "calibrate": "",
     "top": 10,
+    "validation": False,
 }
 """The fields of an evaluation and their defaults. `statistics` is the stream whose batch statistics
 are used where each stream keeps its own; None: the stream of the evaluation's name. `phase` is the
 one whose result is judged; "": the last. `readout` makes class scores of the head's outputs, with
 `table`; `unseen` classes were in no labelled stream, and `among` says which compete: "all" of
 `classes`, or the "unseen" ones. `calibrate` names the evaluation on which the factor of calibrated
-stacking is chosen; `top` is ConSE's number of seen classes."""
+stacking is chosen; `top` is ConSE's number of seen classes. `validation` says that a choice between
+runs may read its labels."""
 
 TABLE: dict[str, Any] = {
     "data": "",
@@ -77,13 +80,25 @@ def complete(given: Any, defaults: Mapping[str, Any], field: str) -> dict[str, A
     for name in given:
         if name not in defaults:
             raise unknown(field, name, defaults)
+        if isinstance(defaults[name], bool) and not isinstance(given[name], bool):
+            raise wrong(f"{field}.{name}", given[name], "True or False")
     return {**defaults, **given}
 
 
-def open_data(config: Mapping[str, Any]) -> Data:
-    """Loads what the streams and evaluations name; small sets are decoded, large ones stay lazy."""
+def open_data(
+    config: Mapping[str, Any],
+    opened_before: dict[str, sources.Table] | None = None,
+    placed: dict[int, Any] | None = None,
+) -> Data:
+    """Loads what the streams and evaluations name; small sets are decoded, large ones stay lazy.
+
+    Args:
+      config: resolved.
+      opened_before, placed: what other experiments of a sweep have opened and put on the device;
+        both are added to.
+    """
     limit = int(config["resident_megabytes"] * 2**20)
-    shared: dict[Any, sources.Table] = {}
+    shared = {} if opened_before is None else opened_before
 
     def table(fields: Mapping[str, Any], field: str) -> sources.Table:
         arguments = dict(
@@ -125,7 +140,10 @@ def open_data(config: Mapping[str, Any]) -> Data:
     for name, split in splits.items():
         if split.calibrate and split.calibrate not in splits:
             raise unknown(f"evaluate.{name}.calibrate", split.calibrate, splits)
-    return Data(opened, splits, tables, {})
+        evaluate.check(split, f"evaluate.{name}")
+        if split.calibrate:
+            evaluate.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
+    return Data(opened, splits, tables, {} if placed is None else placed)
 
 
 def stream_fields(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,8 +240,6 @@ def _split(
     unseen: tuple[int, ...] = ()
     if fields["unseen"]:
         unseen = tuple(sources.class_numbers(fields["unseen"], table.classes, f"{field}.unseen"))
-    if fields["among"] == "unseen" and not unseen:
-        raise wrong(f"{field}.unseen", fields["unseen"], "the classes that compete")
     classes = tuple(sources.class_numbers(fields["classes"], table.classes, f"{field}.classes"))
     semantic = tables.get(fields["table"])
     if semantic is not None and len(semantic) != len(table.classes):
@@ -260,7 +276,7 @@ def check_unseen(data: Data, phases: Sequence[str], flows: Sequence[Sequence[str
     for split in data.splits.values():
         if split.phase != phases[-1] or not split.unseen:
             continue
-        for name in {stream for flow in flows for stream in flow or data.streams}:
+        for name in dict.fromkeys(stream for flow in flows for stream in flow or data.streams):
             labels = data.streams[name].labels if name in data.streams else None
             seen = set() if labels is None else set(np.unique(labels)) & set(split.unseen)
             if seen:

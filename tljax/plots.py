@@ -106,6 +106,63 @@ def intervals(
     _save(figure, Path(path))
 
 
+def bands(
+    curves: Mapping[str, Sequence[Mapping[int, float]]], path: str | os.PathLike, ylabel: str
+) -> None:
+    """The mean over runs at every step, with its 95 % interval as a band.
+
+    Args:
+      curves: name in the legend -> step -> value, of each run.
+      path: of the PNG file.
+      ylabel: what the values are.
+    """
+    figure = _figure(7, 4.5)
+    axes = figure.subplots()
+    for (name, runs), colour in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
+        at = sorted({step for run in runs for step in run})
+        found = [metrics.interval([run[step] for run in runs if step in run]) for step in at]
+        means, halves = (np.array(each) for each in zip(*found, strict=True)) if found else ((), ())
+        axes.plot(at, means, color=colour, label=name)
+        if len(runs) > 1:
+            halves = np.nan_to_num(halves, posinf=0.0)
+            axes.fill_between(at, means - halves, means + halves, color=colour, alpha=0.15, lw=0)
+    axes.set(xlabel="step", ylabel=ylabel, xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(curves) <= NAMED:
+        below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+        axes.legend(ncols=2, fontsize=8, **below)
+    _save(figure, Path(path))
+
+
+def effects(
+    fields: Mapping[str, Sequence[tuple[Any, Sequence[float]]]],
+    path: str | os.PathLike,
+    ylabel: str,
+) -> None:
+    """A panel a field: for each of its values all runs, and their mean with its 95 % interval.
+
+    Args:
+      fields: name -> (value, the results of all runs that had it), in order.
+      path: of the PNG file.
+      ylabel: what the results are.
+    """
+    if not fields:
+        return
+    figure = _figure(max(3.2 * len(fields), 4), 3.6)
+    grid = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
+    for axes, (field, values) in zip(grid, fields.items(), strict=True):
+        for x, (_, results) in enumerate(values):
+            axes.plot([x] * len(results), results, "o", ms=4, mew=0, color="0.6", alpha=0.6)
+            if len(results) > 1:
+                mean, half = metrics.interval(results)
+                axes.errorbar(x, mean, yerr=half, fmt="o", ms=6, capsize=4, color=PALETTE[0])
+        axes.set_xticks(range(len(values)), [str(value) for value, _ in values])
+        axes.set(xlabel=field, xlim=(-0.5, len(values) - 0.5))
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0].set_ylabel(ylabel)
+    _save(figure, Path(path))
+
+
 def _curves(panels: Mapping[str, dict[str, Curve]], starts: Mapping[str, int], path: Path) -> None:
     """Panels one below another, the first one larger: quantity -> name in the legend -> curve."""
     if not any(panels.values()):

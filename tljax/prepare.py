@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tljax import objective, signature
+from tljax import checks, objective, signature, trees
 from tljax.data.sources import Table
 from tljax.data.streams import NEIGHBOURS, Stream
 from tljax.errors import UserError, unknown, wrong
 from tljax.evaluate import Outputs, Split, outputs
 from tljax.losses.conservative import channel_importance as importance
+from tljax.models.heads import Neighbours
 from tljax.solvers import cluster, readout, zero_shot
 
 
@@ -38,14 +39,22 @@ class Context(NamedTuple):
         """Outputs, features and labels of a whole stream, each example in one look."""
         if stream not in self.streams:
             raise unknown("stream", stream, self.streams)
-        spec, numbers, table = self.streams[stream]
-        if spec.neighbour:
+        if self.streams[stream][0].neighbour:
             raise wrong("stream", stream, "a stream with data of its own, not of neighbours")
         if head and head not in self.params.get("heads", {}):
             raise unknown("head", head, self.params.get("heads", {}))
+        return self._said(stream, head, self.streams[stream][2])
+
+    def _said(self, stream: str, head: str, table: Table) -> Outputs:
+        spec, numbers, _ = self.streams[stream]
         own = (spec.of or stream) if self.separate else None
         split = Split(stream, table, spec, numbers, head, own, held_out=False)
         return outputs(self.network, self.params, self.batch_stats, split)
+
+    def width(self) -> int:
+        """The number of features."""
+        name, (_, _, table) = next(iter(self.streams.items()))
+        return self._said(name, "", table.take([0])).features.shape[-1]
 
     def labelled(self, stream: str, head: str = "") -> tuple[Outputs, np.ndarray]:
         """As `said`, with the labels, which must be there."""
@@ -61,11 +70,15 @@ class Context(NamedTuple):
             raise unknown("head", head, heads)
         return heads[head].outputs
 
-    def table(self, name: str) -> np.ndarray:
-        """A class × attribute table."""
+    def table(self, name: str, stream: str) -> np.ndarray:
+        """A class × attribute table, of a row for each class of a stream."""
         if name not in self.tables:
             raise unknown("table", name, self.tables)
-        return self.tables[name]
+        table, classes = self.tables[name], len(self.streams[stream][2].classes)
+        if len(table) != classes:
+            expected = f"a row for each of the {classes} classes of {stream!r} (tables.{name}.like)"
+            raise wrong("table", name, f"{expected}; it has {len(table)}")
+        return table
 
 
 class Prepared(NamedTuple):
@@ -113,7 +126,8 @@ def softmax(
 def knn(context: Context, *, stream: str = "target", head: str = "label") -> Prepared:
     """The features and labels of a stream as the bank of a head of kind "neighbours"."""
     said, labels = context.labelled(stream)
-    k = dict(context.network.heads.modules)[head].k if context.classes(head) else 0
+    checks.labels("labels", labels, len(labels), context.classes(head))
+    k = getattr(dict(context.network.heads.modules)[head], "k", 0)  # 0 of another kind
     if k > len(labels):
         raise wrong(f"network.heads.{head}.k", k, f"at most the {len(labels)} examples of {stream}")
     return Prepared({head: {"bank": said.features, "labels": labels.astype(np.float32)}})
@@ -132,7 +146,9 @@ def eszsl(
     said, labels = context.labelled(stream)
     seen = np.unique(labels)
     places = np.searchsorted(seen, labels)
-    solution = zero_shot.eszsl(said.features, places, context.table(table)[seen], gamma, lam)
+    solution = zero_shot.eszsl(
+        said.features, places, context.table(table, stream)[seen], gamma, lam
+    )
     return Prepared({head: _linear(np.asarray(solution))})
 
 
@@ -146,14 +162,15 @@ def sae(
 ) -> Prepared:
     """The semantic autoencoder, into a head of kind "linear" without bias; read by `cosine`."""
     said, labels = context.labelled(stream)
-    solution = zero_shot.sae(said.features, context.table(table)[labels], lam)
+    solution = zero_shot.sae(said.features, context.table(table, stream)[labels], lam)
     return Prepared({head: _linear(np.asarray(solution).T)})
 
 
 def neighbours(context: Context, *, stream: str = "target", k: int = 10) -> Prepared:
     """The k nearest neighbours of every example, without itself, for streams with `neighbour`."""
     found = readout.neighbours(context.said(stream).features, k)
-    return Prepared(rows={stream: {NEIGHBOURS: np.asarray(found, np.int32)}})
+    base = context.streams[stream][0].of or stream
+    return Prepared(rows={base: {NEIGHBOURS: np.asarray(found, np.int32)}})
 
 
 def class_relationship(
@@ -181,6 +198,9 @@ def channel_importance(
 ) -> Prepared:
     """DELTA's weights: how much the loss on a stream rises when a channel is zeroed."""
     said, labels = context.labelled(stream, head)
+    if channels < 1 or said.features.shape[-1] % channels:
+        raise wrong("channels", channels, f"a divisor of the {said.features.shape[-1]} features")
+    checks.labels("labels", labels, len(labels), said.logits.shape[-1])
     shaped = said.features.reshape(len(labels), -1, channels)
 
     def loss(features: np.ndarray) -> float:
@@ -208,6 +228,10 @@ PREPARATIONS: dict[str, Callable[..., Prepared]] = {
         channel_importance,
     )
 }
+
+
+READERS = (class_relationship, channel_importance)
+"""Those that read the head that they name; the others fill it."""
 
 
 def parse(given: Mapping[str, Any], field: str) -> dict[str, tuple[Callable, dict[str, Any]]]:
@@ -238,6 +262,8 @@ def run(given: Mapping[str, Any], field: str, context: Context) -> tuple[Context
     for name, (function, arguments) in parse(given, field).items():
         try:
             new = function(context, **arguments)
+            if not isinstance(new, Prepared):
+                raise wrong("its result", new, "tljax.prepare.Prepared(heads, tables, rows)")
             for head, values in new.heads.items():
                 _check_head(context, head, values)
         except UserError as error:
@@ -255,17 +281,15 @@ def _check_head(context: Context, head: str, values: Any) -> None:
     heads = dict(context.network.heads.modules)
     if head not in heads:
         raise unknown("head", head, heads)
-    width = next(iter(jax.tree.leaves(values))).shape
-    params = {"heads": {head: jax.tree.map(jnp.asarray, values)}}
-    features = {"centroids": -1, "bank": -1}.keys() & values.keys()
-    features_width = width[-1] if features else values["output"]["kernel"].shape[0]
-    blank = jnp.zeros((1, features_width))
-    try:
-        jax.eval_shape(lambda: objective.respond(context.network, params, head, blank))
-    except objective.Incomplete:
-        kind = type(heads[head]).__name__
-        raise wrong(
-            f"network.heads.{head}",
-            kind,
-            f"a kind of head, and a width, that holds {list(values)} of what was fitted",
-        ) from None
+    width, given = context.width(), trees.flatten(jax.tree.map(np.asarray, values))
+    if isinstance(heads[head], Neighbours):  # of as many examples as there are
+        labels = given.get("labels", np.zeros(0))
+        wanted: dict[str, Any] = {"bank": np.zeros((len(labels), width)), "labels": labels}
+    else:
+        wanted = trees.flatten(objective.head_shapes(context.network, head, width))
+    lines = trees.differences(wanted, given)
+    if lines:
+        raise UserError(
+            f"network.heads.{head}: a head of kind {type(heads[head]).__name__} does not hold what "
+            f"was fitted (- missing, + without a place, ! shape against fitted): {'; '.join(lines)}"
+        )

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 from tljax import trees
-from tljax.errors import UserError, unknown, wrong
-from tljax.evaluate import Outputs, Split, confusion, outputs, score
+from tljax.errors import unknown, wrong
+from tljax.evaluate import Outputs, Split, check_fit, confusion, outputs, score
 from tljax.train import step
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
@@ -28,6 +28,11 @@ def variables(state: step.State) -> Variables:
     return {"params": params, "batch_stats": batch_stats}
 
 
+def start(state: step.State) -> Variables:
+    """The variables that a state holds, before any average: a phase's anchor."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
 MODULES = ("heads", "stems", "scalars")
 
 
@@ -37,21 +42,32 @@ def carried(earlier: Mapping[str, Variables]) -> Variables:
 
 
 def with_heads(before: Variables, now: Variables) -> Variables:
-    """The variables of a phase, with the heads and stems of the one before that it lacks."""
+    """The variables of a phase, with what it lacks of the one before: heads, stems, statistics."""
     params = dict(now["params"])
     for kind in MODULES:
         modules = {**before["params"].get(kind, {}), **params.get(kind, {})}
         if modules:
             params[kind] = modules
-    return {"params": params, "batch_stats": now["batch_stats"]}
+    return {"params": params, "batch_stats": _over(before["batch_stats"], now["batch_stats"])}
 
 
-def check_heads(splits: Mapping[str, Split], phase: str, start: Variables) -> None:
-    """Refuses an evaluation of a head that its phase does not have."""
+def _over(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The leaves of both, those of now where both have one."""
+    both = {
+        key: _over(before[key], value) if key in before and isinstance(value, Mapping) else value
+        for key, value in now.items()
+    }
+    return {**before, **both}
+
+
+def check_splits(network: Any, splits: Mapping[str, Split], phase: str, start: Variables) -> None:
+    """Refuses an evaluation of a head that its phase does not have, or of images of other kinds."""
     heads = start["params"].get("heads", {})
     for split in splits.values():
         if split.phase == phase and split.head and split.head not in heads:
             raise unknown(f"evaluate.{split.name}.head", split.head, heads)
+        if split.phase == phase:
+            check_fit(network, start["params"], start["batch_stats"], split)
 
 
 def judge(
@@ -76,13 +92,7 @@ def judge(
         gamma = 0.0
         if split.calibrate in said:
             other, validation = said[split.calibrate]
-            values = score(validation, other)
-            if "best_gamma" not in values:
-                raise UserError(
-                    f"evaluate.{name}.calibrate: {split.calibrate!r} has no unseen classes among "
-                    "others; expected an evaluation with unseen=(...) of held-out seen classes"
-                )
-            gamma = values["best_gamma"]
+            gamma = score(validation, other)["best_gamma"]
         judged[name] = (spoken, score(spoken, split, gamma))
     return judged
 
@@ -127,18 +137,32 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
             "workdir", str(workdir), f"an empty directory or a run of ours; it holds {min(present)}"
         )
 
+    try:
+        there = json.loads(written.read_text())
+    except ValueError:
+        there = None
+    if not isinstance(there, dict) or not there.keys() & {"streams", "sweep"}:
+        raise wrong("workdir", str(workdir), "a run of ours; its config.json is of something else")
     # JSON has lists where a config may have tuples.
     before, now = (
         {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
-        for tree in (json.loads(written.read_text()), json.loads(json.dumps(config)))
+        for tree in (there, json.loads(json.dumps(config)))
     )
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names:
+    if names and not _begun(workdir):  # it was refused, and has been put right
+        write_json(written, config)
+    elif names:
         listed = ", ".join(
             f"{name} ({before.get(name, 'nothing')} there, {now.get(name, 'nothing')} here)"
             for name in names
         )
         raise wrong("workdir", str(workdir), f"a run of the same config; these differ: {listed}")
+
+
+def _begun(workdir: Path) -> bool:
+    """Whether a run has left anything beside its config."""
+    files = {each for each in workdir.rglob("*") if each.is_file() and each.stat().st_size}
+    return bool(files - {workdir / "config.json"})
 
 
 def show(display: Display, result: Mapping[str, Any]) -> None:

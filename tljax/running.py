@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tljax import assembly, opening, prepare, results, starting
-from tljax.train import loop, step
+from tljax.train import loop, placing, step
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.records import Display, Records
 
@@ -29,21 +29,28 @@ class Built(NamedTuple):
         return phase._replace(name=f"{name}@{restart}") if restart else phase
 
 
-def build(config: Mapping[str, Any]) -> Built:
+def build(
+    config: Mapping[str, Any],
+    opened: dict[str, Any] | None = None,
+    placed: dict[int, Any] | None = None,
+) -> Built:
     """The data, the network and the fields of each phase of a resolved config.
 
     Raises:
       UserError: a mistake in the config or its data.
     """
-    data = opening.open_data(config)
+    data = opening.open_data(config, opened, placed)
     net = assembly.network(config, data)
     names = tuple(config["phases"]) or ("train",)
     own = config if config["phases"] else {"train": {}}
     fields = tuple({**config, **own[name]} for name in names)
     built = Built(data, net, names, fields, config)
     for i, each in enumerate(fields):
-        prepare.parse(each["prepare"], f"{names[i]}.prepare")
+        prepare.parse(each["prepare"], assembly.place(names[i], "prepare"))
         opening.check_unseen(data, names[: i + 1], [own["flow"] for own in fields[: i + 1]])
+        phase = built.phase(i)
+        if i and not each["prepare"]:
+            starting.check(phase)  # what a later phase lacks is better said now than then
     return built
 
 
@@ -61,10 +68,8 @@ def finish(
       What was built, the variables of the first phase's first step, those of every phase's end.
     """
     built = build(config)
-    records = Records(workdir, config["tensorboard"])
     with loop.stop_on_signals() as stop:
-        first, finals = _phases(built, _Run(workdir, records, display, stop))
-    records.close()
+        first, finals = phases(built, workdir, display, stop)
     return built, first, finals
 
 
@@ -77,8 +82,11 @@ class _Run(NamedTuple):
     stop: loop.Stop
 
 
-def _phases(built: Built, run: _Run) -> tuple[results.Variables, dict[str, results.Variables]]:
-    """See `finish`."""
+def phases(
+    built: Built, workdir: Path, display: Display, stop: loop.Stop
+) -> tuple[results.Variables, dict[str, results.Variables]]:
+    """What is left of all phases of a run; see `finish`."""
+    run = _Run(workdir, Records(workdir, built.config["tensorboard"]), display, stop)
     earlier: dict[str, results.Variables] = {}
     first, passed = None, []
     for index, (name, fields) in enumerate(zip(built.names, built.fields, strict=True)):
@@ -87,23 +95,29 @@ def _phases(built: Built, run: _Run) -> tuple[results.Variables, dict[str, resul
             phase, state = starting.begin(
                 built.phase(index, restart), fields, earlier, built.data, built.config["seed"]
             )
-            anchor = _copied({"params": state.params, "batch_stats": state.batch_stats})
+            state = placing.split(state, phase.plan.mesh)
+            shared = placing.everywhere((phase.hyper, phase.resident), phase.plan.mesh)
+            phase = phase._replace(hyper=shared[0], resident=shared[1])
+            anchor = _copied(results.start(state))
             first = first or anchor
-            results.check_heads(built.data.splits, name, results.with_heads(carried, anchor))
+            results.check_splits(
+                built.network, built.data.splits, name, results.with_heads(carried, anchor)
+            )
             passed.append(phase.name)
             if phase.steps:
-                judge = functools.partial(_judge, built, name, carried)
-                state = _trained(phase, state, anchor, judge, built.config["keep"], passed, run)
+                of_state = functools.partial(judge, built, name, carried)
+                state = _trained(phase, state, anchor, of_state, built.config["keep"], passed, run)
             loss = float(state.totals["loss"])
             if best is None or loss < best[0]:
                 best = (loss, results.variables(state))
         assert best is not None
         earlier[name] = results.with_heads(carried, best[1])
+    run.records.close()
     assert first is not None
     return first, earlier
 
 
-def _judge(
+def judge(
     built: Built, name: str, carried: results.Variables, state: step.State
 ) -> dict[str, dict[str, float]]:
     """The evaluations of a phase, of a state on its way."""
@@ -125,7 +139,7 @@ def _trained(
     """The state at a phase's end, from where its last checkpoint stands."""
     checkpoints = Checkpoints(run.workdir / "checkpoints" / phase.name, keep)
     saved = checkpoints.restore(start)
-    state = start if saved is None else jax.device_put(saved)
+    state = start if saved is None else placing.split(jax.device_put(saved), phase.plan.mesh)
     at = int(state.step)
     if at:
         run.display.say(f"phase {phase.name}: resuming at step {at}")

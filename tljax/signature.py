@@ -105,7 +105,7 @@ def find(name: str, registry: Mapping[str, Callable], field: str) -> Callable:
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, ValueError) as error:  # the latter of an empty name
         raise UserError(
             f"{field}: cannot import {module_name!r} of {name!r} ({error}); "
             "expected a module that can be imported from here"

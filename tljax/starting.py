@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from tljax import objective, prepare, transfer, trees
-from tljax.assembly import rules
+from tljax.assembly import place, rules
 from tljax.data import streams
 from tljax.errors import wrong
 from tljax.opening import Data
@@ -33,8 +33,8 @@ def begin(
       data: the opened data.
       seed: of solvers that draw.
     """
-    given = rules(fields["start"], f"{phase.name}.start")
-    earlier = {**_runs(given, f"{phase.name}.start"), **earlier}
+    given = rules(fields["start"], place(phase.name, "start"))
+    earlier = {**_runs(given, place(phase.name, "start")), **earlier}
     if fields["prepare"]:
         first = phase.plan._replace(objective=phase.plan.objective._replace(terms=()), balance=None)
         variables = _variables(first, phase, given, earlier, lenient=True)
@@ -43,6 +43,8 @@ def begin(
     if fields["prepare"] and fitted.heads:
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(fitted.heads))}
         variables = {**variables, "params": {**variables["params"], "heads": heads}}
+    moves = place(phase.name, "train")
+    transfer.moving(variables["params"], rules(fields["train"], moves), moves)
     return phase, _initial(phase.plan, variables["params"], variables["batch_stats"])
 
 
@@ -53,7 +55,9 @@ def _runs(given: trees.Rules, field: str) -> dict[str, Any]:
     """The final variables of the runs that rules name as `run:WORKDIR`."""
     found = {}
     for i, (_, origin) in enumerate(given):
-        if isinstance(origin, str) and origin.startswith(RUN):
+        if not isinstance(origin, str):
+            raise wrong(f"{field}[{i}]", origin, "'fresh', an earlier phase or 'run:WORKDIR'")
+        if origin.startswith(RUN):
             variables = final(Path(origin.removeprefix(RUN)))
             if variables is None:
                 raise wrong(f"{field}[{i}]", origin, "run:WORKDIR of a run that has a checkpoint")
@@ -81,11 +85,13 @@ def _prepared(
         spec.separate,
         seed,
     )
-    _, fitted = prepare.run(fields["prepare"], f"{phase.name}.prepare", context)
+    _, fitted = prepare.run(fields["prepare"], place(phase.name, "prepare"), context)
     resident = dict(phase.resident)
     for name, rows in fitted.rows.items():
         if name not in resident:
-            raise wrong(f"{phase.name}.prepare", name, "a stream that fits into resident_megabytes")
+            raise wrong(
+                place(phase.name, "prepare"), name, "a stream that fits into resident_megabytes"
+            )
         resident[name] = {**resident[name], **jax.device_put(dict(rows))}
     tables = {**phase.hyper["tables"], **jax.device_put(dict(fitted.tables))}
     return phase._replace(resident=resident, hyper={**phase.hyper, "tables": tables}), fitted
@@ -103,13 +109,25 @@ def _variables(
     return _first(
         plan,
         given,
-        f"{phase.name}.start",
+        place(phase.name, "start"),
         lenient,
+        tuple(earlier),
         phase.hyper["terms"],
         phase.hyper["tables"],
         blank(phase),
         key,
         {name: {kind: each[kind] for kind in KINDS} for name, each in earlier.items()},
+    )
+
+
+def check(phase: Phase) -> None:
+    """Refuses terms that ask for what is not there, without computing anything."""
+    jax.eval_shape(
+        functools.partial(objective.initialise, phase.plan.objective),
+        phase.hyper["terms"],
+        blank(phase),
+        phase.hyper["key"],
+        phase.hyper["tables"],
     )
 
 
@@ -141,12 +159,13 @@ def blank(phase: Phase) -> dict[str, Any]:
     return jax.tree.map(lambda each: np.zeros(each.shape, each.dtype), batch)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _first(
     plan: step.Plan,
     given: trees.Rules,
     field: str,
     lenient: bool,
+    order: tuple[str, ...],
     numbers: Any,
     tables: Any,
     batch: Any,
@@ -158,10 +177,16 @@ def _first(
     fresh = objective.initialise(plan.objective, numbers, batch, key, tables, scalars)
     found = {}
     for kind in KINDS:
-        before = {name: each[kind] for name, each in earlier.items()}
-        own: trees.Rules = given or transfer.usual(fresh[kind], before)
+        before = {name: earlier[name][kind] for name in order}  # jit has sorted the names
+        # The trunk keeps statistics of each stream by itself where they are "separate".
+        new = transfer.NEW if kind == "params" else (*transfer.NEW, "trunk")
+        own: trees.Rules = given or transfer.usual(fresh[kind], before, new)
         if kind == "batch_stats" or lenient:
             own = _reaching(own, fresh[kind])
+        else:  # what is for statistics alone
+            statistics = _reaching(own, fresh["batch_stats"])
+            meant = _reaching(own, fresh[kind])
+            own = tuple(each for each in own if each in meant or each not in statistics)
         if jax.tree.leaves(fresh[kind]):
             found[kind] = transfer.start(fresh[kind], before, own, field)
         else:

@@ -1,6 +1,6 @@
 """What a phase starts from and which of its parameters move, as ordered patterns on paths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,25 +11,23 @@ from tljax.errors import UserError, unknown
 FRESH = "fresh"
 
 
-def usual(fresh: Any, earlier: Mapping[str, Any]) -> trees.Rules:
-    """The rules of a phase that gives none: all that the phase before has, new modules fresh.
+NEW = ("heads", "scalars", "stems")
 
-    New are heads, stems and learned scalars that it lacks.
+
+def usual(fresh: Any, earlier: Mapping[str, Any], new: Sequence[str] = NEW) -> trees.Rules:
+    """The rules of a phase that gives none: all that the phase before has, new modules fresh.
 
     Args:
       fresh: the phase's newly initialised parameters.
       earlier: phase name -> its final parameters, in order; without one, all is fresh.
+      new: where what the phase before lacks is new; elsewhere it is missing.
     """
     if not earlier:
         return (("**", FRESH),)
     name, before = list(earlier.items())[-1]
     held = trees.flatten(before)
-    new = [
-        path
-        for path in trees.flatten(fresh)
-        if path not in held and path.split("/")[0] in ("heads", "scalars", "stems")
-    ]
-    return (*((path, FRESH) for path in new), ("**", name))
+    paths = [path for path in trees.flatten(fresh) if path not in held]
+    return (*((path, FRESH) for path in paths if path.split("/")[0] in new), ("**", name))
 
 
 def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str = "start") -> Any:

@@ -48,24 +48,39 @@ def label(tree: Any, rules: Rules, field: str) -> Any:
       A tree of the same structure.
 
     Raises:
-      UserError: a pattern that matches no path, or a path that no pattern matches.
+      UserError: a pattern that matches no path, or never comes to its turn because those before
+        it give all that it matches another value (a last `**` may: it is for the rest, if there
+        is one); or a path that no pattern matches.
     """
     paths = list(flatten(tree))
-    for pattern, _ in rules:
-        if not any(match(pattern, path) for path in paths):
+    hits = [[i for i, (each, _) in enumerate(rules) if match(each, path)] for path in paths]
+    for i, (pattern, value) in enumerate(rules):
+        firsts = {each[0] for each in hits if i in each}
+        if not firsts:
             raise UserError(
                 f"{field}: pattern {pattern!r} matches no parameter; the paths are: "
                 + ", ".join(paths)
             )
-    values = []
-    for path in paths:
-        hits = [value for pattern, value in rules if match(pattern, path)]
-        if not hits:
+        rest = pattern == "**" and i == len(rules) - 1
+        if i not in firsts and not rest and any(_differ(rules[j][1], value) for j in firsts):
+            names = " and ".join(repr(rules[j][0]) for j in sorted(firsts))
+            verb = "matches" if len(firsts) == 1 else "match"
+            raise UserError(
+                f"{field}: pattern {pattern!r} never applies: {names} before it {verb} all that "
+                "it does, with another value"
+            )
+    for path, each in zip(paths, hits, strict=True):
+        if not each:
             raise UserError(
                 f"{field}: no pattern matches parameter {path!r}; add a last rule ('**', …)"
             )
-        values.append(hits[0])
+    values = [rules[each[0]][1] for each in hits]
     return jax.tree.unflatten(jax.tree.structure(tree), values)
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values of rules are known to differ; not of numbers on the device."""
+    return not isinstance(one, jax.Array) and not isinstance(other, jax.Array) and one != other
 
 
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:

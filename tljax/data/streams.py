@@ -98,6 +98,11 @@ def batch_of(
         nearest = examples.pop(NEIGHBOURS, None)
         order, looks = keys[stream.name]
         if stream.neighbour:
+            if nearest is None:
+                raise UserError(
+                    f"streams.{stream.name}: {stream.of!r} has no neighbours; expected a "
+                    f'preparation: prepare=dict(neighbours=dict(stream="{stream.of}"))'
+                )
             at = jax.random.randint(
                 jax.random.fold_in(order, step), (stream.batch,), 0, nearest.shape[1]
             )
@@ -199,7 +204,7 @@ class Feed:
         }
 
     def take(self, count: int, length: int) -> dict[str, Examples]:
-        """The next `count` batches of each stream on the device, stacked: `[length, batch, ...]`.
+        """The next `count` batches of each stream, stacked: `[length, batch, ...]`.
 
         The places from `count` to `length` repeat the last batch, so that the compiled program
         sees one shape; they are not used.
@@ -211,7 +216,7 @@ class Feed:
                 check_finite(batch["image"], f"streams.{name}")
             batches += batches[-1:] * (length - count)
             fed[name] = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        return jax.device_put(fed)
+        return fed
 
 
 def _iterate(reader: grain.MapDataset, start: int, workers: int) -> Iterator[Examples]:

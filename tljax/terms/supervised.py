@@ -28,7 +28,7 @@ def attributes(
     """
     logits = view.net.head(head, view.features[stream])
     wanted = view.tables[table][view.batch[stream]["label"]]
-    _fits(logits, view.tables[table], head, table)
+    _fits(view, stream, logits, head, table)
     return optax.losses.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
 
 
@@ -51,7 +51,7 @@ def compatibility(
     ranking with `margin`: "devise", "sje", "ale".
     """
     embedded = view.net.head(head, view.features[stream])
-    _fits(embedded, view.tables[table], head, table)
+    _fits(view, stream, embedded, head, table)
     seen = jnp.array(view.classes[stream])
     scores = scale * (embedded @ view.tables[table][seen].T)
     places = jnp.searchsorted(seen, view.batch[stream]["label"])
@@ -62,7 +62,13 @@ def compatibility(
     return RANKINGS[loss](scores, places, margin)
 
 
-def _fits(outputs: Array, table: Array, head: str, name: str) -> None:
+def _fits(view: View, stream: str, outputs: Array, head: str, name: str) -> None:
+    table, label = view.tables[name], max(view.classes.get(stream, ()), default=0)
+    if label >= len(table):  # an index would be cut to the last row
+        raise UserError(
+            f"table {name!r} has {len(table)} rows; expected one for label {label} of stream "
+            f"{stream!r} (tables.{name}.like={stream!r})"
+        )
     if outputs.shape[-1] != table.shape[-1]:
         raise UserError(
             f"head {head!r} has {outputs.shape[-1]} outputs; expected {table.shape[-1]}, one for "

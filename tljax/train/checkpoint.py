@@ -140,22 +140,40 @@ def _checksum(leaf: Any) -> int:
 def final(workdir: Path) -> dict[str, Any] | None:
     """The newest variables `{"params", "batch_stats"}` of a run's last phase that has been trained.
 
-    The average of the parameters, where one is kept. None where there is no run or no checkpoint.
+    The average of the parameters, where one is kept; of restarts, the one of the lowest loss. None
+    where there is no run or no checkpoint.
+
+    Raises:
+      UserError: a checkpoint that cannot be read.
     """
     try:
         phases = json.loads((workdir / "config.json").read_text())["phases"] or ["train"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     for phase in reversed(phases):
-        places = workdir / "checkpoints" / phase
-        steps = sorted(int(each.name) for each in places.glob("*") if each.name.isdigit())
-        if steps:
-            path = (places / str(steps[-1])).absolute()
-            state = ocp.load_checkpointables(path, {_STATE: None})[_STATE]
+        folders = [workdir / "checkpoints" / phase]
+        while (again := folders[0].with_name(f"{phase}@{len(folders)}")).exists():
+            folders.append(again)
+        states = [state for state in map(_newest, folders) if state is not None]
+        if states:
+            state = min(states, key=lambda each: float(each["totals"]["loss"]))
             params, average = state["params"], state["average"]
             params = params if average is None else _over(params, average)
             return {"params": params, "batch_stats": state["batch_stats"] or {}}
     return None
+
+
+def _newest(folder: Path) -> Any | None:
+    """The newest state in a phase's checkpoints, whatever its structure; None if there is none."""
+    steps = sorted(int(each.name) for each in folder.glob("*") if each.name.isdigit())
+    if not steps:
+        return None
+    path = (folder / str(steps[-1])).absolute()
+    try:
+        return ocp.load_checkpointables(path, {_STATE: None})[_STATE]
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+        raise UserError(f"start: checkpoint {str(path)!r} cannot be read ({reason})") from None
 
 
 def _over(tree: Any, other: Any) -> Any:

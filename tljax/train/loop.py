@@ -12,6 +12,7 @@ import numpy as np
 
 from tljax.data.streams import Feed
 from tljax.errors import Stopped, UserError
+from tljax.train import placing
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.records import Display, Records
 from tljax.train.step import Hyper, Plan, Report, State, single_step, train_steps
@@ -97,12 +98,13 @@ def train(
     display.begin(phase.name, phase.steps, step)
     try:
         while step < phase.steps:
-            count = min(longest, _to_next(step, phase.steps, cadence))
-            fed = feed.take(count, longest)
+            count = min(longest, to_next(step, phase.steps, cadence))
+            fed = placing.split_fed(feed.take(count, longest), phase.plan.mesh)
             with jax.transfer_guard("disallow"):
                 arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
                 if looped:
-                    state, report = train_steps(*arguments, jax.device_put(np.int32(count)))
+                    counted = placing.everywhere(np.int32(count), phase.plan.mesh)
+                    state, report = train_steps(*arguments, counted)
                 else:
                     state, report = single_step(*arguments)
             # The dispatch before is read only now that the next one is under way.
@@ -117,7 +119,8 @@ def train(
                 results = evaluate(state)
                 for name, values in results.items():
                     records.write(phase.name, step, name, values)
-                display.note(step, {name: v["accuracy"] for name, v in results.items()})
+                shown = {name: v["accuracy"] for name, v in results.items() if "accuracy" in v}
+                display.note(step, shown)
             if last or stopping or not step % cadence.checkpoint:
                 records.flush()
                 checkpoints.save(step, state)
@@ -148,7 +151,7 @@ def _dispatch(phase: Phase, state: State, anchor: Any) -> tuple[bool, int]:
     return longest > 1, longest
 
 
-def _to_next(step: int, steps: int, cadence: Cadence) -> int:
+def to_next(step: int, steps: int, cadence: Cadence) -> int:
     """The number of steps to the next thing to do."""
     every = (cadence.log, cadence.evaluate, cadence.checkpoint)
     return min(steps - step, *(each - step % each for each in every))

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import Mesh
 
 from tljax import balance as balances
 from tljax import objective as objectives
 from tljax import transfer, trees
 from tljax.data import streams
 from tljax.losses.multitask import uncertainty_weighted
-from tljax.train import optimizers
+from tljax.train import optimizers, placing
 
 
 class Balance(NamedTuple):
@@ -40,6 +41,7 @@ class Plan(NamedTuple):
     train: tuple[tuple[str, bool], ...]  # pattern -> whether it moves
     averaged: bool = False  # whether an exponential moving average of the parameters is kept
     balance: Balance | None = None  # how tasks are weighed against each other; None: added
+    mesh: Mesh | None = None  # the devices of one run; None: one
 
 
 class State(NamedTuple):
@@ -110,6 +112,7 @@ def train_step(
     batch = streams.batch_of(
         plan.objective.streams, hyper["streams"], resident, fed, state.step, hyper["key"]
     )
+    batch = placing.split_batch(batch, plan.mesh)
     mask = transfer.moving(state.params, plan.train)
     moving, frozen = trees.partition(state.params, mask)
     progress = state.step / hyper["steps"]
@@ -150,7 +153,7 @@ def train_step(
     scalars["learning_rate"] = optimizers.rate(plan.optimizer, hyper["optimizer"], progress)
     fresh = state.step % hyper["log_every"] == 0
     totals = {name: jnp.where(fresh, 0.0, state.totals[name]) + scalars[name] for name in scalars}
-    return State(
+    new = State(
         step=state.step + 1,
         params=trees.combine(moving, frozen),
         batch_stats=batch_stats,
@@ -160,6 +163,7 @@ def train_step(
         totals=totals,
         faults=faults,
     )
+    return placing.keep_split(new, plan.mesh)
 
 
 @functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")

@@ -1,0 +1,299 @@
+"""Streams of another stream: the same examples with other looks, neighbours, whose statistics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tljax import experiment, objective, starting
+from tljax.data import streams
+from tljax.data.streams import NEIGHBOURS, Stream, batch_of
+from tljax.data.transforms import parse
+from tljax.errors import UserError
+from tljax.models import build
+from tljax.objective import Objective, Term
+from tljax.train import optimizers, step
+
+KEY = jax.random.key(0)
+ROWS = 12
+INVERT, SHIFT = (parse(({"name": name},), name) for name in ("invert", "noise"))
+SOURCE = Stream("source", 4, classes=(0, 1))
+INVERTED = Stream("inverted", 4, INVERT[0], of="source", classes=(0, 1))
+ONE, OTHER = (Stream(name, 4, SHIFT[0], of="source", classes=(0, 1)) for name in ("one", "other"))
+NEAR = Stream("near", 4, INVERT[0], of="source", neighbour=True)
+NUMBERS = {"source": (), "inverted": INVERT[1], "near": INVERT[1]} | dict.fromkeys(
+    ("one", "other"), SHIFT[1]
+)
+
+
+def rows(labelled=True):
+    """Images that hold their number over 100, labels that repeat every 3, neighbours of each."""
+    values = np.arange(ROWS, dtype=np.float32) / 100
+    table = {"image": np.broadcast_to(values[:, None, None, None], (ROWS, 2, 2, 1))}
+    if labelled:
+        table["label"] = np.arange(ROWS) % 3
+    # Row r has the neighbours r + 1, r + 2 and r + 5.
+    return table | {NEIGHBOURS: (np.arange(ROWS)[:, None] + np.array([1, 2, 5])) % ROWS}
+
+
+@functools.partial(jax.jit, static_argnames=("specs", "labelled", "prepared"))
+def _batches(specs, steps, key, labelled, prepared):
+    table = {name: jnp.asarray(leaf) for name, leaf in rows(labelled).items()}
+    if not prepared:
+        del table[NEIGHBOURS]
+    make = functools.partial(batch_of, specs, NUMBERS, {"source": table}, {})
+    return jax.lax.map(lambda i: make(i, key), steps)
+
+
+def batches(*specs, labelled=True, prepared=True, key=KEY):
+    """Every stream's batches of nine steps, which are three epochs: `[steps, batch, ...]`."""
+    found = _batches(specs, jnp.arange(9), key, labelled, prepared)
+    return jax.tree.map(np.asarray, found)
+
+
+def numbers_of(images):
+    """Which row each example is."""
+    return np.rint(100 * images[..., 0, 0, 0]).astype(int)
+
+
+@pytest.fixture(scope="module")
+def flowing():
+    return batches(SOURCE, INVERTED, ONE, OTHER, NEAR)
+
+
+def test_a_stream_of_another_shows_the_same_examples_in_the_same_step(flowing):
+    source, inverted = flowing["source"]["image"], flowing["inverted"]["image"]
+    np.testing.assert_allclose(inverted, 1 - source, rtol=1e-6)
+    assert len({tuple(each) for each in numbers_of(source)}) == 9
+    for name in ("inverted", "one", "other"):
+        np.testing.assert_array_equal(flowing[name]["label"], flowing["source"]["label"])
+    np.testing.assert_array_equal(flowing["source"]["label"], numbers_of(source) % 3)
+
+
+def test_every_look_is_drawn_by_itself(flowing):
+    """The same transform, the same examples, and yet two looks; another in every step."""
+    looks = [flowing[name]["image"].reshape(-1, 4) for name in ("one", "other")]
+    source = flowing["source"]["image"].reshape(-1, 4)
+    assert (np.abs(looks[0] - looks[1]).max(-1) > 0).all()
+    assert (np.abs(looks[0] - source).max(-1) > 0).all()
+    noise = (looks[0] - source)[: 2 * 4]
+    assert len(np.unique(noise.round(6), axis=0)) == 8
+
+
+def test_a_stream_of_another_changes_nothing_about_it(flowing):
+    """Nor does the order in which they are written, nor that the other does not flow itself."""
+    alone = batches(SOURCE)["source"]
+    jax.tree.map(np.testing.assert_array_equal, alone, flowing["source"])
+    turned = batches(NEAR, INVERTED, SOURCE)
+    jax.tree.map(np.testing.assert_array_equal, turned["source"], alone)
+    without = batches(INVERTED)
+    assert set(without) == {"inverted"}
+    jax.tree.map(np.testing.assert_array_equal, without["inverted"], flowing["inverted"])
+    other = batches(SOURCE, INVERTED, key=jax.random.key(1))
+    assert not np.array_equal(other["inverted"]["image"], flowing["inverted"]["image"])
+
+
+def test_labels_come_along_if_and_only_if_the_other_has_some(flowing):
+    unlabelled = batches(SOURCE, INVERTED, ONE, NEAR, labelled=False)
+    assert all(set(each) == {"image"} for each in unlabelled.values())
+    kinds = {name: set(each) for name, each in flowing.items()}
+    labelled = {"image", "label"}
+    assert kinds.pop("near") == {"image"}  # a neighbour need not be of the example's class
+    assert kinds == dict.fromkeys(("source", "inverted", "one", "other"), labelled)
+
+
+def test_neighbours_are_rows_of_the_given_table_alone(flowing):
+    """1 − image undoes the stream's own transform; all three neighbours get their turn."""
+    seen = numbers_of(1 - flowing["near"]["image"])
+    steps_away = (seen - numbers_of(flowing["source"]["image"])) % ROWS
+    assert set(steps_away.ravel()) == {1, 2, 5}
+    assert any(len(set(each)) > 1 for each in steps_away)  # each example draws its own
+
+
+def test_neighbours_that_were_not_prepared_are_asked_for():
+    says = r"^streams\.near: 'source' has no neighbours; .* prepare=dict\(neighbours=dict\("
+    with pytest.raises(UserError, match=says):
+        batches(SOURCE, NEAR, prepared=False)
+
+
+def test_a_stream_of_one_that_is_read_from_disk_shows_what_was_read():
+    fed = {"source": {"image": np.full((4, 2, 2, 1), 0.25, np.float32), "label": np.arange(4)}}
+    found = batch_of((INVERTED, SOURCE), NUMBERS, {}, fed, jnp.int32(0), KEY)
+    np.testing.assert_array_equal(found["inverted"]["image"], 1 - fed["source"]["image"])
+    np.testing.assert_array_equal(found["inverted"]["label"], fed["source"]["label"])
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_config_gives_both_the_same_rows_and_classes(tiny, labelled):
+    tiny.streams.view = dict(of="source", transforms=(dict(name="invert"),))
+    tiny.streams.source.update(labelled=labelled, transforms=())
+    tiny.network.heads.label.outputs = 10
+    tiny.terms = dict(agree=dict(term="nt_xent", head=""))
+    tiny.flow = ("source", "view")
+    built = experiment.build(experiment.resolve(tiny))
+    phase = built.phase(0)
+    assert set(phase.resident) == {"source"}  # held once
+    source, view = phase.plan.objective.streams
+    assert (view.of, view.batch, view.classes) == ("source", source.batch, source.classes)
+    assert bool(source.classes) is labelled
+    found = batch_of(
+        phase.plan.objective.streams,
+        phase.hyper["streams"],
+        phase.resident,
+        {},
+        jnp.int32(3),
+        phase.hyper["key"],
+    )
+    np.testing.assert_allclose(found["view"]["image"], 1 - found["source"]["image"], atol=1e-6)
+    assert ("label" in found["view"]) is ("label" in found["source"]) is labelled
+
+
+def test_a_config_that_forgets_to_prepare_neighbours_is_refused_in_its_first_step(tiny):
+    tiny.streams.neighbour = dict(of="target", neighbour=True)
+    tiny.terms = dict(together=dict(term="scan", head="label"))
+    built = experiment.build(experiment.resolve(tiny))
+    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    with pytest.raises(UserError, match=r"^streams\.neighbour: 'target' has no neighbours"):
+        jax.eval_shape(
+            functools.partial(step.train_step, phase.plan),
+            state,
+            phase.hyper,
+            {"params": state.params, "batch_stats": state.batch_stats},
+            phase.resident,
+            {},
+        )
+
+
+# Whose batch statistics.
+
+
+def network():
+    trunk = {"name": "mlp", "features": (3,), "norm": "batch"}
+    return build({"stems": {}, "trunk": trunk, "heads": {"label": {"name": "linear"}}}, 3)
+
+
+def squares(view, *, stream="source"):
+    return 0.5 * (view.features[stream] ** 2).sum(-1)
+
+
+def images(name, count=1):
+    draw = np.random.default_rng(streams.identity(name))
+    return draw.normal(size=(count, 4, 2, 2, 1)).astype(np.float32)
+
+
+TERMS = (
+    Term("source", squares, (("stream", "source"),)),
+    Term("inverted", squares, (("stream", "inverted"),)),
+)
+WEIGHTS = {"source": {"weight": 1.0}, "inverted": {"weight": 1.0}}
+FLOW = (SOURCE._replace(classes=()), INVERTED._replace(classes=()))
+
+
+def problem(separate, frozen):
+    """(objective, variables): statistics that no batch has."""
+    spec = Objective(network(), TERMS, FLOW, separate=separate, frozen=frozen)
+    batch = {stream.name: {"image": jnp.zeros((4, 2, 2, 1))} for stream in FLOW}
+    found = objective.initialise(spec, WEIGHTS, batch, KEY)
+    statistics = jax.tree.map(
+        lambda leaf: jnp.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), found["batch_stats"]
+    )
+    return spec, {**found, "batch_stats": statistics}
+
+
+def measured(separate, frozen):
+    """(variables, values, moved statistics) on one batch; the view is 1 − it."""
+    spec, variables = problem(separate, frozen)
+    source = images("source")[0]
+    batch = {"source": {"image": source}, "inverted": {"image": 1 - source}}
+    given = variables["params"], variables["batch_stats"], batch, variables
+    _, (values, moved) = objective.apply(spec, WEIGHTS, *given, jnp.float32(0), KEY)
+    return variables, values, moved
+
+
+def before_norm(variables, x):
+    dense = jax.tree.map(np.asarray, variables["params"]["trunk"]["dense_0"])
+    return x.reshape(len(x), -1) @ dense["kernel"] + dense["bias"]
+
+
+def half_squares(x, mean, var):
+    """At first scale is 1 and bias 0."""
+    return 0.5 * (np.maximum((x - mean) / np.sqrt(var + 1e-5), 0) ** 2).sum(-1).mean()
+
+
+def test_frozen_statistics_are_used_and_stay_bit_identical():
+    for separate, name in ((False, "statistics"), (True, "statistics_source")):
+        variables, values, moved = measured(separate, frozen=True)
+        jax.tree.map(np.testing.assert_array_equal, moved, variables["batch_stats"])
+        running = jax.tree.map(np.asarray, moved["trunk"]["norm_0"])
+        assert set(running) == {name}  # a stream of another has the other's
+        source = images("source")[0]
+        for stream, x in (("source", source), ("inverted", 1 - source)):
+            expected = half_squares(before_norm(variables, x), **running[name])
+            assert float(values[stream]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_separate_statistics_of_a_stream_are_moved_by_those_of_it_too():
+    """Each is normalised by its own batch; both move the source's averages, in order."""
+    variables, values, moved = measured(separate=True, frozen=False)
+    running = jax.tree.map(np.asarray, moved["trunk"]["norm_0"])
+    assert set(running) == {"statistics_source"}
+    source, mean = images("source")[0], np.linspace(0.5, 1.5, 3)
+    var = mean
+    for stream, x in (("source", source), ("inverted", 1 - source)):
+        z = before_norm(variables, x)
+        expected = half_squares(z, z.mean(0), z.var(0))
+        assert float(values[stream]) == pytest.approx(expected, rel=1e-4)
+        mean, var = 0.99 * mean + 0.01 * z.mean(0), 0.99 * var + 0.01 * z.var(0)
+    np.testing.assert_allclose(running["statistics_source"]["mean"], mean, rtol=1e-5)
+    np.testing.assert_allclose(running["statistics_source"]["var"], var, rtol=1e-5)
+
+
+def test_joint_statistics_are_of_both():
+    variables, values, moved = measured(separate=False, frozen=False)
+    source = images("source")[0]
+    both = before_norm(variables, np.concatenate([source, 1 - source]))
+    for stream, z in (("source", both[:4]), ("inverted", both[4:])):
+        expected = half_squares(z, both.mean(0), both.var(0))
+        assert float(values[stream]) == pytest.approx(expected, rel=1e-4)
+    running = np.asarray(moved["trunk"]["norm_0"]["statistics"]["mean"])
+    expected = 0.99 * np.linspace(0.5, 1.5, 3) + 0.01 * both.mean(0)
+    np.testing.assert_allclose(running, expected, rtol=1e-5)
+
+
+def test_frozen_statistics_outlast_a_run_while_parameters_move():
+    """And thawed ones do not: three steps of each."""
+    rules, numbers = optimizers.parse({"learning_rate": 0.1, "weight_decay": 0.1}, "optimizer")
+    hyper = {
+        "key": KEY,
+        "steps": np.float32(3),
+        "log_every": np.int32(3),
+        "decay": np.float32(0),
+        "factors": (np.float32(1),),
+        "terms": jax.tree.map(np.float32, WEIGHTS),
+        "streams": NUMBERS,
+        "optimizer": jax.tree.map(np.float32, numbers),
+        "balance": {},
+        "tables": {},
+    }
+    fed = {"source": {"image": images("source", 3)}}
+    for frozen in (True, False):
+        spec, variables = problem(separate=False, frozen=frozen)
+        plan = step.Plan(spec, rules, (("**", True),))
+        state = step.initialise(plan, variables["params"], variables["batch_stats"])
+        before = jax.tree.map(np.asarray, state)
+        state, _ = step.train_steps(plan, state, hyper, variables, {}, fed, np.int32(3))
+        same = jax.tree.map(np.array_equal, state.batch_stats, before.batch_stats)
+        assert all(jax.tree.leaves(same)) if frozen else not any(jax.tree.leaves(same))
+        moved = jax.tree.map(np.array_equal, state.params["trunk"], before.params["trunk"])
+        assert not moved["dense_0"]["kernel"]
+
+
+def test_freezing_statistics_is_a_field_of_a_phase(tiny):
+    for frozen in (False, True):
+        tiny.freeze_statistics = frozen
+        built = experiment.build(experiment.resolve(tiny))
+        assert built.phase(0).plan.objective.frozen is frozen
+    with pytest.raises(UserError, match=r"^freeze_statistics: got 1; expected True or False"):
+        experiment.resolve({**tiny.to_dict(), "freeze_statistics": 1})

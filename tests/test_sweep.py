@@ -1,0 +1,199 @@
+"""Many runs as one program: each as it would be alone, whatever happens to the others."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import shrunk_dann
+from pyarrow import parquet
+
+from tljax import batch, experiment, report, running, sweep
+from tljax.errors import UserError
+from tljax.main import main
+from tljax.train.records import Display
+
+GRID = ("seed=range(3)", "terms.domain.weight=0,1.0")
+
+
+def left_by(workdir):
+    return tuple((workdir / name).read_text() for name in ("metrics.jsonl", "result.json"))
+
+
+def member(rows, **point):
+    """The name of the member at a point."""
+    [found] = [r for r in rows if all(r[key] == value for key, value in point.items())]
+    return found["member"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    config = shrunk_dann()
+    config.evaluate.validator = dict(config.evaluate.target, labelled=False)
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """A sweep of six runs over four devices, so that two places are left over."""
+    workdir = tmp_path_factory.mktemp("sweep") / "run"
+    return workdir, sweep.run(config, sweep.parse(GRID), workdir)
+
+
+def test_values_are_parsed():
+    assert sweep.parse(["seed=range(2, 6, 2)"]) == [{"seed": 2}, {"seed": 4}]
+    assert sweep.parse(["a.b=0,0.5", "c=sgd,adam"]) == [
+        {"a.b": a, "c": c} for a in (0, 0.5) for c in ("sgd", "adam")
+    ]
+    assert sweep.parse(["train=(('**', 1.0),),"]) == [{"train": (("**", 1.0),)}]
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ("terms.domain.weigt=1", "unknown name 'weigt'.*Did you mean 'weight'"),
+        ("terms.domian.weight=1", "unknown name 'domian'.*Did you mean 'domain'"),
+        ("terms.domain.weight=high", "got 'high'; expected a number"),
+        ("seed=0.5", "seed.*got 0.5"),
+        ("seed", "expected PATH=VALUES"),
+        ("seed=", "expected PATH=VALUES"),
+        ("seed=range(x)", "range"),
+        ("optimizer.name=sdg", "optimizer.name.*Did you mean 'sgd'"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_runs(config, tmp_path, over, says):
+    with pytest.raises(UserError, match=says):
+        sweep.run(config, sweep.parse([over]), tmp_path / "run")
+    assert not (tmp_path / "run" / "members").exists()
+
+
+def test_a_field_given_twice_is_refused():
+    with pytest.raises(UserError, match="given twice"):
+        sweep.parse(["seed=1", "seed=2"])
+
+
+def test_equal_points_are_one_member(config):
+    assert len(sweep.members(config, [{"seed": 1}, {"seed": 1}, {"seed": 2}])) == 2
+
+
+def test_numbers_share_a_program_and_structure_does_not(config, tmp_path):
+    def programs(*over):
+        units = [
+            batch.Unit(each.name, running.build(each.config), tmp_path)
+            for each in sweep.members(config, sweep.parse(over))
+        ]
+        return len({batch.program(unit) for unit in units})
+
+    numbers = ("seed=0,1", "terms.domain.weight=0,1.0", "optimizer.learning_rate=0.1,0.2")
+    assert programs(*numbers) == 1
+    assert programs("streams.source.batch=8,4") == 2
+    assert programs("steps=6,9") == 2
+
+
+def test_every_member_is_bit_for_bit_the_run_that_it_would_be_alone(config, whole, tmp_path):
+    workdir, rows = whole
+    assert len(rows) == 6 and {row["status"] for row in rows} == {"finished"}
+    for point in ({"seed": 1, "terms.domain.weight": 1.0}, {"seed": 2, "terms.domain.weight": 0}):
+        alone = config.copy_and_resolve_references()
+        alone.seed = point["seed"]
+        alone.terms.domain.weight = float(point["terms.domain.weight"])
+        experiment.run(alone, tmp_path / str(point["seed"]))
+        name = member(rows, **point)
+        assert left_by(tmp_path / str(point["seed"])) == left_by(workdir / "members" / name)
+
+
+def test_the_table_is_tidy(whole):
+    workdir, rows = whole
+    with open(workdir / "results.csv", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["member"] for row in written] == [row["member"] for row in rows]
+    assert {(row["seed"], row["terms.domain.weight"]) for row in written} == {
+        (str(seed), weight) for seed in range(3) for weight in ("0", "1.0")
+    }
+    table = parquet.read_table(workdir / "results.parquet").to_pylist()
+    for row, stored in zip(rows, table, strict=True):
+        result = json.loads((workdir / "members" / row["member"] / "result.json").read_text())
+        accuracy = result["evaluations"]["target"]["accuracy"]
+        assert row["target/accuracy"] == stored["target/accuracy"] == accuracy
+
+
+def test_a_wider_sweep_runs_what_is_new(config, whole, monkeypatch):
+    workdir, rows = whole
+    before = {row["member"]: left_by(workdir / "members" / row["member"]) for row in rows}
+    ran = []
+    original = batch.run
+    monkeypatch.setattr(
+        batch, "run", lambda units, *rest: (ran.extend(units), original(units, *rest))
+    )
+    wider = sweep.run(config, sweep.parse([GRID[0], "terms.domain.weight=0,1.0,2.0"]), workdir)
+    assert len(wider) == 9 and len(ran) == 3
+    for name, files in before.items():
+        assert left_by(workdir / "members" / name) == files
+
+
+class Death(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_killed_it_goes_on_and_ends_the_same(config, whole, tmp_path, monkeypatch, after):
+    workdir, rows = whole
+    left = [after]
+
+    def advance(self, step):
+        left[0] -= 1
+        if not left[0]:
+            raise Death
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "advance", advance)
+        with pytest.raises(Death):
+            sweep.run(config, sweep.parse(GRID), tmp_path / "run")
+    again = sweep.run(config, sweep.parse(GRID), tmp_path / "run")
+    assert again == rows
+    for row in rows:
+        ended = left_by(tmp_path / "run" / "members" / row["member"])
+        assert ended == left_by(workdir / "members" / row["member"])
+
+
+def test_a_member_that_breaks_is_left_and_reported_and_the_others_go_on(config, whole, tmp_path):
+    workdir, rows = whole
+    broken = sweep.parse(["seed=0", "terms.domain.weight=1.0", "optimizer.learning_rate=1e38"])
+    fine = [{"seed": 0, "terms.domain.weight": 1.0}]
+    [bad, good] = sweep.run(config, [*broken, *fine], tmp_path / "run")
+    assert bad["status"].startswith("failed: phase train: ") and "at step" in bad["status"]
+    assert "target/accuracy" not in bad
+    assert good["status"] == "finished"
+    name = member(rows, **fine[0])
+    assert good["member"] == name
+    assert left_by(tmp_path / "run" / "members" / name) == left_by(workdir / "members" / name)
+
+
+def test_another_config_is_refused(config, whole):
+    other = config.copy_and_resolve_references()
+    other.steps = 9
+    with pytest.raises(UserError, match=r"workdir: .*sweep.steps \(6 there, 9 here\)"):
+        sweep.run(other, sweep.parse(GRID), whole[0])
+
+
+def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
+    workdir, _ = whole
+    report.show(workdir)
+    assert "validator/information_maximisation" in capsys.readouterr().out.replace("\n", "")
+    drawn = {path.name for path in (workdir / "report").iterdir()}
+    assert {"curves_target.png", "effects_target.png", "report.md"} <= drawn
+    loaded, rows = report.load(workdir)
+    key = "validator/entropy"
+    means = {
+        point: np.mean([row[key] for row in group]) for point, group in report.grouped(rows).items()
+    }
+    assert report.best(rows, key, loaded)[0] == min(means, key=means.get)
+    with pytest.raises(UserError, match="what is chosen by test labels is no result"):
+        report.best(rows, "target/accuracy", loaded)
+    with pytest.raises(UserError, match="Did you mean 'validator'"):
+        report.best(rows, "validater/entropy", loaded)
+
+
+def test_a_report_of_something_else_is_refused(tmp_path, capsys):
+    assert main(["tljax", "report", str(tmp_path)]) == 2
+    assert "the directory of a sweep that has ended" in capsys.readouterr().err

@@ -1,0 +1,93 @@
+"""One run on several devices: the same losses, a part of the bytes, and meshes that do not fit."""
+
+import jax
+import numpy as np
+import pytest
+
+from tljax import experiment, running, starting, trees
+from tljax.errors import UserError
+from tljax.train import placing
+from tljax.train.records import read
+
+
+def wide(config, **mesh):
+    """The shrunk DANN with layers that four devices divide."""
+    config.network.trunk = dict(name="mlp", features=(64, 32))
+    for head in config.network.heads.values():
+        head.hidden = (64,)
+    config.mesh.update(mesh)
+    config.update(steps=20, log_every=1, evaluate_every=20, checkpoint_every=10)
+    return config
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    from conftest import shrunk_dann
+
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    experiment.run(wide(shrunk_dann()), workdir)
+    return read(workdir)
+
+
+@pytest.mark.parametrize("mesh", [dict(shard=4), dict(data=2, shard=2)])
+def test_the_losses_are_those_of_one_device(tiny, alone, tmp_path, mesh):
+    experiment.run(wide(tiny, **mesh), tmp_path / "run")
+    together = read(tmp_path / "run")
+    assert len(together) == len(alone)
+    for one, other in zip(alone, together, strict=True):
+        assert one.keys() == other.keys()
+        if one["kind"] == "train":
+            np.testing.assert_allclose(other["loss"], one["loss"], rtol=1e-5)
+
+
+def test_a_device_holds_its_part_of_parameters_and_optimiser_state(tiny):
+    built = running.build(experiment.resolve(wide(tiny, shard=4)))
+    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    state = placing.split(state, phase.plan.mesh)
+    for part in (state.params, state.optimizer, state.average):
+        whole = sum(leaf.nbytes for leaf in jax.tree.leaves(part))
+        local = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(part))
+        assert whole / 4 <= local < 1.1 * whole / 4
+
+
+def test_it_stays_split_from_step_to_step(tiny, tmp_path):
+    built = running.build(experiment.resolve(wide(tiny, shard=4)))
+    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    state = placing.split(state, phase.plan.mesh)
+    before = {path: leaf.sharding for path, leaf in trees.flatten(state).items()}
+    anchor = {"params": state.params, "batch_stats": state.batch_stats}
+    anchor = jax.tree.map(np.array, anchor)
+    from tljax.train import step
+
+    after, _ = step.train_steps(
+        phase.plan, state, phase.hyper, anchor, phase.resident, {}, np.int32(2)
+    )
+    for path, leaf in trees.flatten(after).items():
+        assert leaf.sharding.is_equivalent_to(before[path], leaf.ndim), path
+
+
+def test_a_run_goes_on_with_another_number_of_devices_only_by_its_own_config(tiny, tmp_path):
+    experiment.run(wide(tiny, data=2), tmp_path / "run")
+    tiny.mesh.data = 4
+    with pytest.raises(UserError, match=r"mesh.data \(2 there, 4 here\)"):
+        experiment.run(tiny, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("mesh", "says"),
+    [
+        (dict(data=3), r"^mesh: got .*expected a product that divides the 4 devices"),
+        (dict(data=8), r"^mesh: got .*expected a product that divides the 4 devices"),
+        (dict(data=0), r"^mesh.data: got 0"),
+        (dict(data=2.0), r"^mesh.data: got 2.0"),
+        (dict(dta=2), r"^mesh: unknown name 'dta'.*Did you mean 'data'"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(mesh, says):
+    with pytest.raises(UserError, match=says):
+        placing.mesh(mesh, {"source": 8})
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused():
+    with pytest.raises(UserError, match=r"^streams.few.batch: got 10; expected a multiple of"):
+        placing.mesh(dict(data=4), {"source": 8, "few": 10})

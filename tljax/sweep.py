@@ -1,0 +1,249 @@
+"""Many runs of a config, with some fields changed, as few programs: a grid, a directory, a table.
+
+Runs that differ in numbers alone (seeds, weights, rates, ramps) share one compiled program and its
+calls (`batch.py`). Every member leaves what a run of its own would leave, in `members/NAME/`.
+"""
+
+import ast
+import csv
+import hashlib
+import itertools
+import json
+import os
+import runpy
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from tljax import batch, results, running
+from tljax.errors import UserError, unknown, wrong
+from tljax.experiment import resolve
+from tljax.train import loop
+from tljax.train.checkpoint import write_json
+from tljax.train.records import Display
+
+Point = Mapping[str, Any]  # path of a field, "terms.domain.weight" -> value
+
+
+class Member(NamedTuple):
+    """One run of a sweep."""
+
+    name: str  # of its directory; the same for the same resolved config
+    point: Point
+    config: dict[str, Any]  # resolved
+
+
+def parse(over: Sequence[str]) -> list[Point]:
+    """The grid of `PATH=VALUES` arguments: every combination of their values.
+
+    Values are Python literals with commas between them, or `range(...)`; what is no literal is a
+    string: `terms.domain.weight=0,0.1,1`, `seed=range(10)`, `optimizer.name=sgd,adam`.
+
+    Raises:
+      UserError: an argument without values, or a path that is given twice.
+    """
+    fields: dict[str, list[Any]] = {}
+    for argument in over:
+        path, equals, text = argument.partition("=")
+        if not equals or not path or not text.strip():
+            raise wrong("--over", argument, "PATH=VALUES, as terms.domain.weight=0,0.1,1")
+        if path in fields:
+            raise wrong("--over", argument, f"each field once; {path!r} is given twice")
+        fields[path] = _values(text, argument)
+    return [
+        dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
+    ]
+
+
+def _values(text: str, argument: str) -> list[Any]:
+    text = text.strip()
+    if text.startswith("range(") and text.endswith(")"):
+        try:
+            bounds = ast.literal_eval(f"({text[6:-1]},)")
+            return list(range(*bounds))
+        except (ValueError, SyntaxError, TypeError):
+            raise wrong("--over", argument, "range(stop) or range(start, stop[, step])") from None
+    try:
+        found = ast.literal_eval(f"[{text}]")
+    except (ValueError, SyntaxError):
+        found = [_literal(each) for each in text.split(",")]
+    if not found:
+        raise wrong("--over", argument, "at least one value")
+    return found
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        return text.strip()
+
+
+def own(path: str | os.PathLike) -> list[Point]:
+    """The points that a config file's own `sweep()` yields.
+
+    Raises:
+      UserError: a file without it.
+    """
+    scope = runpy.run_path(str(path))
+    if "sweep" not in scope:
+        raise wrong("--over", None, f"PATH=VALUES, or a sweep() in {path} that yields overrides")
+    return [dict(point) for point in scope["sweep"]()]
+
+
+def use_all_cores() -> None:
+    """Makes every core of a CPU a device, so that members run side by side.
+
+    To be called before anything is computed; without effect on an accelerator, or where
+    JAX_NUM_CPU_DEVICES says otherwise.
+    """
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+
+
+def members(config: ConfigDict, points: Iterable[Point]) -> list[Member]:
+    """The runs of a sweep, each once.
+
+    Raises:
+      UserError: a field that is not there, or a value of another kind than it has.
+    """
+    found: dict[str, Member] = {}
+    for point in points:
+        changed = config.copy_and_resolve_references()
+        for path, value in point.items():
+            _change(changed, path, value)
+        resolved = resolve(changed)
+        text = json.dumps(resolved, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()[:12]
+        found.setdefault(name, Member(name, dict(point), resolved))
+    if not found:
+        raise wrong("--over", [], "at least one field to change, as seed=range(5)")
+    return list(found.values())
+
+
+def _change(config: ConfigDict, path: str, value: Any) -> None:
+    """Sets a field of a config that is there already."""
+    *parents, last = path.split(".")
+    inner: Any = config
+    for i, name in enumerate([*parents, last]):
+        if not isinstance(inner, ConfigDict) or name not in inner:
+            known = list(inner) if isinstance(inner, ConfigDict) else []
+            here = ".".join(parents[:i]) or "config"
+            raise unknown(f"--over {path}: {here}", name, known)
+        if i < len(parents):
+            inner = inner[name]
+    before = inner[last]
+    number = isinstance(before, int | float) and not isinstance(before, bool)
+    if number and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise wrong(f"--over {path}", value, f"a number, as {before!r} is")
+    try:
+        inner[last] = float(value) if isinstance(before, float) else value
+    except TypeError:
+        raise wrong(f"--over {path}", value, f"a value like {before!r}") from None
+
+
+def run(
+    config: ConfigDict,
+    points: Iterable[Point],
+    workdir: str | os.PathLike,
+    display: Display | None = None,
+    together: int | None = None,
+) -> list[dict[str, Any]]:
+    """Runs a config at every point, or what is left of it, and returns the table's rows.
+
+    Args:
+      config: from a config file, or `blank()` filled in.
+      points: what is changed: field -> value, for every run.
+      workdir: gets `members/NAME/` of every run, `results.csv` and `results.parquet`. Members that
+        have finished are not run again, however the sweep has been widened since.
+      display: where progress is shown; nowhere if left out.
+      together: the most members of a program; as many as fit in memory if left out.
+
+    Returns:
+      A row a member: its name, status, swept fields and metrics.
+
+    Raises:
+      UserError: a mistake in the config or a point.
+      Stopped: SIGTERM or SIGINT came; what was done has been saved.
+    """
+    display, workdir, began = display or Display(quiet=True), Path(workdir), time.monotonic()
+    chosen = members(config, points)
+    _claim(workdir, config)
+    left = [each for each in chosen if not (workdir / "members" / each.name / DONE).exists()]
+    display.say(f"{len(chosen)} runs, of which {len(chosen) - len(left)} have finished")
+    opened: dict[Any, Any] = {}
+    placed: dict[int, Any] = {}
+    units = []
+    for each in left:
+        try:
+            built = running.build(each.config, opened, placed)
+        except UserError as error:
+            raise UserError(f"at {dict(each.point)}: {error}") from None
+        units.append(batch.Unit(each.name, built, workdir / "members" / each.name))
+    for unit in units:
+        results.claim(unit.workdir, unit.built.config)
+    groups: dict[Any, list[batch.Unit]] = {}
+    for unit in units:
+        groups.setdefault(batch.program(unit), []).append(unit)
+    with loop.stop_on_signals() as stop:
+        for i, group in enumerate(groups.values()):
+            display.say(f"program {i + 1} of {len(groups)}: {len(group)} runs")
+            batch.run(group, workdir / "batches", display, stop, together)
+    rows = collect(chosen, workdir)
+    write(rows, workdir)
+    write_json(workdir / "timing.json", results.timing(began))
+    failed = [row for row in rows if row["status"] != "finished"]
+    for row in failed:
+        display.say(f"{row['member']} {row['status']}")
+    return rows
+
+
+DONE = "result.json"
+
+
+def _claim(workdir: Path, config: ConfigDict) -> None:
+    """Makes the directory this config's sweep, or refuses it."""
+    results.claim(workdir, {"sweep": resolve(config)})
+
+
+def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
+    """A row a member: its name, its status, the swept fields, and every metric it reached."""
+    rows = []
+    for each in chosen:
+        result = json.loads((workdir / "members" / each.name / DONE).read_text())
+        metrics = {
+            f"{evaluation}/{metric}": value
+            for evaluation, values in result["evaluations"].items()
+            for metric, value in values.items()
+            if metric != "confusion"
+        }
+        status = result.get("failed", "finished")
+        rows.append({"member": each.name, "status": status, **each.point, **metrics})
+    return rows
+
+
+def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
+    """Writes the rows as `results.csv` and `results.parquet`, each whole or not at all."""
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    plain = [{key: _plain(row.get(key)) for key in fields} for row in rows]
+    partial = workdir / "results.csv.partial"
+    with open(partial, "w", newline="") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(plain)
+    partial.replace(workdir / "results.csv")
+    partial = workdir / "results.parquet.partial"
+    parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
+    partial.replace(workdir / "results.parquet")
+
+
+def _plain(value: Any) -> Any:
+    """A value as a cell of a table holds it."""
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

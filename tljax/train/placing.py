@@ -1,0 +1,88 @@
+"""Where a run's arrays live when it has several devices: batches split, parameters split.
+
+A mesh has two axes. Both split every batch; `shard` splits parameters and optimiser state as well
+(as FSDP and ZeRO do: Rajbhandari et al. 2020), so that a device holds its part of each leaf.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from tljax.errors import unknown, wrong
+
+AXES = ("data", "shard")
+
+
+def mesh(given: Mapping[str, Any], batches: Mapping[str, int]) -> Mesh | None:
+    """The mesh of a config's `dict(data=N, shard=M)`, over N·M devices; None where that is one.
+
+    Args:
+      given: the size of each axis; 1 if left out.
+      batches: stream -> examples in a batch, all of which the devices must divide.
+
+    Raises:
+      UserError: an axis that is none, more devices than there are, or a batch they do not divide.
+    """
+    for axis, size in given.items():
+        if axis not in AXES:
+            raise unknown("mesh", axis, AXES)
+        if type(size) is not int or size < 1:
+            raise wrong(f"mesh.{axis}", size, "a number of devices, at least 1")
+    sizes = [given.get(axis, 1) for axis in AXES]
+    count, devices = int(np.prod(sizes)), jax.devices()
+    if len(devices) % count:
+        expected = f"a product that divides the {len(devices)} devices"
+        raise wrong("mesh", dict(given), expected)
+    for stream, batch in batches.items():
+        if batch % count:
+            expected = f"a multiple of the {count} devices of the mesh"
+            raise wrong(f"streams.{stream}.batch", batch, expected)
+    if count == 1:
+        return None
+    grid = np.array(devices[:count]).reshape(sizes)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def split(tree: Any, over: Mesh | None) -> Any:
+    """A state or its like on the mesh: each leaf split along `shard`, where that divides a side."""
+    if over is None:
+        return tree
+    return jax.device_put(tree, jax.tree.map(lambda leaf: _of(leaf, over), tree))
+
+
+def keep_split(tree: Any, over: Mesh | None) -> Any:
+    """The same within a program, whose results would else be put where the compiler likes."""
+    if over is None:
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _of(x, over)), tree)
+
+
+def _of(leaf: Any, over: Mesh) -> NamedSharding:
+    """The longest side of a leaf that the devices divide is split; none of a small one."""
+    parts = over.shape["shard"]
+    sides = sorted(range(leaf.ndim), key=lambda side: -leaf.shape[side])
+    side = next((s for s in sides if leaf.shape[s] and leaf.shape[s] % parts == 0), None)
+    if side is None or parts == 1:
+        return NamedSharding(over, jax.P())
+    return NamedSharding(over, jax.P(*[None] * side, "shard"))
+
+
+def everywhere(tree: Any, over: Mesh | None) -> Any:
+    """A tree on every device of the mesh; on the one device where there is none."""
+    return jax.device_put(tree, None if over is None else NamedSharding(over, jax.P()))
+
+
+def split_fed(fed: Any, over: Mesh | None) -> Any:
+    """Batches that were read, `[steps, batch, ...]`, on the device or split over the mesh."""
+    return jax.device_put(fed, None if over is None else NamedSharding(over, jax.P(None, AXES)))
+
+
+def split_batch(batch: Any, over: Mesh | None) -> Any:
+    """A batch within a program, its examples split over all devices."""
+    if over is None:
+        return batch
+    along = NamedSharding(over, jax.P(AXES))
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, along), batch)
