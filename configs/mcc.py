@@ -1,7 +1,8 @@
 """MCC (Jin et al. 2020): predictions on the target are not to confuse classes.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.75 to 0.97, in about 30 s on two cores; RESULTS.md has the interval.
+Expected: target accuracy 0.62 to 0.94, most seeds below source only,
+in less than a minute on two cores; RESULTS.md has the interval.
 """
 
 from tljax.experiment import blank
@@ -28,13 +29,15 @@ def get_config():
     config.network.heads.label = dict(name="mlp", hidden=(128,))
 
     config.terms.label = dict(term="cross_entropy", weight=1.0, stream="source", smoothing=0.0)
+    # Ramped up as DANN's λ is. The weight was chosen in experiments/adaptation without target
+    # labels; T = 2.5 is the paper's.
     config.terms.confusion = dict(
-        term="class_confusion", weight=1.0, ramp=10.0, stream="target", temperature=2.5
+        term="class_confusion", weight=0.3, ramp=10.0, stream="target", temperature=2.5
     )
 
-    config.steps = 2500  # 267 epochs of the source
-    # SGD and DANN's schedule; the weight is chosen without target labels in experiments/adaptation.
+    config.steps = 800  # a third of dann.py's: the budget of experiments/adaptation
+    # SGD, dann.py's rate and schedule.
     inverse = dict(name="inverse", gamma=10.0, power=0.75)
     config.optimizer = dict(name="sgd", learning_rate=0.02, momentum=0.9, schedule=inverse)
-    config.average = 0.998  # judged by its mean over about 500 steps, as the game oscillates
+    config.average = 0.994  # judged by its mean over about 170 steps, a fifth of the run as there
     return config

@@ -4,14 +4,14 @@ A network learns to place images among 18 garment attributes (`tables.garments`,
 table), by compatibility with the eight seen classes; the unseen two are told apart by theirs.
 
 Needs `apt install dataset-fashion-mnist`, or another directory as in dann_fashion.py.
-Expected: per-class accuracy on the unseen classes above 0.77 in about 1 minute on two cores, at
-chance (0.5) with permuted attributes (tables.garments.permute=0); RESULTS.md has the intervals.
+Expected: per-class accuracy on these two unseen classes above 0.85 in about 15 s on two cores; for
+other pairs from 0.5 to 1. RESULTS.md has the mean over five pairs and the permuted control.
 """
 
 from tljax.experiment import blank
 
-SEEN = (0, 1, 2, 3, 5, 6, 7, 9)
-UNSEEN = (4, 8)  # coat and bag
+UNSEEN = (0, 1)  # the first of the five pairs of experiments/zero_shot, of consecutive labels
+SEEN = tuple(label for label in range(10) if label not in UNSEEN)
 
 
 def get_config():
@@ -20,8 +20,8 @@ def get_config():
     config.family = "zero-shot"
 
     garments = dict(data="idx:/usr/share/datasets/fashion-mnist")
-    config.streams.source = dict(garments, split="train[:20000]", classes=SEEN, batch=64)
-    config.tables.garments = dict(data="garments", normalise=True)
+    config.streams.source = dict(garments, split="train[:10000]", classes=SEEN, batch=64)
+    config.tables.garments = dict(data="garments", normalise=True)  # permute=0: the control
 
     # Told apart among themselves, and among all ten (generalised zero-shot).
     judged = dict(garments, head="embed", readout="compatibility", table="garments", batch=500)
@@ -30,14 +30,15 @@ def get_config():
     )
     config.evaluate.generalised = dict(judged, split="test", unseen=UNSEEN)
 
-    config.network.trunk = dict(name="cnn", channels=(16, 32))
-    config.network.heads.embed = dict(name="mlp", hidden=(64,), outputs=18)
+    config.network.trunk = dict(name="mlp", features=(256, 128))
+    config.network.heads.embed = dict(name="linear", outputs=18)
 
+    # `loss` is also "devise", "sje" or "ale", rankings with a margin.
     config.terms.compatibility = dict(
         term="compatibility", stream="source", head="embed", table="garments", scale=1.0
     )
-    config.steps = 1500
+    config.steps = 600  # about 5 times over the images
     config.optimizer = dict(
-        name="sgd", learning_rate=0.02, momentum=0.9, schedule=dict(name="cosine")
+        name="sgd", learning_rate=0.03, momentum=0.9, schedule=dict(name="cosine")
     )
     return config

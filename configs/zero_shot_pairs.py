@@ -4,8 +4,8 @@ An image shows two real digits side by side; a class is a pair, its 20 attribute
 stands left and which right. A network learns compatibility with the seen pairs; the factor of
 calibrated stacking is chosen on ten pairs held out of a first phase.
 
-Expected: accuracy on unseen pairs above 0.95, harmonic mean above 0.5, in about 1 minute on two
-cores; RESULTS.md has the intervals.
+Expected: accuracy on unseen pairs above 0.97, harmonic mean 0.93 to 0.98 with and without
+calibration, in about 20 s on two cores; RESULTS.md has the intervals.
 """
 
 from tljax.experiment import blank
@@ -51,8 +51,8 @@ def get_config():
         start=(("**", "fresh"),),
         terms=dict(compatibility=dict(stream="seen", head="embed", table="digits")),
     )
-    config.steps = 1500
+    config.steps = 600
     config.optimizer = dict(
-        name="sgd", learning_rate=0.05, momentum=0.9, schedule=dict(name="cosine")
+        name="sgd", learning_rate=0.03, momentum=0.9, schedule=dict(name="cosine")
     )
     return config

@@ -137,3 +137,16 @@ def test_a_network_with_xla_convolutions_is_not_looped_on_a_cpu(tiny, monkeypatc
     tiny.network.trunk.channels = (4, 5)  # not the program that is in jit's cache
     jax.clear_caches()
     assert dispatch() == (False, 1)
+
+
+def test_a_run_of_before_a_field_was_there_is_resumed(tiny, tmp_path):
+    """A new field with its default changes nothing; with another value it does."""
+    experiment.run(tiny, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    del config["freeze_statistics"]
+    path.write_text(json.dumps(config))
+    experiment.run(tiny, tmp_path / "run")
+    tiny.freeze_statistics = True
+    with pytest.raises(UserError, match=r"freeze_statistics \(false there, true here\)"):
+        experiment.run(tiny, tmp_path / "run")

@@ -175,7 +175,7 @@ def run(
     """
     display = display or Display(quiet=True)
     config, workdir, began = resolve(config), Path(workdir), time.monotonic()
-    results.claim(workdir, config)
+    results.claim(workdir, config, blank().to_dict())
     finished = workdir / "result.json"
     if finished.exists():
         result = json.loads(finished.read_text())
@@ -201,7 +201,7 @@ def outputs(
     A run that has not ended is run to its end first.
     """
     config, workdir = resolve(config), Path(workdir)
-    results.claim(workdir, config)
+    results.claim(workdir, config, blank().to_dict())
     built, _, finals = running.finish(config, workdir, Display(quiet=True))
     judged = results.judge(built.network, finals, built.data.splits.values())
     return {name: said for name, (said, _) in judged.items()}

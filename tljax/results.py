@@ -117,8 +117,16 @@ def assemble(
     }
 
 
-def claim(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Makes the workdir this config's, or refuses it."""
+def claim(
+    workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> None:
+    """Makes the workdir this config's, or refuses it.
+
+    Args:
+      workdir: of a run or a sweep.
+      config: resolved.
+      defaults: of fields that an older version of us did not have yet, and so did not write.
+    """
     written = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -144,9 +152,10 @@ def claim(workdir: Path, config: Mapping[str, Any]) -> None:
     if not isinstance(there, dict) or not there.keys() & {"streams", "sweep"}:
         raise wrong("workdir", str(workdir), "a run of ours; its config.json is of something else")
     # JSON has lists where a config may have tuples.
+    plain = [json.loads(json.dumps(each)) for each in (defaults or {}, config)]
     before, now = (
         {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
-        for tree in (there, json.loads(json.dumps(config)))
+        for tree in ({**plain[0], **there}, plain[1])
     )
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names and not _begun(workdir):  # it was refused, and has been put right

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from tljax import batch, results, running
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import resolve
+from tljax.experiment import blank, resolve
 from tljax.train import loop
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
@@ -185,7 +185,7 @@ def run(
             raise UserError(f"at {dict(each.point)}: {error}") from None
         units.append(batch.Unit(each.name, built, workdir / "members" / each.name))
     for unit in units:
-        results.claim(unit.workdir, unit.built.config)
+        results.claim(unit.workdir, unit.built.config, blank().to_dict())
     groups: dict[Any, list[batch.Unit]] = {}
     for unit in units:
         groups.setdefault(batch.program(unit), []).append(unit)
