@@ -1,8 +1,8 @@
 """MCC (Jin et al. 2020): predictions on the target are not to confuse classes.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.62 to 0.94, most seeds below source only,
-in less than a minute on two cores; RESULTS.md has the interval.
+Expected: target accuracy 0.62 to 0.94, most seeds below source only, in less than a minute on two cores;
+RESULTS.md has the interval.
 """
 
 from tljax.experiment import blank
