@@ -1,7 +1,7 @@
 """CDAN+E (Long et al. 2018): a discriminator of features and predictions together.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.78 to 0.87, in less than a minute on two cores;
+Expected: target accuracy 0.78 to 0.87, in under a minute;
 RESULTS.md has the interval.
 """
 

@@ -1,7 +1,7 @@
 """Deep CORAL (Sun & Saenko 2016): the covariances of the features are brought together.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.80 to 0.88, in less than a minute on two cores;
+Expected: target accuracy 0.80 to 0.88, in under a minute;
 RESULTS.md has the interval.
 """
 

@@ -1,7 +1,7 @@
 """MCC (Jin et al. 2020): predictions on the target are not to confuse classes.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.62 to 0.94, most seeds below source only, in less than a minute on two cores;
+Expected: target accuracy 0.62 to 0.94, most seeds below source only, in under a minute;
 RESULTS.md has the interval.
 """
 

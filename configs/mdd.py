@@ -1,7 +1,7 @@
 """MDD (Zhang et al. 2019): a second classifier looks for disagreement on the target.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.65 to 0.82, no better than source only, in less than a minute on two cores;
+Expected: target accuracy 0.65 to 0.82, no better than source only, in under a minute;
 RESULTS.md has the interval.
 """
 

@@ -1,7 +1,7 @@
 """DAN (Long et al. 2015): the multi-kernel mean discrepancy of the features is reduced.
 
 The task of dann.py: labelled digits to unlabelled digits over photographs.
-Expected: target accuracy 0.84 to 0.95, in less than a minute on two cores;
+Expected: target accuracy 0.84 to 0.95, in under a minute;
 RESULTS.md has the interval.
 """
 

@@ -36,7 +36,7 @@ LINES = (
         {"method": "source_only"},
     ),
     Line(
-        "the same in a third of the steps, chosen without target labels: MK-MMD against source only",
+        "the same in 800 steps, chosen without target labels: MK-MMD against source only",
         "adaptation",
         "target",
         {"method": "mk_mmd", "task": "digits"},

@@ -68,3 +68,11 @@ def small():
 def tiny():
     """A config of a test's own to change; see `shrunk_dann`."""
     return shrunk_dann()
+
+
+LONG = ("test_configs", "test_resume", "test_main", "test_terms", "test_sweep", "test_adaptation")
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONG)

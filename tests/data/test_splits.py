@@ -87,6 +87,9 @@ def test_bounds_are_those_of_tfds(size, low, high, unit):
     info = tfds.core.SplitInfo("train", [size], 0, filename_template=template)
     try:
         expected = SplitDict([info])[spec].file_instructions
+        [absolute] = tfds.core.ReadInstruction.from_spec(spec).to_absolute({"train": info})
+        if (absolute.from_ or 0) >= (size if absolute.to is None else absolute.to):
+            expected = []  # it ends before it begins, of which TFDS reads an example at times
     except ValueError:
         expected = []
     try:

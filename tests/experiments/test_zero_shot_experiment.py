@@ -29,12 +29,11 @@ def garments(tmp_path):
 
 def test_it_runs_and_goes_on_where_it_was(tmp_path, monkeypatch, garments):
     monkeypatch.setattr(run, "PAIRS", ((0, 1),))
-    monkeypatch.setattr(run, "PERMUTATIONS", 1)
     monkeypatch.setattr(run, "FASHION", ("permuted", "eszsl"))
     monkeypatch.setattr(run, "DIGITS", ("conse",))
     settings = {"eszsl": dict(gamma=1.0, lam=1.0)}
     monkeypatch.setattr(
-        run, "chosen", lambda data, method, pair="": settings.get(method, dict(learning_rate=0.01))
+        run, "chosen", lambda data, method: settings.get(method, dict(learning_rate=0.01))
     )
 
     def shrink(config):
@@ -66,15 +65,17 @@ def test_pairs_cover_every_garment_once_and_none_is_shown():
 
 def test_a_setting_is_chosen_by_its_mean(tmp_path, monkeypatch):
     lines = ["data,method,pair,seed,learning_rate,gamma,lam,value"]
-    # Pair 0: .6 and .8 at .01 (mean .7), .9 and .4 at .1 (mean .65).
+    # Means .7 at .01 and .65 at .1; of ALE .495 and .5, within .01 of each other: the first.
     lines += [f"fashion,softmax,0,4,0.01,,,{value}" for value in (0.6, 0.8)]
     lines += [f"fashion,softmax,0,4,0.1,,,{value}" for value in (0.9, 0.4)]
-    lines += ["fashion,softmax,1,4,0.01,,,0.1", "fashion,softmax,1,4,0.1,,,0.2"]
+    lines += ["fashion,ale,0,4,0.01,,,0.495", "fashion,ale,0,4,0.1,,,0.5"]
+    lines += ["fashion,eszsl,0,4,,1.0,2.0,0.3", "fashion,eszsl,0,4,,4.0,2.0,0.6"]
     (tmp_path / "tuning.csv").write_text("\n".join(lines))
     monkeypatch.setattr(run, "HERE", tmp_path)
     run.tuned.cache_clear()
-    assert run.chosen("fashion", "permuted", 0) == {"learning_rate": 0.01}
-    assert run.chosen("fashion", "softmax", 1) == {"learning_rate": 0.1}
+    assert run.chosen("fashion", "permuted") == {"learning_rate": 0.01}
+    assert run.chosen("fashion", "ale") == {"learning_rate": 0.01}
+    assert run.chosen("fashion", "eszsl") == {"gamma": 4.0, "lam": 2.0}
     run.tuned.cache_clear()
 
 
