@@ -245,8 +245,8 @@ def parse(given: Mapping[str, Any], field: str) -> dict[str, tuple[Callable, dic
         here = f"{field}.{name}"
         if not isinstance(config, Mapping):
             raise wrong(here, config, "dict(solver=..., ...)")
-        function = signature.find(config.get("solver", name), PREPARATIONS, f"{here}.solver")
-        own = {key: value for key, value in config.items() if key != "solver"}
+        own = {"solver": name, **config}
+        function = signature.find(own.pop("solver"), PREPARATIONS, f"{here}.solver")
         static, numbers = signature.split(function, own, here)
         parsed[name] = (function, {**dict(static), **numbers})
     return parsed
