@@ -13,7 +13,7 @@ from tljax.evaluate import READOUTS, Split
 from tljax.models import Network, build
 from tljax.opening import Data
 from tljax.signature import split
-from tljax.train import optimizers, placing, step
+from tljax.train import gradients, optimizers, placing, step
 from tljax.train.loop import Cadence, Phase
 
 _TERM = ("term", "weight", "ramp")
@@ -23,7 +23,8 @@ def network(config: Mapping[str, Any], data: Data) -> Network:
     """The network; a head that gives no width has one output a class of the labelled streams."""
     tables = [table for table in data.streams.values() if table.labels is not None]
     tables = tables or [split.table for split in data.splits.values()]
-    return build(config["network"], max(len(table.classes) for table in tables))
+    classes = max(len(table.classes) for table in tables)
+    return build(config["network"], classes, precision=config["precision"], remat=config["remat"])
 
 
 def phase(
@@ -72,6 +73,8 @@ def phase(
     if decay >= 1:
         raise wrong("average", decay, "a decay in [0, 1); 0 keeps no average")
     weighing, balance_numbers = _balance(fields["balance"], parsed)
+    batches = {spec.name: spec.batch for spec in specs}
+    parts = config["accumulate"]
     plan = step.Plan(
         objective.Objective(
             net,
@@ -84,7 +87,8 @@ def phase(
         tuple((pattern, factor != 0) for pattern, factor in factors),
         averaged=decay > 0,
         balance=weighing,
-        mesh=placing.mesh(config["mesh"], {spec.name: spec.batch for spec in specs}),
+        mesh=placing.mesh(config["mesh"], batches, parts),
+        parts=parts,
     )
     base = jax.random.fold_in(jax.random.key(config["seed"]), index)
     if restart:
@@ -158,7 +162,7 @@ def _terms(
 
 def _balance(
     given: Mapping[str, Any], parsed: tuple[objective.Term, ...]
-) -> tuple[step.Balance | None, dict[str, Any]]:
+) -> tuple[gradients.Balance | None, dict[str, Any]]:
     """How tasks are weighed: `dict(name="pcgrad", tasks=(...), shared=(...), ...)`."""
     config = {"name": "sum", "tasks": (), "shared": ("trunk/**",), **given}
     name, names = config["name"], [term.name for term in parsed]
@@ -183,7 +187,7 @@ def _balance(
         raise wrong("balance.tasks", config["tasks"], f"at least two of the terms {names}")
     patterns = _strings(config["shared"], "balance.shared", "patterns of shared parameters")
     shared = tuple((pattern, True) for pattern in patterns)
-    return step.Balance(name, tasks, (*shared, ("**", False)), static), numbers
+    return gradients.Balance(name, tasks, (*shared, ("**", False)), static), numbers
 
 
 def _strings(given: Any, field: str, what: str) -> tuple[str, ...]:

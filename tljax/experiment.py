@@ -59,6 +59,9 @@ def blank() -> ml_collections.ConfigDict:
     config.network = ml_collections.ConfigDict(
         dict(stems={}, trunk=dict(name="cnn"), heads=dict(label=dict(name="linear")))
     )
+    config.precision = "float32"  # or "bfloat16": stems and trunk compute in it; parameters do not
+    config.remat = "none"  # what a backward pass keeps: "none" is all; "products"; "all" is nothing
+    config.accumulate = 1  # parts of a batch, taken one after another to save memory
     config.statistics = "joint"  # batch statistics of all streams together, or "separate"
 
     config.phases = ()
@@ -146,6 +149,7 @@ _COUNTS = {
     "evaluate_every": 1,
     "checkpoint_every": 1,
     "keep": 1,
+    "accumulate": 1,
     "workers": 0,
 }
 

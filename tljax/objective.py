@@ -108,7 +108,8 @@ def _anchored(
             z = features[stream]
             return jax.lax.stop_gradient(z if head is None else net.head(head, z))
         if None not in known:
-            known.update({None: nn.apply(run, objective.network)(anchor)})
+            params = net.rounded(anchor["params"])
+            known.update({None: nn.apply(run, objective.network)({**anchor, "params": params})})
         z = _Named(known[None], _absent("stream"))[stream]
         if head is not None and (stream, head) not in known:
             if head not in anchor["params"].get("heads", {}):
@@ -245,7 +246,8 @@ def apply(
             net, objective, numbers, batch, params, anchor, progress, key, tables or {}
         )
 
-    variables = {"params": params, "batch_stats": batch_stats}
+    rounded = objective.network.rounded(params)
+    variables = {"params": rounded, "batch_stats": batch_stats}
     (weighted, scalars), moved = nn.apply(run, objective.network, mutable=["batch_stats"])(
         variables
     )
@@ -271,7 +273,8 @@ def predict(
         z = net.features(images, stem=stem, train=False, stream=stream)
         return net.head(head, z) if head else z, z
 
-    return nn.apply(run, network)({"params": params, "batch_stats": batch_stats})
+    rounded = network.rounded(params)
+    return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})
 
 
 def head_shapes(network: Any, head: str, width: int) -> Any:

@@ -15,7 +15,7 @@ from tljax import objective, terms, trees
 from tljax.data.streams import Stream
 from tljax.models import build
 from tljax.objective import Objective, Term
-from tljax.train import optimizers, step
+from tljax.train import gradients, optimizers, step
 from tljax.train.checkpoint import Checkpoints
 
 TASKS = ("a", "b", "c")
@@ -57,7 +57,7 @@ def plan_of(method, order=ORDER):
     tasks = tuple(i for i, name in enumerate(order) if name in TASKS)
     shared = (("trunk/**", True), ("**", False))
     static = tuple((k, v) for k, v in METHODS[method].items() if not isinstance(v, float))
-    balance = step.Balance(method, tasks, shared, static) if method != "sum" else None
+    balance = gradients.Balance(method, tasks, shared, static) if method != "sum" else None
     spec = Objective(NETWORK, parsed, STREAMS)
     return step.Plan(spec, optimizer, (("**", True),), balance=balance)
 

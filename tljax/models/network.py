@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax import Array
 
 from tljax.errors import UserError, unknown, wrong
@@ -13,6 +14,14 @@ from tljax.models.trunks import TRUNKS
 from tljax.signature import find, split
 
 NORMS = ("none", "batch", "layer")
+PRECISIONS = ("float32", "bfloat16")
+REMAT = {
+    "none": None,  # everything is kept
+    "products": jax.checkpoint_policies.dots_saveable,
+    "all": jax.checkpoint_policies.nothing_saveable,
+}
+"""What a backward pass keeps of stems and trunk, and does not compute again: the outputs of matrix
+products and convolutions alone, or nothing (Chen et al. 2016)."""
 
 
 class Bank(nn.Module):
@@ -48,6 +57,8 @@ class Network(nn.Module):
     trunk: nn.Module
     heads: Bank
     scalars: Scalars = Scalars()
+    precision: str = "float32"
+    remat: str = "none"
 
     def features(
         self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
@@ -60,9 +71,21 @@ class Network(nn.Module):
           train: whether batch statistics are those of this batch (and move the running ones).
           stream: whose batch statistics are used; None for those that all streams share.
         """
-        if stem:
-            x = self.stems(stem, x)
-        return self.trunk(x, train=train, stream=stream)
+
+        def run(net: "Network", x: Array) -> Array:
+            x = net.stems(stem, x) if stem else x
+            return net.trunk(x, train=train, stream=stream)
+
+        if self.remat != "none":
+            run = nn.remat(run, policy=REMAT[self.remat])
+        return run(self, x.astype(self.precision)).astype("float32")
+
+    def rounded(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Parameters as stems and trunk compute with them; a gradient passes to what was given."""
+        if self.precision == "float32":
+            return params
+        cast = jax.tree.map(lambda leaf: leaf.astype(self.precision), dict(params))
+        return {**params, **{part: cast[part] for part in ("stems", "trunk") if part in params}}
 
     def head(self, name: str, z: Array) -> Array:
         """`[batch, features]` → `[batch, outputs]` of the head called `name`."""
@@ -73,13 +96,21 @@ class Network(nn.Module):
         return self.scalars(name, value)
 
 
-def build(config: Mapping[str, Any], classes: int, field: str = "network") -> Network:
+def build(
+    config: Mapping[str, Any],
+    classes: int,
+    field: str = "network",
+    precision: str = "float32",
+    remat: str = "none",
+) -> Network:
     """The network of a config `dict(stems={...}, trunk=dict(name=...), heads={...})`.
 
     Args:
       config: every module is `dict(name=..., **its own fields)`.
       classes: the number of outputs of a head that gives none.
       field: where the config stands, for error messages.
+      precision: of PRECISIONS, in which stems and trunk compute.
+      remat: of REMAT.
 
     Returns:
       An unbound network; equal configs give equal and equally hashed networks.
@@ -90,6 +121,10 @@ def build(config: Mapping[str, Any], classes: int, field: str = "network") -> Ne
     for name in config:
         if name not in ("stems", "trunk", "heads"):
             raise unknown(field, name, ("stems", "trunk", "heads"))
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if remat not in REMAT:
+        raise unknown("remat", remat, REMAT)
     heads = {
         name: {"outputs": classes, **head} if isinstance(head, Mapping) else head
         for name, head in config["heads"].items()
@@ -98,6 +133,8 @@ def build(config: Mapping[str, Any], classes: int, field: str = "network") -> Ne
         stems=_bank("stems", STEMS, config["stems"], field),
         trunk=_module(TRUNKS, config["trunk"], f"{field}.trunk"),
         heads=_bank("heads", HEADS, heads, field),
+        precision=precision,
+        remat=remat,
     )
 
 

@@ -16,12 +16,13 @@ from tljax.errors import unknown, wrong
 AXES = ("data", "shard")
 
 
-def mesh(given: Mapping[str, Any], batches: Mapping[str, int]) -> Mesh | None:
+def mesh(given: Mapping[str, Any], batches: Mapping[str, int], parts: int = 1) -> Mesh | None:
     """The mesh of a config's `dict(data=N, shard=M)`, over N·M devices; None where that is one.
 
     Args:
       given: the size of each axis; 1 if left out.
-      batches: stream -> examples in a batch, all of which the devices must divide.
+      batches: stream -> examples in a batch.
+      parts: of a batch, taken one after another; the devices must divide each.
 
     Raises:
       UserError: an axis that is none, more devices than there are, or a batch they do not divide.
@@ -37,8 +38,10 @@ def mesh(given: Mapping[str, Any], batches: Mapping[str, int]) -> Mesh | None:
         expected = f"a product that divides the {len(devices)} devices"
         raise wrong("mesh", dict(given), expected)
     for stream, batch in batches.items():
-        if batch % count:
-            expected = f"a multiple of the {count} devices of the mesh"
+        if batch % (count * parts):
+            of = [f"the {count} devices of the mesh"] * (count > 1)
+            of += [f"the {parts} parts of accumulate"] * (parts > 1)
+            expected = f"a multiple of {' times '.join(of)}"
             raise wrong(f"streams.{stream}.batch", batch, expected)
     if count == 1:
         return None

@@ -1,7 +1,7 @@
 """The step: a pure function of state, numbers and data. Every method, every phase, this one."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,27 +10,10 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from tljax import balance as balances
 from tljax import objective as objectives
 from tljax import transfer, trees
 from tljax.data import streams
-from tljax.losses.multitask import uncertainty_weighted
-from tljax.train import optimizers, placing
-
-
-class Balance(NamedTuple):
-    """What is static of how the gradients of several tasks are combined; hashable."""
-
-    name: str  # of balance.BALANCERS, or "uncertainty"
-    tasks: tuple[int, ...]  # places of the tasks among the terms; the others are simply added
-    shared: tuple[tuple[str, bool], ...]  # pattern -> whether all tasks share the parameter
-    static: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def scalars(self) -> tuple[tuple[str, float], ...]:
-        """The log variances that are learned with the network (Kendall et al. 2018)."""
-        learned = self.name == "uncertainty"
-        return tuple((f"log_variance_{task}", -0.5) for task in self.tasks if learned)
+from tljax.train import gradients, optimizers, placing
 
 
 class Plan(NamedTuple):
@@ -40,8 +23,11 @@ class Plan(NamedTuple):
     optimizer: optimizers.Optimizer
     train: tuple[tuple[str, bool], ...]  # pattern -> whether it moves
     averaged: bool = False  # whether an exponential moving average of the parameters is kept
-    balance: Balance | None = None  # how tasks are weighed against each other; None: added
+    balance: gradients.Balance | None = (
+        None  # how tasks are weighed against each other; None: added
+    )
     mesh: Mesh | None = None  # the devices of one run; None: one
+    parts: int = 1  # of a batch, whose gradients are accumulated
 
 
 class State(NamedTuple):
@@ -74,7 +60,7 @@ def initialise(plan: Plan, params: Any, batch_stats: Any) -> State:
     """The state before the first step, from the parameters that the phase starts from."""
     moving, _ = trees.partition(params, transfer.moving(params, plan.train))
     optimizer = optimizers.initialise(plan.optimizer, moving)
-    balancer = _balancer(plan)
+    balancer = gradients.balancer(plan.balance)
     names = [*(term.name for term in plan.objective.terms), "loss", "gradient_norm"]
     return State(
         step=jnp.zeros((), jnp.int32),
@@ -118,34 +104,38 @@ def train_step(
     progress = state.step / hyper["steps"]
     key = jax.random.fold_in(jax.random.fold_in(hyper["key"], 0), state.step)
 
-    def losses(moving: Any):
+    def losses(moving: Any, batch_stats: Any, batch: Any, key: Array):
         params = trees.combine(moving, frozen)
         weighted, (scalars, batch_stats) = objectives.apply(
-            plan.objective,
+            _of_part(plan),
             hyper["terms"],
             params,
-            state.batch_stats,
+            batch_stats,
             batch,
             anchor,
             progress,
             key,
             hyper["tables"],
         )
-        return _uncertain(plan, params, weighted), (scalars, batch_stats)
+        return gradients.uncertain(plan.balance, params, weighted), (scalars, batch_stats)
 
-    weighted, pull, (scalars, batch_stats) = jax.vjp(losses, moving, has_aux=True)
-    gradients, balance = _combined(plan, state, hyper, weighted, lambda c: pull(c)[0], key)
+    weighted, pull, (scalars, batch_stats) = gradients.differentiated(
+        losses, moving, state.batch_stats, batch, key, plan.parts, plan.mesh
+    )
+    gradient, balance = gradients.combined(
+        plan.balance, hyper["balance"], state.balance, weighted, pull, key
+    )
     total = weighted.sum()
     rules = [(p, f) for (p, _), f in zip(plan.train, hyper["factors"], strict=True)]
     factors, _ = trees.partition(trees.label(state.params, rules, "train"), mask)
     optimizer = optimizers.build(plan.optimizer, hyper["optimizer"], progress, factors)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer, moving)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, moving)
     moving = optax.apply_updates(moving, updates)
 
     average = state.average
     if plan.averaged:
         average = optax.incremental_update(moving, average, 1 - hyper["decay"])
-    scalars = {**scalars, "loss": total, "gradient_norm": optax.tree.norm(gradients)}
+    scalars = {**scalars, "loss": total, "gradient_norm": optax.tree.norm(gradient)}
     faults = {
         name: jnp.where((fault < 0) & ~jnp.isfinite(scalars[name]), state.step, fault)
         for name, fault in state.faults.items()
@@ -205,60 +195,10 @@ def single_step(
     return state, Report(state.totals, state.faults)
 
 
-def _balancer(plan: Plan) -> balances.Balancer | None:
-    return balances.BALANCERS.get(plan.balance.name) if plan.balance else None
-
-
-def _uncertain(plan: Plan, params: Any, weighted: Array) -> Array:
-    """The weighted losses, where the tasks' are divided by their learned variances if asked for."""
-    if plan.balance is None or not plan.balance.scalars:
-        return weighted
-    tasks = jnp.array(plan.balance.tasks)
-    learned = jnp.stack([params["scalars"][name] for name, _ in plan.balance.scalars])
-    each = jax.vmap(lambda loss, s: uncertainty_weighted(loss[None], s[None]))
-    return weighted.at[tasks].set(each(weighted[tasks], learned))
-
-
-def _combined(
-    plan: Plan,
-    state: State,
-    hyper: Hyper,
-    weighted: Array,
-    pull: Callable[[Array], Any],
-    key: Array,
-) -> tuple[Any, Any]:
-    """The gradient to follow, and what the balancer remembers.
-
-    Args:
-      weighted: the weighted losses `[terms]`.
-      pull: coefficients `[terms]` -> the gradient of the sum of losses with these coefficients.
-    """
-    ones, balancer = jnp.ones_like(weighted), _balancer(plan)
-    if plan.balance is None or balancer is None:
-        return pull(ones), state.balance
-    tasks = jnp.array(plan.balance.tasks)
-    rest = ones.at[tasks].set(0.0)
-    arguments = dict(plan.balance.static) | dict(hyper["balance"])
-    key = jax.random.fold_in(key, streams.identity("balance"))
-    if not balancer.gramian:
-        weights, memory = balancer.weigh(state.balance, weighted[tasks], None, key, **arguments)
-        return pull(rest.at[tasks].set(weights)), memory
-    each = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in plan.balance.tasks]
-    common = trees.label(each[0], plan.balance.shared, "balance.shared")
-    shared = [jax.tree.leaves(trees.partition(gradient, common)[0]) for gradient in each]
-    rows = jnp.stack([jnp.concatenate([leaf.ravel() for leaf in leaves]) for leaves in shared])
-    weights, memory = balancer.weigh(
-        state.balance, weighted[tasks], rows @ rows.T, key, **arguments
-    )
-
-    def combine(shared: bool, *leaves: Array) -> Array:
-        parts = [w * leaf if shared else leaf for w, leaf in zip(weights, leaves, strict=True)]
-        return sum(parts[1:], parts[0])
-
-    gradients = jax.tree.map(combine, common, *each)
-    if len(plan.balance.tasks) < len(plan.objective.terms):
-        gradients = jax.tree.map(jnp.add, gradients, pull(rest))
-    return gradients, memory
+def _of_part(plan: Plan) -> objectives.Objective:
+    """The objective of a part of a batch."""
+    specs = (s._replace(batch=s.batch // plan.parts) for s in plan.objective.streams)
+    return plan.objective._replace(streams=tuple(specs))
 
 
 def evaluated(state: State) -> tuple[Any, Any]:

@@ -1,0 +1,157 @@
+"""The gradient that a step follows: of a batch or its parts, of one task or several."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import Mesh
+
+from tljax import balance as balances
+from tljax import trees
+from tljax.data.streams import identity
+from tljax.losses.multitask import uncertainty_weighted
+from tljax.train import placing
+
+
+class Balance(NamedTuple):
+    """What is static of how the gradients of several tasks are combined; hashable."""
+
+    name: str  # of balance.BALANCERS, or "uncertainty"
+    tasks: tuple[int, ...]  # places of the tasks among the terms; the others are simply added
+    shared: tuple[tuple[str, bool], ...]  # pattern -> whether all tasks share the parameter
+    static: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def scalars(self) -> tuple[tuple[str, float], ...]:
+        """The log variances that are learned with the network (Kendall et al. 2018)."""
+        learned = self.name == "uncertainty"
+        return tuple((f"log_variance_{task}", -0.5) for task in self.tasks if learned)
+
+
+Pull = Callable[..., Any]
+"""Coefficients `[terms]` -> the gradient of the sum of losses with them; of 1 each if left out."""
+
+
+def differentiated(
+    losses: Callable,
+    moving: Any,
+    batch_stats: Any,
+    batch: Any,
+    key: Array,
+    parts: int = 1,
+    mesh: Mesh | None = None,
+) -> tuple[Array, Pull, tuple[dict[str, Array], Any]]:
+    """The losses of a batch and how to differentiate them.
+
+    Of several parts of a batch all are means, and batch statistics move from part to part. A part's
+    memory is free for the next; coefficients other than 1 cost the forward passes again.
+
+    Args:
+      losses: (moving, batch_stats, batch, key) -> (losses `[terms]`, (scalars, batch_stats)).
+      moving: the parameters to differentiate by.
+      batch_stats, batch, key: of the step; every part has a key of its own.
+      parts: into which every stream's batch is divided, each spread over all devices.
+      mesh: the devices, if there are several.
+
+    Returns:
+      The losses `[terms]`, their gradient, and (scalars, moved batch statistics).
+    """
+    if parts == 1:
+        given = (batch_stats, batch, key)
+        weighted, back, aux = jax.vjp(lambda m: losses(m, *given), moving, has_aux=True)
+
+        def pull(coefficients: Array | None = None) -> Any:
+            return back(jnp.ones_like(weighted) if coefficients is None else coefficients)[0]
+
+        return weighted, pull, aux
+    # Every n-th example is of a part, so that each part is spread over all devices.
+    taken = jax.tree.map(
+        lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch
+    )
+
+    def over(coefficients: Array | None) -> tuple[Any, Any]:
+        def one(carried: Any, part: Any) -> tuple[Any, None]:
+            total, batch_stats = carried
+            number, examples = part
+            examples = placing.split_batch(examples, mesh)
+            own = (batch_stats, examples, jax.random.fold_in(key, number))
+            weighted, back, (scalars, moved) = jax.vjp(
+                lambda m: losses(m, *own), moving, has_aux=True
+            )
+            by = jnp.ones_like(weighted) if coefficients is None else coefficients
+            now = (back(by)[0], weighted, scalars)
+            return (jax.tree.map(lambda t, n: t + n / parts, total, now), moved), None
+
+        numbers = jnp.arange(parts)
+        first = jax.tree.map(lambda leaf: leaf[0], taken)
+        shapes = jax.eval_shape(losses, moving, batch_stats, first, key)
+        total = (moving, shapes[0], shapes[1][0])
+        total = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), total)
+        return jax.lax.scan(one, (total, batch_stats), (numbers, taken))[0]
+
+    (gradient, weighted, scalars), moved = over(None)
+
+    def pull_parts(coefficients: Array | None = None) -> Any:
+        return gradient if coefficients is None else over(coefficients)[0][0]
+
+    return weighted, pull_parts, (scalars, moved)
+
+
+def balancer(balance: Balance | None) -> balances.Balancer | None:
+    """What weighs the gradients of tasks; None where they are added."""
+    return balances.BALANCERS.get(balance.name) if balance else None
+
+
+def uncertain(balance: Balance | None, params: Any, weighted: Array) -> Array:
+    """The weighted losses, where the tasks' are divided by their learned variances if asked for."""
+    if balance is None or not balance.scalars:
+        return weighted
+    tasks = jnp.array(balance.tasks)
+    learned = jnp.stack([params["scalars"][name] for name, _ in balance.scalars])
+    each = jax.vmap(lambda loss, s: uncertainty_weighted(loss[None], s[None]))
+    return weighted.at[tasks].set(each(weighted[tasks], learned))
+
+
+def combined(
+    balance: Balance | None,
+    numbers: Mapping[str, Any],
+    memory: Any,
+    weighted: Array,
+    pull: Pull,
+    key: Array,
+) -> tuple[Any, Any]:
+    """The gradient to follow, and what the balancer remembers.
+
+    Args:
+      balance, numbers: how tasks are weighed; None: losses are added.
+      memory: what the balancer remembers of the steps before.
+      weighted: the weighted losses `[terms]`.
+      pull: their gradient.
+      key: of the step.
+    """
+    ones, weigher = jnp.ones_like(weighted), balancer(balance)
+    if balance is None or weigher is None:
+        return pull(), memory
+    tasks = jnp.array(balance.tasks)
+    rest = ones.at[tasks].set(0.0)
+    arguments = dict(balance.static) | dict(numbers)
+    key = jax.random.fold_in(key, identity("balance"))
+    if not weigher.gramian:
+        weights, memory = weigher.weigh(memory, weighted[tasks], None, key, **arguments)
+        return pull(rest.at[tasks].set(weights)), memory
+    each = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in balance.tasks]
+    common = trees.label(each[0], balance.shared, "balance.shared")
+    shared = [jax.tree.leaves(trees.partition(gradient, common)[0]) for gradient in each]
+    rows = jnp.stack([jnp.concatenate([leaf.ravel() for leaf in leaves]) for leaves in shared])
+    weights, memory = weigher.weigh(memory, weighted[tasks], rows @ rows.T, key, **arguments)
+
+    def combine(shared: bool, *leaves: Array) -> Array:
+        parts = [w * leaf if shared else leaf for w, leaf in zip(weights, leaves, strict=True)]
+        return sum(parts[1:], parts[0])
+
+    gradients = jax.tree.map(combine, common, *each)
+    if len(balance.tasks) < len(weighted):
+        gradients = jax.tree.map(jnp.add, gradients, pull(rest))
+    return gradients, memory
