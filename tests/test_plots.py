@@ -150,3 +150,20 @@ def test_intervals_take_a_single_run(tmp_path):
     for name in ("a.png", "b.png"):
         plots.intervals(rows, tmp_path / name, "target accuracy")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_few_values_are_ticks_and_many_numbers_are_places(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    few = [("adam", [0.5]), ("sgd", [0.25, 0.75])]
+    many = [(10.0**i, [0.1 * i]) for i in range(-3, 5)]
+    near = [(float(i), [0.1 * i]) for i in range(1, 9)]
+    plots.effects({"name": few, "weight": many, "rate": near}, tmp_path / "a.png", "accuracy")
+    name, weight, rate = saved[0].axes
+    assert [label.get_text() for label in name.get_xticklabels()] == ["adam", "sgd"]
+    assert name.get_xscale() == rate.get_xscale() == "linear" and weight.get_xscale() == "log"
+    for axes, points in ((weight, many), (rate, near)):
+        drawn = [tuple(map(float, line.get_xydata()[0])) for line in axes.lines]
+        assert drawn == [(x, y) for x, [y] in points]
+    low, high = name.containers[0].lines[2][0].get_segments()[0][:, 1]
+    assert (low, high) == pytest.approx((0.5 - 12.7062 * 0.25, 0.5 + 12.7062 * 0.25), rel=1e-4)

@@ -17,6 +17,7 @@ from tljax.objective import Incomplete
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 TOTAL = "total (weighted)"  # in a legend
 APART = ("gradient_norm", "learning_rate")  # in training records, but not losses
+TICKS = 6  # more numbers than that are places on an axis
 NAMED = 20  # more classes than that get no counts and no legend
 POINTS = 600  # of all evaluations in `features.png`, so that t-SNE takes a second or two
 
@@ -128,9 +129,10 @@ def bands(
             axes.fill_between(at, means - halves, means + halves, color=colour, alpha=0.15, lw=0)
     axes.set(xlabel="step", ylabel=ylabel, xlim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) <= NAMED:
+    long = max(map(len, curves), default=0) > 36  # characters: two do not fit side by side
+    if len(curves) <= NAMED // (1 + long):
         below = dict(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
-        axes.legend(ncols=2, fontsize=8, **below)
+        axes.legend(ncols=2 - long, fontsize=8, **below)
     _save(figure, Path(path))
 
 
@@ -151,13 +153,16 @@ def effects(
     figure = _figure(max(3.2 * len(fields), 4), 3.6)
     grid = figure.subplots(1, len(fields), sharey=True, squeeze=False)[0]
     for axes, (field, values) in zip(grid, fields.items(), strict=True):
-        for x, (_, results) in enumerate(values):
-            axes.plot([x] * len(results), results, "o", ms=4, mew=0, color="0.6", alpha=0.6)
-            if len(results) > 1:
-                mean, half = metrics.interval(results)
-                axes.errorbar(x, mean, yerr=half, fmt="o", ms=6, capsize=4, color=PALETTE[0])
-        axes.set_xticks(range(len(values)), [str(value) for value, _ in values])
-        axes.set(xlabel=field, xlim=(-0.5, len(values) - 0.5))
+        drawn = len(values) > TICKS and all(isinstance(value, int | float) for value, _ in values)
+        for i, (value, results) in enumerate(values):
+            x, colour = (value, PALETTE[0]) if drawn else (i, "0.6")
+            axes.plot([x] * len(results), results, "o", ms=4, mew=0, color=colour, alpha=0.6)
+            if len(results) > 1 + drawn:  # between many, the interval of two hides the rest
+                axes.errorbar(x, *metrics.interval(results), fmt="o", capsize=4, color=PALETTE[0])
+        scale = "log" if drawn and 0 < 100 * values[0][0] <= values[-1][0] else "linear"
+        axes.set(xlabel=field, xscale=scale, xmargin=0.1)
+        if not drawn:
+            axes.set_xticks(range(len(values)), [str(value) for value, _ in values])
         axes.spines[["top", "right"]].set_visible(False)
     grid[0].set_ylabel(ylabel)
     _save(figure, Path(path))
