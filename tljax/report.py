@@ -16,14 +16,19 @@ from tljax.train.records import read
 
 Row = Mapping[str, Any]
 LOWER = ("loss", "entropy")  # metrics of which less is better
-USUAL = ("information_maximisation", "accuracy")  # what is chosen by where nothing is said
+USUAL = ("information_maximisation", "accuracy")  # chosen by: without labels, for validation
 
 
 def choices(config: Mapping[str, Any]) -> list[str]:
     """The evaluations that a choice may read: those without labels, and those for validation."""
     evaluations = {name: {**EVALUATION, **own} for name, own in config["evaluate"].items()}
-    blind = [name for name, own in evaluations.items() if not own["labelled"]]
+    blind = [name for name in evaluations if not labelled(name, config)]
     return [*blind, *(name for name, own in evaluations.items() if own["validation"])]
+
+
+def labelled(evaluation: str, config: Mapping[str, Any]) -> bool:
+    """Whether an evaluation reads labels."""
+    return {**EVALUATION, **config["evaluate"][evaluation]}["labelled"]
 
 
 def load(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -69,13 +74,13 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
     return found
 
 
-def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """The points by the mean of what is selected by, the best first; failed runs count as worst.
+def readable(select: str, config: Mapping[str, Any]) -> str:
+    """The evaluation of "EVALUATION/METRIC", if a choice may read it.
 
     Raises:
-      UserError: a metric that is not there, or one that reads labels which no choice may read.
+      UserError: one that is not there, or that reads labels which no choice may read.
     """
-    evaluation, _, metric = select.partition("/")
+    evaluation = select.partition("/")[0]
     allowed = choices(config)
     if evaluation not in allowed:
         if evaluation in config["evaluate"]:
@@ -84,10 +89,25 @@ def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tu
                 "what is chosen by test labels is no result"
             )  # fmt: skip
         raise unknown("--select", evaluation, allowed)
+    return evaluation
+
+
+def lower(select: str) -> bool:
+    """Whether less of the metric is better."""
+    return select.partition("/")[2] in LOWER
+
+
+def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """The points by the mean of what is selected by, the best first; failed runs count as worst.
+
+    Raises:
+      UserError: a metric that is not there, or one that reads labels which no choice may read.
+    """
+    evaluation = readable(select, config)
     if select not in rows[0]:
         known = [key for key in rows[0] if key.startswith(f"{evaluation}/")]
         raise unknown("--select", select, known)
-    sign = -1 if metric in LOWER else 1
+    sign = -1 if lower(select) else 1
 
     def worth(group: Sequence[Row]) -> float:
         values = [row[select] for row in group]
@@ -99,12 +119,10 @@ def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tu
     return sorted(groups, key=lambda point: worth(groups[point]), reverse=True)
 
 
-def default(rows: Sequence[Row], config: Mapping[str, Any]) -> str:
+def default(config: Mapping[str, Any]) -> str:
     """What is selected by where nothing is said; "" where nothing may be."""
     for evaluation in choices(config):
-        for metric in USUAL:
-            if f"{evaluation}/{metric}" in rows[0]:
-                return f"{evaluation}/{metric}"
+        return f"{evaluation}/{USUAL[labelled(evaluation, config)]}"
     return ""
 
 
@@ -120,7 +138,8 @@ def show(directory: str | Path, select: str = "") -> None:
     """
     workdir, console = Path(directory), Console()
     config, rows = load(workdir)
-    select = select or default(rows, config)
+    failed = all(row["status"] != "finished" for row in rows)
+    select = "" if failed else select or default(config)
     groups = grouped(rows)
     order = best(rows, select, config) if select else list(groups)
     fields = [field for field in swept(rows) if field != "seed"]
@@ -133,11 +152,13 @@ def show(directory: str | Path, select: str = "") -> None:
     lines.append("|" + "---|" * (len(fields) + 1 + len(shown)))
     for point in order:
         group = groups[point]
-        cells = [*map(str, point), str(len(group)), *(_cell(group, key) for key in shown)]
+        cells = [*map(short, point), str(len(group)), *(_cell(group, key) for key in shown)]
         table.add_row(*cells)
         lines.append("| " + " | ".join(cells) + " |")
     console.print(table)
-    if not select:
+    if failed:
+        console.print("No choice is made: every run failed")
+    elif not select:
         console.print(
             "No choice is made: no evaluation is without labels (labelled=False) or for "
             "validation (validation=True)"
@@ -150,11 +171,20 @@ def show(directory: str | Path, select: str = "") -> None:
 
 
 def _cell(group: Sequence[Row], key: str) -> str:
-    values = [row[key] for row in group if row[key] is not None]
+    return cell([row[key] for row in group if row[key] is not None])
+
+
+def cell(values: Sequence[float]) -> str:
+    """The mean of runs, with its 95 % interval where there are several."""
     if not values:
         return "failed"
     mean, half = metrics.interval(values)
     return f"{mean:.3f}" if len(values) < 2 else f"{mean:.3f} ± {half:.3f}"
+
+
+def short(value: Any) -> str:
+    """A value for a person to read: a number as it was drawn has too many digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
@@ -164,14 +194,18 @@ def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
         evaluation = key.partition("/")[0]
         curves: dict[str, list[dict[int, float]]] = {}
         for point, group in grouped(rows).items():
-            label = ", ".join(f"{f} {v}" for f, v in zip(fields, point, strict=True)) or "all runs"
+            said = (f"{f} {short(v)}" for f, v in zip(fields, point, strict=True))
+            label = ", ".join(said) or "all runs"
             curves[label] = [
                 _curve(workdir / "members" / row["member"], evaluation) for row in group
             ]
         plots.bands(curves, folder / f"curves_{evaluation}.png", f"accuracy on {evaluation}")
         effects = {
             field: [
-                (value, [r[key] for r in rows if r[field] == value and r[key] is not None])
+                (
+                    float(short(value)) if isinstance(value, float) else value,
+                    [r[key] for r in rows if r[field] == value and r[key] is not None],
+                )
                 for value in sorted({row[field] for row in rows}, key=lambda v: (str(type(v)), v))
             ]
             for field in fields

@@ -53,13 +53,14 @@ def parse(over: Sequence[str]) -> list[Point]:
             raise wrong("--over", argument, "PATH=VALUES, as terms.domain.weight=0,0.1,1")
         if path in fields:
             raise wrong("--over", argument, f"each field once; {path!r} is given twice")
-        fields[path] = _values(text, argument)
+        fields[path] = values(text, argument)
     return [
         dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
     ]
 
 
-def _values(text: str, argument: str) -> list[Any]:
+def values(text: str, argument: str) -> list[Any]:
+    """What stands after the `=` of an argument, or in the brackets of a distribution."""
     text = text.strip()
     if text.startswith("range(") and text.endswith(")"):
         try:
@@ -175,15 +176,7 @@ def run(
     _claim(workdir, config)
     left = [each for each in chosen if not (workdir / "members" / each.name / DONE).exists()]
     display.say(f"{len(chosen)} runs, of which {len(chosen) - len(left)} have finished")
-    opened: dict[Any, Any] = {}
-    placed: dict[int, Any] = {}
-    units = []
-    for each in left:
-        try:
-            built = running.build(each.config, opened, placed)
-        except UserError as error:
-            raise UserError(f"at {dict(each.point)}: {error}") from None
-        units.append(batch.Unit(each.name, built, workdir / "members" / each.name))
+    units = build(left, workdir)
     for unit in units:
         results.claim(unit.workdir, unit.built.config, blank().to_dict())
     groups: dict[Any, list[batch.Unit]] = {}
@@ -203,6 +196,24 @@ def run(
 
 
 DONE = "result.json"
+
+
+def build(chosen: Iterable[Member], workdir: Path) -> list[batch.Unit]:
+    """Members ready to run, their data shared; nothing is written.
+
+    Raises:
+      UserError: a mistake that only a built run shows, with the point where it is.
+    """
+    opened: dict[Any, Any] = {}
+    placed: dict[int, Any] = {}
+    units = []
+    for each in chosen:
+        try:
+            built = running.build(each.config, opened, placed)
+        except UserError as error:
+            raise UserError(f"at {dict(each.point)}: {error}") from None
+        units.append(batch.Unit(each.name, built, workdir / "members" / each.name))
+    return units
 
 
 def _claim(workdir: Path, config: ConfigDict) -> None:
@@ -231,17 +242,23 @@ def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
+    plain = write_csv(rows, workdir / "results.csv")
+    partial = workdir / "results.parquet.partial"
+    parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
+    partial.replace(workdir / "results.parquet")
+
+
+def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """Writes the rows, whole or not at all, and returns them as they stand in the cells."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
     plain = [{key: _plain(row.get(key)) for key in fields} for row in rows]
-    partial = workdir / "results.csv.partial"
+    partial = path.with_name(path.name + ".partial")
     with open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
         writer.writerows(plain)
-    partial.replace(workdir / "results.csv")
-    partial = workdir / "results.parquet.partial"
-    parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
-    partial.replace(workdir / "results.parquet")
+    partial.replace(path)
+    return plain
 
 
 def _plain(value: Any) -> Any:
