@@ -20,19 +20,20 @@ FLOORS = [
     {"running"},
     {"experiment", "batch"},
     {"sweep", "report"},
-    {"methods", "inventory"},
+    {"methods", "inventory", "search"},
     {"main"},
 ]
 # A library on the left is imported only in the files on the right.
 ONLY = {
     "flax": {"models", "objective"},
     "orbax": {"train.checkpoint"},
-    "ml_collections": {"experiment", "inventory", "sweep", "main"},
+    "ml_collections": {"experiment", "inventory", "sweep", "search", "main"},
     "absl": {"main", "data.streams"},
     "matplotlib": {"plots"},
     "grain": {"data", "train.loop"},
     "rich": {"train.records", "methods", "inventory", "report"},
     "tensorflow_datasets": {"data"},
+    "optuna": {"search"},
 }
 FILES = sorted((ROOT / "tljax").rglob("*.py"))
 

@@ -15,6 +15,8 @@ USAGE = """Transfer learning as phases of streams, terms, starting points and mo
   tljax --config configs/dann.py --workdir runs/dann [--config.seed=1 ...]   run, or resume
   tljax sweep --config configs/dann.py --workdir runs/ablation \\
         --over 'terms.domain.weight=0,0.1,1' --over 'seed=range(10)'         many runs, one table
+  tljax search --config my_config.py --workdir runs/search --trials 32 --batch 8 \\
+        --over 'terms.domain.weight=log(0.01, 10)' [--seeds 2]               Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]                    its figures and choices
   tljax params --config configs/finetune.py         what each phase copies, moves and freezes
   tljax methods [--configs configs]                 the field's table and its configs
@@ -22,9 +24,13 @@ USAGE = """Transfer learning as phases of streams, terms, starting points and mo
   --config FILE           a config file; --config.FIELD=VALUE changes a field of it
   --workdir DIRECTORY     where the run or sweep is kept, and resumed from
   --over PATH=VALUES      values of a field to sweep; several make a grid. Left out: the config
-                          file's own sweep()
+                          file's own sweep(). A search takes distributions: uniform(low, high),
+                          log(low, high), integer(low, high), choice(value, value)
+  --trials N              how many points a search tries (default: 32)
+  --batch N               how many of them run before the next are drawn (default: 8)
+  --seeds N               how many runs a trial has, from config.seed on (default: 1)
   --together N            the most runs of a program (default: as many as fit in memory)
-  --select NAME           what a report chooses by (default: a label-free evaluation's)
+  --select NAME           what a report or search chooses by (default: a label-free evaluation's)
   --configs DIRECTORY     the config files that `methods` lists (default: configs)
   --quiet                 show nothing but errors
 """
@@ -44,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.DEFINE_string("workdir", None, "", given)
     flags.DEFINE_multi_string("over", [], "", given)
     flags.DEFINE_integer("together", None, "", lower_bound=1, flag_values=given)
+    for name, number in (("trials", 32), ("batch", 8), ("seeds", 1)):
+        flags.DEFINE_integer(name, number, "", lower_bound=1, flag_values=given)
     flags.DEFINE_string("select", "", "", given)
     flags.DEFINE_string("configs", "configs", "", given)
     flags.DEFINE_bool("quiet", False, "", given)
@@ -98,6 +106,25 @@ def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
     sweep.run(config, points, workdir, Display(given.quiet), given.together)
 
 
+def _search(given: flags.FlagValues, _: Sequence[str]) -> None:
+    config, workdir = _config(given), _workdir(given)
+    from tljax import search, sweep
+    from tljax.train.records import Display
+
+    sweep.use_all_cores()
+    search.run(
+        config,
+        search.parse(given.over),
+        workdir,
+        trials=given.trials,
+        batch=given.batch,
+        seeds=given.seeds,
+        select=given.select,
+        display=Display(given.quiet),
+        together=given.together,
+    )
+
+
 def _report(given: flags.FlagValues, rest: Sequence[str]) -> None:
     if len(rest) != 1:
         raise wrong("report", list(rest), "one directory of a sweep")
@@ -122,6 +149,7 @@ def _methods(given: flags.FlagValues, _: Sequence[str]) -> None:
 COMMANDS = {
     "run": _run,
     "sweep": _sweep,
+    "search": _search,
     "report": _report,
     "params": _params,
     "methods": _methods,
