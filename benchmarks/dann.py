@@ -31,16 +31,20 @@ DISPATCH = 50  # steps that the loop dispatches at once under this config, which
 def numbers(config: Any) -> Numbers:
     """What the PyTorch side takes from the config."""
     optimizer, network, stream = config.optimizer, config.network, config.streams.target
+    trunk = network.trunk
     assert network.heads.label.hidden == network.heads.domain.hidden
     assert config.terms.domain.gamma == optimizer.schedule.gamma
     return Numbers(
+        config.seed,
         config.steps,
         stream.batch,
-        tuple(network.trunk.channels),
+        tuple(trunk.channels) if trunk.name == "cnn" else (),
+        tuple(trunk.features) if trunk.name == "mlp" else (),
         *network.heads.label.hidden,
         stream.size,
         optimizer.learning_rate,
         optimizer.momentum,
+        config.terms.domain.weight,
         optimizer.schedule.gamma,
         optimizer.schedule.power,
         config.average,
@@ -56,14 +60,15 @@ def prepare(config: Any) -> tuple[Any, steps.State, steps.State]:
 
 
 def to_torch(params: Any, side: int) -> dict[str, torch.Tensor]:
-    """Parameters under the names and layouts of `dann_torch.DANN`; `side` of the last map."""
+    """Parameters under the names and layouts of `dann_torch.DANN`; `side` of the last map, or 1."""
     moved = {}
     for path, leaf in trees.flatten(params).items():
         module, layer, kind = path.removeprefix("heads/").split("/")
         name, _, index = layer.partition("_")
         place = {"conv": 3, "dense": 2, "output": 2}[name] * int(index or 1)
+        place += path.startswith("trunk/dense")  # after `Pixels`
         leaf = np.asarray(leaf)
-        if layer == "dense_0":  # it reads the features, whose channels come last here, first there
+        if layer == "dense_0":  # it may read a map, whose channels come last here, first there
             if leaf.ndim == 2:
                 leaf = leaf.reshape(side, side, -1, leaf.shape[-1]).transpose(2, 0, 1, 3)
                 leaf = leaf.reshape(-1, leaf.shape[-1])
@@ -77,7 +82,7 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
     """The largest difference between the two over the largest value, by quantity.
 
     Args:
-      config: configs/dann.py, possibly with a smaller network and batch.
+      config: configs/dann.py, possibly with another network and a smaller batch.
       at: the step to start from, a multiple of `log_every`. At 0 λ is 0, which hides mistakes.
       count: steps after which losses and parameters are compared; at the second momentum counts.
 
@@ -89,9 +94,10 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
     config.average = 0.5  # at 0.998 two steps move it by little more than float32 resolves
     phase, state, other = prepare(config)
     params, state = other.params, state._replace(step=jnp.int32(at))
-    side = config.streams.source.size // 2 ** len(config.network.trunk.channels)
+    told = numbers(config)
+    side = told.size // 2 ** len(told.channels) if told.channels else 1
     anchor = {"params": params, "batch_stats": {}}
-    start, training, found = to_torch(params, side), Training(numbers(config), at), {}
+    start, training, found = to_torch(params, side), Training(told, at), {}
     for model in (training.model, training.averaged):
         model.load_state_dict(start)
 
@@ -151,7 +157,7 @@ def blocks(count: int, repeats: int) -> dict[str, list[float]]:
     for name, images in (("source", digits.source), ("target", digits.target)):
         np.testing.assert_allclose(phase.resident[name]["image"] / 255.0, images, atol=1e-6)
 
-    def tljax(which: int, program: Any, dispatches: int, *counts: Any) -> None:
+    def jitted(which: int, program: Any, dispatches: int, *counts: Any) -> None:
         for _ in range(dispatches):
             arguments = (phase.plan, states[which], phase.hyper, anchor, phase.resident, {})
             states[which], _ = program(*arguments, *counts)
@@ -162,8 +168,8 @@ def blocks(count: int, repeats: int) -> dict[str, list[float]]:
             training.update(*digits.draw(training.step))
 
     contestants = {
-        "tljax, looped": lambda: tljax(0, steps.train_steps, count // DISPATCH, several),
-        "tljax, step by step": lambda: tljax(1, steps.single_step, count),
+        "tljax, looped": lambda: jitted(0, steps.train_steps, count // DISPATCH, several),
+        "tljax, step by step": lambda: jitted(1, steps.single_step, count),
         "torch": eager,
     }
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -176,30 +182,42 @@ def blocks(count: int, repeats: int) -> dict[str, list[float]]:
     return times
 
 
+def in_new_process(*arguments: str) -> str:
+    """What a Python process of its own prints, which finds nothing compiled."""
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    command = [sys.executable, *arguments]
+    return subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
+
+
+def tljax(*arguments: str) -> None:
+    """The command line in a process of its own, which evaluates and saves once, at the end."""
+    once = [f"--config.{each}_every=1000000" for each in ("evaluate", "checkpoint")]
+    script = ["-c", "from tljax.main import script; script()"]
+    in_new_process(*script, *arguments, *once, "--config.figures=False", "--quiet")
+
+
+def run_torch(config: Any, threads: int) -> float:
+    """The accuracy that a process of `dann_torch` prints."""
+    told = json.dumps(numbers(config)._asdict())
+    return json.loads(in_new_process("-m", "benchmarks.dann_torch", told, str(threads)))["accuracy"]
+
+
 def whole_runs(repeats: int, threads: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Seconds and target accuracies of whole trainings, each a new process, in turn.
 
     Both train and evaluate once; tljax's also compiles, logs and saves its state and result.
     """
-    told = json.dumps(numbers(dann.get_config())._asdict())
-    once = [f"--config.{each}_every=1000000" for each in ("evaluate", "checkpoint")]
-    ours = ["-c", "from tljax.main import script; script()", "--config=configs/dann.py", *once]
-    ours += ["--config.figures=False", "--quiet"]
-    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
     seconds, accuracies = ({"tljax": [], "torch": []} for _ in range(2))
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as workdir:
-            commands = {"tljax": [*ours, f"--workdir={workdir}"]}
-            commands["torch"] = ["-m", "benchmarks.dann_torch", told, str(threads)]
-            for name, command in commands.items():
-                command, began = [sys.executable, *command], time.perf_counter()
-                said = subprocess.check_output(command, cwd=ROOT, env=environment, text=True)
-                seconds[name].append(time.perf_counter() - began)
-                if name == "tljax":
-                    result = json.loads((Path(workdir) / "result.json").read_text())
-                    accuracies[name].append(result["evaluations"]["target"]["accuracy"])
-                else:
-                    accuracies[name].append(json.loads(said)["accuracy"])
+            began = time.perf_counter()
+            tljax("--config=configs/dann.py", f"--workdir={workdir}")
+            seconds["tljax"].append(time.perf_counter() - began)
+            result = json.loads((Path(workdir) / "result.json").read_text())
+            accuracies["tljax"].append(result["evaluations"]["target"]["accuracy"])
+        began = time.perf_counter()
+        accuracies["torch"].append(run_torch(dann.get_config(), threads))
+        seconds["torch"].append(time.perf_counter() - began)
     return seconds, accuracies
 
 

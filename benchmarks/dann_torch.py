@@ -1,4 +1,4 @@
-"""configs/dann.py in plain PyTorch: the peer that `benchmarks.dann` times tljax against."""
+"""configs/dann.py in plain PyTorch: the peer that tljax is timed against."""
 
 import argparse
 import copy
@@ -16,13 +16,16 @@ from tljax.data import sources
 class Numbers(NamedTuple):
     """What `benchmarks.dann` reads from the config for both sides."""
 
+    seed: int
     steps: int
     batch: int
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # of convolutions; (): dense layers instead
+    dense: tuple[int, ...]
     hidden: int
     size: int
     learning_rate: float
     momentum: float
+    weight: float  # of the domain term
     gamma: float  # of λ and of the learning rate, as in the paper
     power: float
     decay: float
@@ -42,8 +45,15 @@ class ReverseGradient(torch.autograd.Function):
         return gradient * -ctx.scale, None
 
 
+class Pixels(nn.Module):
+    """Images as rows, in the order they have in memory, which needs no copy."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.movedim(1, -1).flatten(1)
+
+
 class DANN(nn.Module):
-    """A trunk of convolutions, and a head each for label and domain."""
+    """A trunk of convolutions or dense layers, and a head each for label and domain."""
 
     def __init__(self, numbers: Numbers):
         super().__init__()
@@ -51,8 +61,11 @@ class DANN(nn.Module):
         for width in numbers.channels:
             layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()]
             inputs = width
-        self.trunk = nn.Sequential(*layers, nn.Flatten())
         features = inputs * (numbers.size // 2 ** len(numbers.channels)) ** 2
+        for i, width in enumerate(numbers.dense):
+            layers += [*([] if i else [Pixels()]), nn.Linear(features, width), nn.ReLU()]
+            features = width
+        self.trunk = nn.Sequential(*layers, nn.Flatten())
         self.label, self.domain = (
             nn.Sequential(
                 nn.Linear(features, numbers.hidden), nn.ReLU(), nn.Linear(numbers.hidden, outputs)
@@ -90,7 +103,8 @@ class Training:
         z = model.trunk(torch.cat((source, target)))
         backwards = ReverseGradient.apply(z, math.tanh(0.5 * n.gamma * progress))
         loss = F.cross_entropy(model.label(z[: n.batch]), labels)
-        loss = loss + F.binary_cross_entropy_with_logits(model.domain(backwards), self.domains)
+        domain = F.binary_cross_entropy_with_logits(model.domain(backwards), self.domains)
+        loss = loss + n.weight * domain
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
@@ -143,7 +157,7 @@ def main() -> None:
     parser.add_argument("threads", type=int)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(options.numbers.seed)
     digits, training = Digits(options.numbers), Training(options.numbers)
     for step in range(options.numbers.steps):
         training.update(*digits.draw(step))
