@@ -116,7 +116,8 @@ def phase(
             resident[base_name] = data.placed[id(table)]
         else:
             seed = (config["seed"] + streams.identity(f"{base_name}/{index}")) % 2**31
-            readers[base_name] = streams.reader(table, spec.batch, seed)
+            own = (jax.process_index(), jax.process_count())
+            readers[base_name] = streams.reader(table, spec.batch, seed, *own)
     cadence = Cadence(
         log=config["log_every"],
         evaluate=config["evaluate_every"],

@@ -205,7 +205,7 @@ def _trained(
     saved = checkpoints.restore(state)
     at = 0
     if saved is not None:
-        state = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), saved, state)
+        state = saved
         at = int(np.max(np.asarray(state.step)))
     for lane in lanes:
         lane.records.rewind(passed[lane.unit], at)
@@ -266,7 +266,8 @@ def _record(
         if due:
             built = units[lane.unit].built
             carried = results.carried(earlier[lane.unit])
-            judged = running.judge(built, name, carried, many.member(state, i))
+            own = results.variables(many.member(state, i))
+            judged = running.judge(built, name, carried, own)
             for split, values in judged.items():
                 lane.records.write(lane.phase.name, at, split, values)
                 if "accuracy" in values:

@@ -13,6 +13,7 @@ from tljax import plots, results, running
 from tljax.errors import unknown, wrong
 from tljax.evaluate import Outputs
 from tljax.running import build
+from tljax.train import hosts
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display, read
 
@@ -170,6 +171,7 @@ def run(
       config: from a config file, or `blank()` filled in.
       workdir: gets config.json, metrics.jsonl, checkpoints/, figures/, timing.json and, last,
         result.json. A directory of the same config is resumed; one that is finished is only read.
+        Processes of one run share it.
       display: where progress is shown; nowhere if left out.
 
     Raises:
@@ -179,7 +181,7 @@ def run(
     """
     display = display or Display(quiet=True)
     config, workdir, began = resolve(config), Path(workdir), time.monotonic()
-    results.claim(workdir, config, blank().to_dict())
+    _claim(workdir, config)
     finished = workdir / "result.json"
     if finished.exists():
         result = json.loads(finished.read_text())
@@ -187,14 +189,31 @@ def run(
         results.show(display, result)
         return result
     built, first, finals = running.finish(config, workdir, display)
+    if not hosts.leader():
+        hosts.wait("the result")
+        return json.loads(finished.read_text())
     judged = results.judge(built.network, finals, built.data.splits.values())
     if config["figures"]:
         plots.draw(workdir, built.network, first, finals, built.data.splits, read(workdir))
     result = results.assemble(config, finals[built.names[-1]], judged, built.data.splits)
     write_json(workdir / "timing.json", results.timing(began))
     write_json(finished, result)
+    hosts.wait("the result")
     results.show(display, result)
     return result
+
+
+def _claim(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Makes the workdir this config's, of all processes alike, or refuses it."""
+    hosts.agree(config)
+    if hosts.leader():
+        results.claim(workdir, config, blank().to_dict())
+    hosts.wait("the workdir")
+    if not (workdir / "config.json").exists():
+        expected = (
+            "a directory that all processes share; this one does not see what process 0 wrote"
+        )
+        raise wrong("workdir", str(workdir), expected)
 
 
 def outputs(
@@ -205,7 +224,7 @@ def outputs(
     A run that has not ended is run to its end first.
     """
     config, workdir = resolve(config), Path(workdir)
-    results.claim(workdir, config, blank().to_dict())
+    _claim(workdir, config)
     built, _, finals = running.finish(config, workdir, Display(quiet=True))
     judged = results.judge(built.network, finals, built.data.splits.values())
     return {name: said for name, (said, _) in judged.items()}

@@ -29,6 +29,12 @@ USAGE = """Transfer learning as phases of streams, terms, starting points and mo
   --trials N              how many points a search tries (default: 32)
   --batch N               how many of them run before the next are drawn (default: 8)
   --seeds N               how many runs a trial has, from config.seed on (default: 1)
+  --coordinator HOST:PORT --process_id I --num_processes N
+                          one run in N processes, on one host or many, each started with its own I
+                          and all with one workdir; process 0 listens at HOST:PORT
+  --distributed           the same on a cluster that says all three (Slurm, Open MPI, Cloud TPU)
+  --connect_timeout S     seconds that processes wait for each other at the start (default: 300)
+                          A sweep needs no coordinator: each process runs its part of the members
   --together N            the most runs of a program (default: as many as fit in memory)
   --select NAME           what a report or search chooses by (default: a label-free evaluation's)
   --configs DIRECTORY     the config files that `methods` lists (default: configs)
@@ -50,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.DEFINE_string("workdir", None, "", given)
     flags.DEFINE_multi_string("over", [], "", given)
     flags.DEFINE_integer("together", None, "", lower_bound=1, flag_values=given)
+    flags.DEFINE_string("coordinator", None, "", given)
+    flags.DEFINE_bool("distributed", False, "", given)
+    for name in ("process_id", "num_processes"):
+        flags.DEFINE_integer(name, None, "", lower_bound=0, flag_values=given)
+    flags.DEFINE_integer("connect_timeout", 300, "", lower_bound=1, flag_values=given)
     for name, number in (("trials", 32), ("batch", 8), ("seeds", 1)):
         flags.DEFINE_integer(name, number, "", lower_bound=1, flag_values=given)
     flags.DEFINE_string("select", "", "", given)
@@ -89,10 +100,16 @@ def _workdir(given: flags.FlagValues) -> str:
 
 def _run(given: flags.FlagValues, _: Sequence[str]) -> None:
     config, workdir = _config(given), _workdir(given)
+    from tljax.train import hosts
+
+    own = (given.coordinator, given.process_id, given.num_processes)
+    if given.distributed or any(each is not None for each in own):
+        hosts.connect(*own, given.connect_timeout)
     from tljax import experiment
     from tljax.train.records import Display
 
-    experiment.run(config, workdir, Display(given.quiet))
+    with hosts.ending_together():
+        experiment.run(config, workdir, Display(given.quiet or not hosts.leader()))
 
 
 def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
@@ -167,4 +184,8 @@ def _refuse(error: Exception, field: str = "") -> int:
 
 def script() -> None:
     """The console script `tljax`."""
-    sys.exit(main())
+    code = main()
+    hosts = sys.modules.get("tljax.train.hosts")
+    if code and hosts and hosts.connected:
+        hosts.leave(code)
+    sys.exit(code)

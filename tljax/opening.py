@@ -105,7 +105,7 @@ def open_data(
             labelled=fields["labelled"],
             classes=fields["classes"],
             per_class=fields.get("per_class"),
-            seed=config["seed"] if fields.get("seed") is None else fields["seed"],
+            seed=_seed(fields, config),
             size=fields["size"],
             channels=fields["channels"],
             root=config["data_dir"] or None,
@@ -144,6 +144,13 @@ def open_data(
         if split.calibrate:
             evaluate.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
     return Data(opened, splits, tables, {} if placed is None else placed)
+
+
+def _seed(fields: Mapping[str, Any], config: Mapping[str, Any]) -> int:
+    """The seed of a few-shot draw; the same for all runs where nothing is drawn."""
+    if fields.get("seed") is not None:
+        return fields["seed"]
+    return 0 if fields.get("per_class") is None else config["seed"]
 
 
 def stream_fields(name: str, given: Mapping[str, Any]) -> dict[str, Any]:

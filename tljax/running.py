@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 
 from tljax import assembly, opening, prepare, results, starting
-from tljax.train import loop, placing, step
+from tljax.train import hosts, loop, placing, step
 from tljax.train.checkpoint import Checkpoints
-from tljax.train.records import Display, Records
+from tljax.train.records import Display, Muted, Records
 
 
 class Built(NamedTuple):
@@ -86,7 +86,8 @@ def phases(
     built: Built, workdir: Path, display: Display, stop: loop.Stop
 ) -> tuple[results.Variables, dict[str, results.Variables]]:
     """What is left of all phases of a run; see `finish`."""
-    run = _Run(workdir, Records(workdir, built.config["tensorboard"]), display, stop)
+    records = Records(workdir, built.config["tensorboard"]) if hosts.leader() else Muted()
+    run = _Run(workdir, records, display, stop)
     earlier: dict[str, results.Variables] = {}
     first, passed = None, []
     for index, (name, fields) in enumerate(zip(built.names, built.fields, strict=True)):
@@ -95,21 +96,25 @@ def phases(
             phase, state = starting.begin(
                 built.phase(index, restart), fields, earlier, built.data, built.config["seed"]
             )
+            hosts.check_same(state, f"the parameters that phase {name} starts from")
+            for stream, arrays in phase.resident.items():
+                hosts.check_same(arrays, f"the data of streams.{stream}")
             state = placing.split(state, phase.plan.mesh)
             shared = placing.everywhere((phase.hyper, phase.resident), phase.plan.mesh)
             phase = phase._replace(hyper=shared[0], resident=shared[1])
             anchor = _copied(results.start(state))
-            first = first or anchor
+            begun = placing.gathered(anchor, phase.plan.mesh)
+            first = first or begun
             results.check_splits(
-                built.network, built.data.splits, name, results.with_heads(carried, anchor)
+                built.network, built.data.splits, name, results.with_heads(carried, begun)
             )
             passed.append(phase.name)
             if phase.steps:
-                of_state = functools.partial(judge, built, name, carried)
+                of_state = functools.partial(_of_state, built, phase.plan.mesh, name, carried)
                 state = _trained(phase, state, anchor, of_state, built.config["keep"], passed, run)
             loss = float(state.totals["loss"])
             if best is None or loss < best[0]:
-                best = (loss, results.variables(state))
+                best = (loss, placing.gathered(results.variables(state), phase.plan.mesh))
         assert best is not None
         earlier[name] = results.with_heads(carried, best[1])
     run.records.close()
@@ -117,11 +122,19 @@ def phases(
     return first, earlier
 
 
-def judge(
-    built: Built, name: str, carried: results.Variables, state: step.State
+def _of_state(
+    built: Built, mesh: Any, name: str, carried: results.Variables, state: step.State
 ) -> dict[str, dict[str, float]]:
-    """The evaluations of a phase, of a state on its way."""
-    now = {name: results.with_heads(carried, results.variables(state))}
+    """`judge` by the leader of several processes; they gather the state together."""
+    variables = placing.gathered(results.variables(state), mesh)
+    return judge(built, name, carried, variables) if hosts.leader() else {}
+
+
+def judge(
+    built: Built, name: str, carried: results.Variables, variables: results.Variables
+) -> dict[str, dict[str, float]]:
+    """The evaluations of a phase, of what its state is judged by."""
+    now = {name: results.with_heads(carried, variables)}
     splits = [split for split in built.data.splits.values() if split.phase == name]
     judged = results.judge(built.network, now, splits)
     return {split: values for split, (_, values) in judged.items()}
@@ -139,7 +152,7 @@ def _trained(
     """The state at a phase's end, from where its last checkpoint stands."""
     checkpoints = Checkpoints(run.workdir / "checkpoints" / phase.name, keep)
     saved = checkpoints.restore(start)
-    state = start if saved is None else placing.split(jax.device_put(saved), phase.plan.mesh)
+    state = start if saved is None else saved
     at = int(state.step)
     if at:
         run.display.say(f"phase {phase.name}: resuming at step {at}")

@@ -172,10 +172,30 @@ def transform(stream: Stream, numbers: Any, examples: Examples, key: Array) -> E
     return {**examples, "image": images}
 
 
-def reader(table: Table, batch: int, seed: int) -> grain.MapDataset:
-    """A table's batches by position: `reader[i]` is the batch of step i, of numpy arrays."""
+def reader(table: Table, batch: int, seed: int, part: int = 0, parts: int = 1) -> grain.MapDataset:
+    """A table's batches by position: `reader[i]` is the batch of step i, of numpy arrays.
+
+    Of several parts, `batch / parts` examples each, it reads its own alone.
+    """
     rows = grain.MapDataset.source(_Rows(table)).seed(seed).shuffle().repeat()
-    return rows.batch(batch, drop_remainder=True)
+    if parts > 1:
+        rows = grain.MapDataset.source(_Part(rows, batch, part, parts))
+    return rows.batch(batch // parts, drop_remainder=True)
+
+
+class _Part:
+    """The rows that a part of every batch holds."""
+
+    def __init__(self, rows: grain.MapDataset, batch: int, part: int, parts: int):
+        self.rows, self.batch, self.size = rows, batch, batch // parts
+        self.first, self.length = part * self.size, len(rows) // parts
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Examples:
+        step, within = divmod(index, self.size)
+        return self.rows[step * self.batch + self.first + within]
 
 
 class _Rows:

@@ -6,16 +6,16 @@ import re
 import shutil
 import sys
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from tljax import trees
 from tljax.errors import UserError
+from tljax.train import hosts
 
 _STATE = "state"
 
@@ -47,14 +47,13 @@ class Checkpoints:
           UserError: this save, or the one before it, failed (a full disk, say).
         """
         self.wait()
-        # On a CPU device_get gives views of buffers that the next step is free to overwrite.
-        leaves = jax.tree.map(np.array, jax.device_get(state))
-        sums = {path: _checksum(leaf) for path, leaf in trees.flatten(leaves).items()}
+        sums, kept = jax.device_get(_checksums(state)), _copied(state)
+        sums = {path: int(value) for path, value in trees.flatten(sums).items()}
         try:
             self._pending = (
                 step,
                 self._orbax.save_checkpointables_async(
-                    step, {_STATE: leaves}, custom_metadata={"checksums": sums}, overwrite=True
+                    step, {_STATE: kept}, custom_metadata={"checksums": sums}, overwrite=True
                 ),
             )
         except Exception as error:
@@ -87,18 +86,22 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit())
 
     def restore(self, like: Any) -> Any | None:
-        """The newest state that can be read whole, as numpy arrays; None if there is none.
+        """The newest state that can be read whole; None if there is none.
 
         A checkpoint that is damaged is put aside with a warning, and the one before it is read.
 
         Args:
-          like: a state of the structure, shapes and types that are expected.
+          like: a state of the structure, shapes, types and devices that are expected.
         """
         for step in reversed(self.steps()):
+            state, reason = None, ""
             try:
-                return self._load(step, like)
+                state = self._load(step, like)
             except Exception as error:
                 reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+            if not hosts.largest(state is None):
+                return state
+            if hosts.leader():
                 warnings.warn(
                     f"checkpoint {self.directory / str(step)} is damaged and was put aside "
                     f"({reason}); falling back to the one before",
@@ -107,16 +110,18 @@ class Checkpoints:
                 aside = self.directory.parent / f"damaged-{self.directory.name}-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.directory / str(step)).rename(aside)
-                self._orbax.reload()
+            hosts.wait(f"aside {step}")
+            self._orbax.reload()
         return None
 
     def _load(self, step: int, like: Any) -> Any:
-        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
+        )
         state = self._orbax.load_checkpointables(step, {_STATE: abstract})[_STATE]
-        metadata = self._orbax.metadata(step).custom_metadata
-        sums = dict(metadata["checksums"])
-        for path, leaf in trees.flatten(state).items():
-            if sums.pop(path) != _checksum(leaf):
+        sums = dict(self._orbax.metadata(step).custom_metadata["checksums"])
+        for path, found in trees.flatten(jax.device_get(_checksums(state))).items():
+            if sums.pop(path) != int(found):
                 raise OSError(f"the contents of {path} do not have their checksum")
         return state
 
@@ -133,8 +138,32 @@ def _without_echoes(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _checksum(leaf: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+@jax.jit
+def _copied(state: Any) -> Any:
+    """What is written in the background, while the next step is free to overwrite the state."""
+    return jax.tree.map(jnp.copy, state)
+
+
+@jax.jit
+def _checksums(state: Any) -> Any:
+    """A number a leaf, the same on any devices: tensorstore does not notice flipped bits.
+
+    The sum of every element's bits mixed with its place: a single element that differs changes it.
+    """
+    return jax.tree.map(_checksum, state)
+
+
+def _checksum(leaf: jax.Array) -> jax.Array:
+    size = leaf.dtype.itemsize
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}.get(size, jnp.uint32)
+    bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
+    mixed = bits
+    for axis in range(bits.ndim):
+        mixed = (mixed ^ jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)) * jnp.uint32(
+            0x9E3779B1
+        )
+        mixed = mixed ^ (mixed >> 15)
+    return jnp.sum(mixed * jnp.uint32(0x85EBCA6B), dtype=jnp.uint32)
 
 
 def final(workdir: Path) -> dict[str, Any] | None:

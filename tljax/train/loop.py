@@ -12,7 +12,7 @@ import numpy as np
 
 from tljax.data.streams import Feed
 from tljax.errors import Stopped, UserError
-from tljax.train import placing
+from tljax.train import hosts, placing
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.records import Display, Records
 from tljax.train.step import Hyper, Plan, Report, State, single_step, train_steps
@@ -100,10 +100,10 @@ def train(
         while step < phase.steps:
             count = min(longest, to_next(step, phase.steps, cadence))
             fed = placing.split_fed(feed.take(count, longest), phase.plan.mesh)
+            counted = placing.everywhere(np.int32(count), phase.plan.mesh)
             with jax.transfer_guard("disallow"):
                 arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
                 if looped:
-                    counted = placing.everywhere(np.int32(count), phase.plan.mesh)
                     state, report = train_steps(*arguments, counted)
                 else:
                     state, report = single_step(*arguments)
@@ -111,8 +111,10 @@ def train(
             _log(phase, pending, records)
             step, pending = step + count, (step + count, report)
             display.advance(step)
-            last, stopping = step == phase.steps, stop.signal is not None
-            if last or stopping or not step % cadence.evaluate or not step % cadence.checkpoint:
+            last, signalled = step == phase.steps, stop.signal or 0
+            if hosts.several():  # a signal may have reached some of the processes
+                signalled = 0 if step % cadence.log else hosts.largest(signalled)
+            if last or signalled or not step % cadence.evaluate or not step % cadence.checkpoint:
                 _log(phase, pending, records)
                 pending = None
             if last or not step % cadence.evaluate:
@@ -121,13 +123,13 @@ def train(
                     records.write(phase.name, step, name, values)
                 shown = {name: v["accuracy"] for name, v in results.items() if "accuracy" in v}
                 display.note(step, shown)
-            if last or stopping or not step % cadence.checkpoint:
+            if last or signalled or not step % cadence.checkpoint:
                 records.flush()
                 checkpoints.save(step, state)
-            if stop.signal and stopping and not last:
+            if signalled and not last:
                 checkpoints.wait()
                 where = f"phase {phase.name} stopped at step {step} of {phase.steps}"
-                raise Stopped(where, stop.signal)
+                raise Stopped(where, signalled)
     finally:
         display.end()
     checkpoints.wait()
@@ -144,9 +146,10 @@ def _dispatch(phase: Phase, state: State, anchor: Any) -> tuple[bool, int]:
     if longest is None:
         longest = 8 if phase.readers else 64
         if jax.default_backend() == "cpu":
-            fed = Feed(phase.readers, 0).take(1, longest)
+            fed = placing.split_fed(Feed(phase.readers, 0).take(1, longest), phase.plan.mesh)
             arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
-            program = train_steps.lower(*arguments, jax.device_put(np.int32(1)))
+            counted = placing.everywhere(np.int32(1), phase.plan.mesh)
+            program = train_steps.lower(*arguments, counted)
             longest = 1 if "stablehlo.convolution" in program.as_text() else longest
     return longest > 1, longest
 

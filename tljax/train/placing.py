@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
 from tljax.errors import unknown, wrong
+from tljax.train import hosts
 
 AXES = ("data", "shard")
 
@@ -37,6 +38,11 @@ def mesh(given: Mapping[str, Any], batches: Mapping[str, int], parts: int = 1) -
     if len(devices) % count:
         expected = f"a product that divides the {len(devices)} devices"
         raise wrong("mesh", dict(given), expected)
+    if hosts.several() and len(devices) != count:
+        expected = (
+            f"a product of {len(devices)}, all devices of the {jax.process_count()} processes"
+        )
+        raise wrong("mesh", dict(given), expected)
     for stream, batch in batches.items():
         if batch % (count * parts):
             of = [f"the {count} devices of the mesh"] * (count > 1)
@@ -53,7 +59,7 @@ def split(tree: Any, over: Mesh | None) -> Any:
     """A state or its like on the mesh: each leaf split along `shard`, where that divides a side."""
     if over is None:
         return tree
-    return jax.device_put(tree, jax.tree.map(lambda leaf: _of(leaf, over), tree))
+    return jax.tree.map(lambda leaf: _put(leaf, _of(leaf, over)), tree)
 
 
 def keep_split(tree: Any, over: Mesh | None) -> Any:
@@ -75,12 +81,38 @@ def _of(leaf: Any, over: Mesh) -> NamedSharding:
 
 def everywhere(tree: Any, over: Mesh | None) -> Any:
     """A tree on every device of the mesh; on the one device where there is none."""
-    return jax.device_put(tree, None if over is None else NamedSharding(over, jax.P()))
+    if over is None:
+        return jax.device_put(tree)
+    return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(over, jax.P())), tree)
+
+
+def _put(leaf: Any, where: NamedSharding) -> Any:
+    """An array that this process has whole, on the devices of all processes."""
+    if not hosts.several():
+        return jax.device_put(leaf, where)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(_put(jax.random.key_data(leaf), where))
+    whole = np.asarray(leaf)
+    return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
 
 
 def split_fed(fed: Any, over: Mesh | None) -> Any:
-    """Batches that were read, `[steps, batch, ...]`, on the device or split over the mesh."""
-    return jax.device_put(fed, None if over is None else NamedSharding(over, jax.P(None, AXES)))
+    """Batches that were read, `[steps, batch, ...]`, on the device or split over the mesh.
+
+    Of several processes each has read its own part of every batch.
+    """
+    if over is None:
+        return jax.device_put(fed)
+    along = NamedSharding(over, jax.P(None, AXES))
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(along, x), fed)
+
+
+def gathered(tree: Any, over: Mesh | None) -> Any:
+    """A tree whole and on this process's side again, as numpy arrays; as it is without a mesh."""
+    if over is None:
+        return tree
+    whole = jax.jit(lambda tree: tree, out_shardings=NamedSharding(over, jax.P()))(tree)
+    return jax.device_get(whole)
 
 
 def split_batch(batch: Any, over: Mesh | None) -> Any:

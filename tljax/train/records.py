@@ -65,6 +65,25 @@ class Records:
             self._events.close()
 
 
+class Muted(Records):
+    """The records of a process that is not the leader: none."""
+
+    def __init__(self) -> None:
+        pass
+
+    def write(self, phase: str, step: int, kind: str, values: Mapping[str, float]) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def rewind(self, phases: list[str], step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read(workdir: Path) -> list[dict[str, Any]]:
     """All whole records of a run, in order."""
     return [record for _, record in _lines(workdir / "metrics.jsonl")]
