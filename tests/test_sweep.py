@@ -197,3 +197,26 @@ def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
 def test_a_report_of_something_else_is_refused(tmp_path, capsys):
     assert main(["tljax", "report", str(tmp_path)]) == 2
     assert "the directory of a sweep that has ended" in capsys.readouterr().err
+
+
+def test_processes_share_a_sweep_between_them(config, whole, tmp_path):
+    points = sweep.parse(GRID)
+    first = sweep.run(config, points, tmp_path / "run", part=0, parts=2)
+    assert [(row["seed"], row["terms.domain.weight"]) for row in first] == [
+        (0, 0), (1, 0), (2, 0),
+    ]  # fmt: skip
+    assert sweep.run(config, points, tmp_path / "run", part=1, parts=2) == whole[1]
+    with pytest.raises(UserError, match="--process_id: got 2; expected a number from 0 to 1"):
+        sweep.run(config, points, tmp_path / "run", part=2, parts=2)
+
+
+def test_runs_that_draw_nothing_share_their_data(config, tmp_path):
+    units = sweep.build(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    tables = [unit.built.data.streams["source"] for unit in units]
+    assert all(table is tables[0] for table in tables)
+    config = config.copy_and_resolve_references()
+    config.streams.source.per_class = 1
+    config.streams.source.batch = 8
+    units = sweep.build(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    drawn = {unit.built.data.streams["source"].images.tobytes() for unit in units}
+    assert len(drawn) == 3

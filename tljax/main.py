@@ -120,7 +120,12 @@ def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
     sweep.use_all_cores()
     path = config_flags.get_config_filename(given["config"])
     points = sweep.parse(given.over) if given.over else sweep.own(path)
-    sweep.run(config, points, workdir, Display(given.quiet), given.together)
+    if given.coordinator or given.distributed:
+        raise wrong(
+            "--coordinator", given.coordinator, "none: --process_id and --num_processes are enough"
+        )
+    part, parts = given.process_id or 0, given.num_processes or 1
+    sweep.run(config, points, workdir, Display(given.quiet), given.together, part, parts)
 
 
 def _search(given: flags.FlagValues, _: Sequence[str]) -> None:

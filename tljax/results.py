@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -130,7 +131,8 @@ def claim(
     written = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        present = {path.name for path in workdir.iterdir()} - {"config.json.partial"}
+        found = {path.name for path in workdir.iterdir()}
+        present = {name for name in found if not re.fullmatch(r"config\.json\.\d+\.partial", name)}
         if not present:
             write_json(written, config)
             return

@@ -153,6 +153,8 @@ def run(
     workdir: str | os.PathLike,
     display: Display | None = None,
     together: int | None = None,
+    part: int = 0,
+    parts: int = 1,
 ) -> list[dict[str, Any]]:
     """Runs a config at every point, or what is left of it, and returns the table's rows.
 
@@ -163,9 +165,11 @@ def run(
         have finished are not run again, however the sweep has been widened since.
       display: where progress is shown; nowhere if left out.
       together: the most members of a program; as many as fit in memory if left out.
+      part, parts: which members this process runs, every `parts`-th from `part` on; other
+        processes of the same sweep, with the same workdir, run the others.
 
     Returns:
-      A row a member: its name, status, swept fields and metrics.
+      A row a member that has finished: its name, status, swept fields and metrics.
 
     Raises:
       UserError: a mistake in the config or a point.
@@ -174,8 +178,11 @@ def run(
     display, workdir, began = display or Display(quiet=True), Path(workdir), time.monotonic()
     chosen = members(config, points)
     _claim(workdir, config)
-    left = [each for each in chosen if not (workdir / "members" / each.name / DONE).exists()]
-    display.say(f"{len(chosen)} runs, of which {len(chosen) - len(left)} have finished")
+    if not 0 <= part < parts:
+        raise wrong("--process_id", part, f"a number from 0 to {parts - 1}")
+    left = [each for each in chosen[part::parts] if not _done(each, workdir).exists()]
+    own = len(chosen[part::parts])
+    display.say(f"{own} of {len(chosen)} runs are ours, of which {own - len(left)} have finished")
     units = build(left, workdir)
     for unit in units:
         results.claim(unit.workdir, unit.built.config, blank().to_dict())
@@ -186,8 +193,10 @@ def run(
         for i, group in enumerate(groups.values()):
             display.say(f"program {i + 1} of {len(groups)}: {len(group)} runs")
             batch.run(group, workdir / "batches", display, stop, together)
-    rows = collect(chosen, workdir)
+    rows = collect([each for each in chosen if _done(each, workdir).exists()], workdir)
     write(rows, workdir)
+    if len(rows) < len(chosen):
+        display.say(f"the table has {len(rows)} of {len(chosen)} runs; other processes have others")
     write_json(workdir / "timing.json", results.timing(began))
     failed = [row for row in rows if row["status"] != "finished"]
     for row in failed:
@@ -195,7 +204,9 @@ def run(
     return rows
 
 
-DONE = "result.json"
+def _done(member: Member, workdir: Path) -> Path:
+    """The file that a member leaves last."""
+    return workdir / "members" / member.name / "result.json"
 
 
 def build(chosen: Iterable[Member], workdir: Path) -> list[batch.Unit]:
@@ -225,7 +236,7 @@ def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
     """A row a member: its name, its status, the swept fields, and every metric it reached."""
     rows = []
     for each in chosen:
-        result = json.loads((workdir / "members" / each.name / DONE).read_text())
+        result = json.loads(_done(each, workdir).read_text())
         metrics = {
             f"{evaluation}/{metric}": value
             for evaluation, values in result["evaluations"].items()
@@ -243,7 +254,7 @@ def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
     from pyarrow import parquet
 
     plain = write_csv(rows, workdir / "results.csv")
-    partial = workdir / "results.parquet.partial"
+    partial = workdir / f"results.parquet.{os.getpid()}.partial"
     parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
     partial.replace(workdir / "results.parquet")
 
@@ -252,7 +263,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> list[dict[str, A
     """Writes the rows, whole or not at all, and returns them as they stand in the cells."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
     plain = [{key: _plain(row.get(key)) for key in fields} for row in rows]
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "w", newline="") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from tljax import trees
@@ -71,7 +72,9 @@ class Checkpoints:
         except Exception as error:
             raise self._failed(step, error) from error
 
-    def _failed(self, step: int, error: Exception) -> UserError:
+    def _failed(self, step: int, error: Exception) -> Exception:
+        if hosts.unreached(error):
+            return error
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
         code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -199,7 +202,9 @@ def _newest(folder: Path) -> Any | None:
         return None
     path = (folder / str(steps[-1])).absolute()
     try:
-        return ocp.load_checkpointables(path, {_STATE: None})[_STATE]
+        shapes = ocp.checkpointables_metadata(path).metadata[_STATE]
+        whole = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+        return ocp.load_checkpointables(path, {_STATE: whole})[_STATE]
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
         raise UserError(f"start: checkpoint {str(path)!r} cannot be read ({reason})") from None
@@ -214,6 +219,6 @@ def _over(tree: Any, other: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2) + "\n")
     partial.replace(path)

@@ -197,7 +197,7 @@ def ending_together() -> Iterator[None]:
     except Exception as error:
         if not connected:
             raise
-        lost = isinstance(error, jax.errors.JaxRuntimeError) and _UNREACHED.search(str(error))
+        lost = unreached(error)
         if lost:
             told = LOST.format(jax.process_index(), jax.process_count())
             print(f"tljax: error: {told}", file=sys.stderr)
@@ -206,7 +206,10 @@ def ending_together() -> Iterator[None]:
         leave(AGAIN if lost else 1)
 
 
-_UNREACHED = re.compile("gloo|nccl|connection|deadline|unavailable|barrier|heartbeat", re.I)
+def unreached(error: Exception) -> bool:
+    """Whether an error says that another process does not answer."""
+    signs = "gloo|nccl|connection|deadline|unavailable|barrier|heartbeat|coordination"
+    return connected and bool(re.search(signs, str(error), re.I))
 
 
 def leave(code: int) -> NoReturn:
