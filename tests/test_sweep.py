@@ -3,15 +3,17 @@
 import csv
 import json
 
+import jax
 import numpy as np
 import pytest
 from conftest import shrunk_dann
 from pyarrow import parquet
 
-from tljax import batch, experiment, report, running, sweep
+from tljax import batch, experiment, report, results, running, starting, sweep
 from tljax.errors import UserError
 from tljax.main import main
-from tljax.train.records import Display
+from tljax.train import members
+from tljax.train.records import Display, read
 
 GRID = ("seed=range(3)", "terms.domain.weight=0,1.0")
 
@@ -220,3 +222,40 @@ def test_runs_that_draw_nothing_share_their_data(config, tmp_path):
     units = sweep.build(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
     drawn = {unit.built.data.streams["source"].images.tobytes() for unit in units}
     assert len(drawn) == 3
+
+
+def losses(workdir, row):
+    records = [
+        json.loads(line) for line in open(workdir / "members" / row["member"] / "metrics.jsonl")
+    ]
+    return [record["loss"] for record in records if record["kind"] == "train"]
+
+
+def test_batched_members_have_the_losses_of_single_runs(config, whole, tmp_path, monkeypatch):
+    """As on an accelerator: within 1e-5 after these six steps, where sums are taken otherwise."""
+    monkeypatch.setattr(batch, "_batched", lambda: True)
+    rows = sweep.run(config, sweep.parse(GRID), tmp_path / "run")
+    for row, alone in zip(rows, whole[1], strict=True):
+        np.testing.assert_allclose(
+            losses(tmp_path / "run", row), losses(whole[0], alone), rtol=1e-5
+        )
+
+
+def test_as_many_members_as_fit(config, tmp_path):
+    """The account of the compiled program, of one member and two, is that of five, too."""
+    [unit] = sweep.build(sweep.members(config, [{"seed": 0}]), tmp_path)
+    over = members.mesh(jax.local_devices()[:1])
+    phase, state = starting.begin(unit.built.phase(0), unit.built.fields[0], {}, unit.built.data)
+    one = (state, phase.hyper, results.start(state), {})
+    stacked = [tuple(members.stack([part] * n, over) for part in one) for n in (1, 5)]
+    rest = (members.share(phase.resident, over), np.int32(1))
+    needed = members.steps.lower(phase.plan, over, True, *stacked[1], *rest).compile()
+    memory = needed.memory_analysis()
+    bytes_of_five = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 0.9
+
+    def fit(limit):
+        return members.fitting(phase.plan, over, True, (*stacked[0], *rest), limit)
+
+    assert fit(1.02 * bytes_of_five) == 5
+    assert fit(0.98 * bytes_of_five) == 4
+    assert fit(1) == 1
