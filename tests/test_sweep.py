@@ -225,9 +225,7 @@ def test_runs_that_draw_nothing_share_their_data(config, tmp_path):
 
 
 def losses(workdir, row):
-    records = [
-        json.loads(line) for line in open(workdir / "members" / row["member"] / "metrics.jsonl")
-    ]
+    records = read(workdir / "members" / row["member"])
     return [record["loss"] for record in records if record["kind"] == "train"]
 
 
