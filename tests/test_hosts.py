@@ -168,6 +168,13 @@ def test_bad_flags(config, tmp_path, capsys, flags, says):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_cluster_that_is_none_is_told(config, tmp_path):
+    code, said = ended(start(config, tmp_path / "run", "--distributed"))
+    assert code == 2
+    assert said.startswith("tljax: error: --distributed: got 'the cluster'; expected processes")
+    assert said.endswith("or give --coordinator, --process_id and --num_processes")
+
+
 def test_a_sweep_needs_no_coordinator(config, tmp_path, capsys):
     argv = ["tljax", "sweep", f"--config={config}", f"--workdir={tmp_path / 'run'}"]
     assert main([*argv, "--over=seed=0,1", "--coordinator=a:4000"]) == 2

@@ -51,10 +51,7 @@ def connect(
     elif process is not None or count is not None:
         raise wrong("--coordinator", None, "HOST:PORT of process 0, with the other two flags")
     given = "the cluster" if coordinator is None else coordinator
-    _on_abort(
-        f"--coordinator: {given}: expected {count or 'all'} processes within {timeout} s; "
-        "start every process with the same flags but --process_id"
-    )
+    _on_abort(f"--coordinator: {given}: expected {count or 'all'} processes within {timeout} s")
     try:
         jax.distributed.initialize(
             coordinator,
@@ -65,7 +62,8 @@ def connect(
             shutdown_timeout_seconds=600,
         )
     except (ValueError, RuntimeError) as error:
-        raise wrong("--distributed", given, f"a run of several processes ({error})") from None
+        expected = f"processes that can meet ({error}); or give --coordinator, --process_id"
+        raise wrong("--distributed", given, f"{expected} and --num_processes") from None
     global connected
     connected = True
     _on_abort(LOST.format(jax.process_index(), jax.process_count()))
