@@ -9,6 +9,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Most of the suite's time is compilation, which this halves. The killed runs of test_resume.py and
 # the command lines of test_main.py compile as a user's do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# XLA's newer way to write the loops of a CPU takes three times as long to compile as its older one.
+os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 
 import importlib.util
 from pathlib import Path

@@ -283,7 +283,8 @@ def test_a_full_disk_is_told_and_the_run_can_go_on(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    del environment["JAX_DISABLE_MOST_OPTIMIZATIONS"]
+    for name in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"):
+        del environment[name]
     full = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, preexec_fn=limit
     )

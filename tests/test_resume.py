@@ -68,7 +68,8 @@ def _start(config: Path, workdir: Path) -> subprocess.Popen:
     command = [sys.executable, "-c", "from tljax.main import script; script()"]
     command += [f"--config={config}", f"--workdir={workdir}", "--quiet"]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}
-    del environment["JAX_DISABLE_MOST_OPTIMIZATIONS"]
+    for name in ("JAX_DISABLE_MOST_OPTIMIZATIONS", "XLA_FLAGS"):
+        del environment[name]
     environment["JAX_COMPILATION_CACHE_DIR"] = str(config.parent / "compiled")
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
