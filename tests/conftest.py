@@ -72,9 +72,13 @@ def tiny():
     return shrunk_dann()
 
 
-LONG = ("test_configs", "test_resume", "test_main", "test_terms", "test_sweep", "test_adaptation")
+LONG = (
+    *("test_resume", "test_configs", "test_memory", "test_main", "test_terms", "test_sweep"),
+    *("test_adaptation", "test_starting", "test_gramian", "test_alignment", "test_search"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """Long files first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
