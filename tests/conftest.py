@@ -73,8 +73,9 @@ def tiny():
 
 
 LONG = (
-    *("test_resume", "test_configs", "test_memory", "test_main", "test_terms", "test_sweep"),
-    *("test_adaptation", "test_starting", "test_gramian", "test_alignment", "test_search"),
+    *("test_hosts", "test_experiment", "test_resume", "test_configs", "test_memory", "test_main"),
+    *("test_terms", "test_sweep", "test_adaptation", "test_starting", "test_gramian"),
+    *("test_alignment", "test_search"),
 )
 
 
