@@ -1,5 +1,7 @@
 """One run on several devices: the same losses, a part of the bytes, and meshes that do not fit."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -91,3 +93,27 @@ def test_a_mesh_that_does_not_fit_is_refused(mesh, says):
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
     with pytest.raises(UserError, match=r"^streams.few.batch: got 10; expected a multiple of"):
         placing.mesh(dict(data=4), {"source": 8, "few": 10})
+
+
+def test_parameters_are_gathered_and_activations_are_not(tiny):
+    """All that travels is no larger than the largest parameter; a batch of activations is."""
+    from tljax.train import step
+
+    tiny.network.trunk.channels = (8, 16)
+    for stream in tiny.streams.values():
+        stream.batch = 32
+    tiny.mesh.update(shard=4)
+    built = running.build(experiment.resolve(tiny))
+    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    largest = max(leaf.nbytes for leaf in jax.tree.leaves(state.params))
+    state = placing.split(state, phase.plan.mesh)
+    anchor = {"params": state.params, "batch_stats": state.batch_stats}
+    shared = placing.everywhere((phase.hyper, phase.resident), phase.plan.mesh)
+    arguments = (phase.plan, state, shared[0], anchor, shared[1], {})
+    text = step.single_step.lower(*arguments).compile().as_text()
+    travelling = re.findall(
+        r"= f32\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)\(", text
+    )
+    sizes = [4 * np.prod([int(n) for n in shape.split(",") if n]) for shape in travelling]
+    assert sizes and max(sizes) <= largest
+    assert 32 * 2 * 8 * 8 * 8 * 4 > largest  # the first layer's outputs

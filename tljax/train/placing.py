@@ -69,6 +69,17 @@ def keep_split(tree: Any, over: Mesh | None) -> Any:
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _of(x, over)), tree)
 
 
+def whole(tree: Any, over: Mesh | None) -> Any:
+    """Parameters within a program, gathered from all devices where they are computed with.
+
+    Else the compiler may leave them split and gather the activations of the whole batch instead.
+    """
+    if over is None:
+        return tree
+    gathered = NamedSharding(over, jax.P())
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, gathered), tree)
+
+
 def _of(leaf: Any, over: Mesh) -> NamedSharding:
     """The longest side of a leaf that the devices divide is split; none of a small one."""
     parts = over.shape["shard"]

@@ -105,7 +105,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.fold_in(hyper["key"], 0), state.step)
 
     def losses(moving: Any, batch_stats: Any, batch: Any, key: Array):
-        params = trees.combine(moving, frozen)
+        params = placing.whole(trees.combine(moving, frozen), plan.mesh)
         weighted, (scalars, batch_stats) = objectives.apply(
             _of_part(plan),
             hyper["terms"],
