@@ -117,3 +117,15 @@ def test_parameters_are_gathered_and_activations_are_not(tiny):
     sizes = [4 * np.prod([int(n) for n in shape.split(",") if n]) for shape in travelling]
     assert sizes and max(sizes) <= largest
     assert 32 * 2 * 8 * 8 * 8 * 4 > largest  # the first layer's outputs
+
+
+def test_gathering_compiles_once(tiny):
+    built = running.build(experiment.resolve(wide(tiny, shard=4)))
+    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    sizes = []
+    for _ in range(3):
+        split = placing.split(state.params, phase.plan.mesh)
+        whole = placing.gathered(split, phase.plan.mesh)
+        jax.tree.map(np.testing.assert_array_equal, whole, state.params)
+        sizes.append(placing._gather(phase.plan.mesh)._cache_size())
+    assert sizes[0] == sizes[-1] > 0

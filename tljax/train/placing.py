@@ -4,7 +4,8 @@ A mesh has two axes. Both split every batch; `shard` splits parameters and optim
 (as FSDP and ZeRO do: Rajbhandari et al. 2020), so that a device holds its part of each leaf.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -122,8 +123,13 @@ def gathered(tree: Any, over: Mesh | None) -> Any:
     """A tree whole and on this process's side again, as numpy arrays; as it is without a mesh."""
     if over is None:
         return tree
-    whole = jax.jit(lambda tree: tree, out_shardings=NamedSharding(over, jax.P()))(tree)
-    return jax.device_get(whole)
+    return jax.device_get(_gather(over)(tree))
+
+
+@functools.cache
+def _gather(over: Mesh) -> Callable[[Any], Any]:
+    """The program that gathers, the same for every evaluation."""
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(over, jax.P()))
 
 
 def split_batch(batch: Any, over: Mesh | None) -> Any:
