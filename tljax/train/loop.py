@@ -100,7 +100,7 @@ def train(
         while step < phase.steps:
             count = min(longest, to_next(step, phase.steps, cadence))
             fed = placing.split_fed(feed.take(count, longest), phase.plan.mesh)
-            counted = placing.everywhere(np.int32(count), phase.plan.mesh)
+            counted = placing.everywhere(np.int32(count), phase.plan.mesh) if looped else None
             with jax.transfer_guard("disallow"):
                 arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
                 if looped:
