@@ -1,14 +1,37 @@
 """tljax: transfer learning as phases of streams, terms, starting points and moving parameters."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
-_ROOMS = ("experiment", "losses", "metrics", "models", "transfer", "trees")
+
+_NAMES = {
+    "Phase": "phase.phase",
+    "Stream": "phase.phase",
+    "Network": "models",
+    "Table": "data",
+    "term": "terms",
+    "transform": "data.transforms",
+    "optimizer": "phase.optimizers",
+    "start": "train.starting",
+    "step": "train.step",
+    "fit": "train.fitting",
+    "evaluate": "train.fitting",
+}
+_ROOMS = (
+    *("balance", "data", "experiment", "losses", "metrics", "models", "solvers", "terms", "trees"),
+)
+__all__ = [*_NAMES, *_ROOMS]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> ModuleType:
-    """`tljax.losses` and the like, imported when first asked for: `--help` needs no JAX."""
+def __getattr__(name: str) -> Any:
+    """What is asked for is imported then: `--help` needs no JAX."""
     if name in _ROOMS:
         return importlib.import_module(f"tljax.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"tljax.{_NAMES[name]}"), name)
     raise AttributeError(f"module 'tljax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

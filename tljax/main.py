@@ -3,12 +3,15 @@
 import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from tljax.errors import Stopped, UserError, unknown, wrong
+
+Changes = list[tuple[str, str]]  # of fields of the config: path, value
 
 USAGE = """Transfer learning as phases of streams, terms, starting points and moving parameters.
 
@@ -51,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, "")  # a user's own terms are found from where the command is given
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax's, about damaged checkpoints
+    argv, changes = _changes(argv)
     given = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", given, sys_argv=argv)
     flags.DEFINE_string("workdir", None, "", given)
@@ -74,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command not in COMMANDS or (rest and command != "report"):
             raise unknown("command", " ".join([command, *rest]), set(COMMANDS) - {"run"})
-        COMMANDS[command](given, rest)
+        COMMANDS[command](given, rest, changes)
         return 0
     except UserError as error:
         return _refuse(error)
@@ -85,11 +89,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + stopped.signal
 
 
-def _config(given: flags.FlagValues) -> ConfigDict:
+def _changes(argv: Sequence[str]) -> tuple[list[str], Changes]:
+    """The arguments without `--config.FIELD=VALUE`, and these."""
+    rest, changes, left = [], [], iter(argv)
+    for argument in left:
+        if argument.startswith(("--config.", "-config.")):
+            path, equals, text = argument.lstrip("-").removeprefix("config.").partition("=")
+            changes.append((path, text if equals else next(left, "")))
+        else:
+            rest.append(argument)
+    return rest, changes
+
+
+def _config(given: flags.FlagValues, changes: Changes) -> dict[str, Any]:
+    """The config of a file with its changes: any field that there is, whether the file has it."""
     if not isinstance(given.config, ConfigDict):
         path = given.config and config_flags.get_config_filename(given["config"])
         raise wrong("--config", path, "--config FILE, a Python file with get_config()")
-    return given.config
+    from tljax.experiment import fields
+
+    config = fields.plain(given.config)
+    for path, text in changes:
+        config = fields.change(config, path, fields.literal(text), "--config")
+    return config
 
 
 def _workdir(given: flags.FlagValues) -> str:
@@ -98,8 +120,8 @@ def _workdir(given: flags.FlagValues) -> str:
     return given.workdir
 
 
-def _run(given: flags.FlagValues, _: Sequence[str]) -> None:
-    config, workdir = _config(given), _workdir(given)
+def _run(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    config, workdir = _config(given, changes), _workdir(given)
     from tljax.train import hosts
 
     own = (given.coordinator, given.process_id, given.num_processes)
@@ -112,9 +134,9 @@ def _run(given: flags.FlagValues, _: Sequence[str]) -> None:
         experiment.run(config, workdir, Display(given.quiet or not hosts.leader()))
 
 
-def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
-    config, workdir = _config(given), _workdir(given)
-    from tljax import sweep
+def _sweep(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    config, workdir = _config(given, changes), _workdir(given)
+    from tljax.experiment import sweep
     from tljax.train.records import Display
 
     sweep.use_all_cores()
@@ -128,9 +150,9 @@ def _sweep(given: flags.FlagValues, _: Sequence[str]) -> None:
     sweep.run(config, points, workdir, Display(given.quiet), given.together, part, parts)
 
 
-def _search(given: flags.FlagValues, _: Sequence[str]) -> None:
-    config, workdir = _config(given), _workdir(given)
-    from tljax import search, sweep
+def _search(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    config, workdir = _config(given, changes), _workdir(given)
+    from tljax.experiment import search, sweep
     from tljax.train.records import Display
 
     sweep.use_all_cores()
@@ -147,23 +169,23 @@ def _search(given: flags.FlagValues, _: Sequence[str]) -> None:
     )
 
 
-def _report(given: flags.FlagValues, rest: Sequence[str]) -> None:
+def _report(given: flags.FlagValues, rest: Sequence[str], changes: Changes) -> None:
     if len(rest) != 1:
         raise wrong("report", list(rest), "one directory of a sweep")
-    from tljax import report
+    from tljax.report import tables
 
-    report.show(rest[0], given.select)
+    tables.show(rest[0], given.select)
 
 
-def _params(given: flags.FlagValues, _: Sequence[str]) -> None:
-    config = _config(given)
-    from tljax import inventory
+def _params(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    config = _config(given, changes)
+    from tljax.report import inventory
 
     inventory.show(config)
 
 
-def _methods(given: flags.FlagValues, _: Sequence[str]) -> None:
-    from tljax import methods
+def _methods(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    from tljax.report import methods
 
     methods.show(given.configs)
 

@@ -7,7 +7,7 @@ A path joins the keys of a leaf with "/": `trunk/conv_0/kernel`. A pattern match
 
 import fnmatch
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -81,6 +81,16 @@ def label(tree: Any, rules: Rules, field: str) -> Any:
 def _differ(one: Any, other: Any) -> bool:
     """Whether two values of rules are known to differ; not of numbers on the device."""
     return not isinstance(one, jax.Array) and not isinstance(other, jax.Array) and one != other
+
+
+def named(tree: Any, function: Callable[[str], Any]) -> Any:
+    """The tree with every leaf replaced by what a function gives for its path."""
+    return jax.tree.unflatten(jax.tree.structure(tree), [function(path) for path in flatten(tree)])
+
+
+def first(path: str, rules: Rules) -> tuple[str, Any]:
+    """The first rule that matches a path; `label` has checked that there is one."""
+    return next((pattern, value) for pattern, value in rules if match(pattern, path))
 
 
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:

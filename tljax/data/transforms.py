@@ -1,8 +1,8 @@
 """Image transforms: pure functions of one image and one key, run inside the compiled step.
 
 A transform is `transform(image, key, *, held_out=False, ...) -> image` on a float32 image
-`[height, width, channels]` in [0, 1]. Its parameters follow the rule of `signature.split`: a
-float default is traced and may be swept, any other is static. `held_out` is static too, and
+`[height, width, channels]` in [0, 1]. Its parameters follow the rule of `bind`: a float
+default is traced and may be swept, any other is static. `held_out` is static too, and
 matters only to a transform that brings material of its own: it then draws from a part that
 training never sees. Those that make views for self-supervised learning are in `augment`.
 
@@ -14,16 +14,16 @@ example is then transformed in one fixed way, whatever batch it comes in.
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from tljax.bind import Bound, bind, find
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
-from tljax.errors import unknown, wrong
-from tljax.signature import split
+from tljax.errors import wrong
 
 # Where the ink is.
 
@@ -175,78 +175,79 @@ _RANGES = {
 }
 
 
-class Transform(NamedTuple):
-    """What is static of one transform: its name and its parameters other than numbers."""
+def transform(name: str | Callable[..., Array], **fields: Any) -> Bound:
+    """A transform with its fields filled in, e.g. `transform("photographs", strength=0.5)`.
 
-    name: str
-    static: tuple[tuple[str, Any], ...]
+    Args:
+      name: of `TRANSFORMS`, `package.module:function`, or a function `(image, key, *, held_out,
+        ...)` itself.
+      **fields: its parameters; those left out take their defaults.
+
+    Raises:
+      UserError: an unknown transform or parameter, or a value out of its kind or range.
+    """
+    return parse(({"name": name, **fields},), "transform")[0]
 
 
-def parse(
-    specs: Sequence[Mapping[str, Any]], field: str
-) -> tuple[tuple[Transform, ...], tuple[dict[str, float], ...]]:
+def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
     """Reads transforms from a config, e.g. `(dict(name="shift", pixels=2), dict(name="invert"))`.
 
     Args:
       specs: a mapping for each transform, in the order in which they are applied.
       field: where they were given, for error messages.
 
-    Returns:
-      The static parts, hashable, and the numbers, a pytree of floats to be traced; one entry
-      of each for every spec. Parameters left out take their defaults.
-
     Raises:
       UserError: an unknown transform or parameter, or a value out of its kind or range.
     """
-    if not isinstance(specs, Sequence):
+    if not isinstance(specs, Sequence) or isinstance(specs, str):
         raise wrong(field, specs, 'a list such as (dict(name="shift", pixels=2),)')
-    transforms, numbers = [], []
+    parsed = []
     for i, spec in enumerate(specs):
         here = f"{field}[{i}]"
-        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | Callable):
             raise wrong(here, spec, 'a name and its parameters: dict(name="shift", pixels=2)')
-        name = spec["name"]
-        if name not in TRANSFORMS:
-            raise unknown(f"{here}.name", name, TRANSFORMS)
-        given = {key: value for key, value in spec.items() if key != "name"}
-        static, traced = split(TRANSFORMS[name], given, here, skip={"held_out"})
-        for parameter, value in (*static, *traced.items()):
-            low, high = _RANGES.get(f"{name}.{parameter}", (0.0, math.inf))
-            if not low <= value <= high:
+        function = find(spec["name"], TRANSFORMS, f"{here}.name")
+        fields = {key: value for key, value in spec.items() if key != "name"}
+        bound = bind(function, fields, here, skip={"held_out", "image", "key"})
+        for parameter, value in (*bound.static, *bound.numbers.items()):
+            shipped = TRANSFORMS.get(function.__name__) is function
+            low, high = _RANGES.get(f"{function.__name__}.{parameter}", (0.0, math.inf))
+            if shipped and not low <= value <= high:
                 expected = f"from {low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
                 raise wrong(f"{here}.{parameter}", value, expected)
-        transforms.append(Transform(name, static))
-        numbers.append(traced)
-    return tuple(transforms), tuple(numbers)
+        parsed.append(bound)
+    return tuple(parsed)
 
 
 def apply(
-    transforms: Sequence[Transform],
-    numbers: Sequence[Mapping[str, Any]],
-    images: Array | np.ndarray,
+    transforms: Sequence[Bound],
+    inputs: Array | np.ndarray,
     keys: Array,
     *,
     held_out: bool = False,
 ) -> Array:
-    """Transforms a batch, every image by its own key.
+    """Transforms a batch, every example by its own key.
 
     Args:
-      transforms: the static parts, from `parse`.
-      numbers: the numbers, from `parse` or traced in their place.
-      images: `[batch, height, width, channels]`, uint8, or float in [0, 1].
-      keys: `[batch]` typed keys; a transform sees its image's key folded with its position.
+      transforms: from `parse`, their numbers possibly traced.
+      inputs: `[batch, height, width, channels]` images, uint8 or float in [0, 1]; or inputs of
+        another kind, `[batch, ...]`.
+      keys: `[batch]` typed keys; a transform sees its example's key folded with its position.
       held_out: whether transforms draw from the material kept for evaluation.
 
     Returns:
-      float32 `[batch, height, width, channels]`, as the transforms leave it.
+      `[batch, ...]` as the transforms leave it; images are float32, other integers stay integers.
     """
-    scale = 255.0 if images.dtype == jnp.uint8 else 1.0
-    images = jnp.asarray(images, jnp.float32) / scale
+    inputs = jnp.asarray(inputs)
+    if inputs.dtype == jnp.uint8 and inputs.ndim == 4:
+        inputs = jnp.asarray(inputs, jnp.float32) / 255.0
+    elif not jnp.issubdtype(inputs.dtype, jnp.integer):
+        inputs = jnp.asarray(inputs, jnp.float32)
 
-    def chain(image: Array, key: Array) -> Array:
-        for position, ((name, static), traced) in enumerate(zip(transforms, numbers, strict=True)):
+    def chain(example: Array, key: Array) -> Array:
+        for position, transform in enumerate(transforms):
             own = jax.random.fold_in(key, position)
-            image = TRANSFORMS[name](image, own, held_out=held_out, **dict(static), **traced)
-        return image
+            example = transform(example, own, held_out=held_out)
+        return example
 
-    return jax.vmap(chain)(images, keys)
+    return jax.vmap(chain)(inputs, keys)

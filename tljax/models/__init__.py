@@ -1,5 +1,9 @@
 """Networks in flax.linen: stems, a trunk and heads."""
 
+from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
 from tljax.models.network import Network, build
+from tljax.models.stems import Adapter, Identity
+from tljax.models.trunks import CNN, MLP
 
-__all__ = ["Network", "build"]
+__all__ = ["Adapter", "CNN", "Identity", "Linear", "MLP", "MLPHead", "Neighbours", "Network"]
+__all__ += ["Prototypes", "build"]

@@ -11,7 +11,7 @@ from tljax.solvers.readout import knn_logits
 class Linear(nn.Module, kw_only=True):
     """One dense layer."""
 
-    outputs: int = 1
+    outputs: int | None = None
     bias: bool = True
 
     @nn.compact
@@ -22,7 +22,7 @@ class Linear(nn.Module, kw_only=True):
 class MLPHead(nn.Module, kw_only=True):
     """Dense layers of width `hidden` with ReLU, then one of `outputs`."""
 
-    outputs: int = 1
+    outputs: int | None = None
     hidden: tuple[int, ...] = (128,)
 
     @nn.compact
@@ -39,7 +39,7 @@ class Prototypes(nn.Module, kw_only=True):
     largest (Xie et al. 2016, eq. 1).
     """
 
-    outputs: int = 1
+    outputs: int | None = None
     alpha: float = 1.0
 
     @nn.compact
@@ -53,7 +53,7 @@ class Prototypes(nn.Module, kw_only=True):
 class Neighbours(nn.Module, kw_only=True):
     """Weighted k nearest neighbours in a bank of features, which the preparation `knn` fills."""
 
-    outputs: int = 1
+    outputs: int | None = None
     k: int = 20
     temperature: float = 0.07
 

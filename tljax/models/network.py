@@ -5,13 +5,14 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jax import Array
 
+from tljax.bind import find, split
 from tljax.errors import UserError, unknown, wrong
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
-from tljax.signature import find, split
 
 NORMS = ("none", "batch", "layer")
 PRECISIONS = ("float32", "bfloat16")
@@ -31,11 +32,33 @@ class Bank(nn.Module):
     kind: str
 
     @nn.compact
-    def __call__(self, name: str, x: Array) -> Array:
+    def __call__(
+        self, name: str, x: Array, outputs: int | None = None, default: int | None = None
+    ) -> Array:
         modules = dict(self.modules)
         if name not in modules:
             raise unknown(f"network.{self.kind}", name, modules)
-        return modules[name].clone(parent=self, name=name)(x)
+        module, field = modules[name], f"network.{self.kind}.{name}.outputs"
+        if getattr(module, "outputs", 0) is None:
+            stored = outputs_of(self.variables.get("params", {}).get(name))
+            width = stored or default or outputs
+            if width is None:
+                raise wrong(field, None, "a number of outputs")
+            module = module.clone(outputs=width)
+        width = getattr(module, "outputs", outputs)
+        if outputs and width < outputs:
+            raise wrong(field, width, f"at least {outputs}, an output for each label")
+        return module.clone(parent=self, name=name)(x)
+
+
+def outputs_of(params: Any) -> int | None:
+    """The number of outputs of a head, as its parameters have it; None where they do not tell."""
+    if params is None:
+        return None
+    if "centroids" in params:
+        return params["centroids"].shape[0]
+    kernel = params.get("output", {}).get("kernel")
+    return None if kernel is None else kernel.shape[-1]
 
 
 class Scalars(nn.Module):
@@ -49,36 +72,54 @@ class Scalars(nn.Module):
 class Network(nn.Module):
     """Stems, trunk and heads, with parameters under `stems/NAME`, `trunk` and `heads/NAME`.
 
-    Every head is created with the input width that the terms feed it, so a head that no term
-    calls has no parameters. Learned numbers of terms are under `scalars/NAME`.
+    Every head is created with the input width that the terms feed it and the outputs that they ask
+    for, so a head that no term calls has no parameters. Learned numbers of terms are under
+    `scalars/NAME`. `heads` and `stems` are given as dictionaries of modules.
     """
 
-    stems: Bank
     trunk: nn.Module
-    heads: Bank
+    heads: Any = ()
+    stems: Any = ()
     scalars: Scalars = Scalars()
     precision: str = "float32"
     remat: str = "none"
 
+    def __post_init__(self) -> None:
+        for kind in ("heads", "stems"):
+            modules = getattr(self, kind)
+            if not isinstance(modules, Bank):
+                modules = Bank(tuple(sorted(dict(modules).items())), kind, parent=None)
+                object.__setattr__(self, kind, modules)
+        super().__post_init__()
+
     def features(
         self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
     ) -> Array:
-        """`[batch, ...]` inputs → `[batch, features]`.
+        """`[batch, ...]` inputs → `[batch, features]`; see `features_and_maps`."""
+        return self.features_and_maps(x, stem=stem, train=train, stream=stream)[0]
+
+    def features_and_maps(
+        self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """`[batch, ...]` inputs → `[batch, features]`, and the maps that the trunk names, if any.
 
         Args:
-          x: the inputs of one stream, or of several whose inputs are alike.
+          x: the inputs of one stream, or of several whose inputs are alike; integers stay integers.
           stem: the stem's name; empty for none.
           train: whether batch statistics are those of this batch (and move the running ones).
           stream: whose batch statistics are used; None for those that all streams share.
         """
 
-        def run(net: "Network", x: Array) -> Array:
+        def run(net: "Network", x: Array) -> Any:
             x = net.stems(stem, x) if stem else x
             return net.trunk(x, train=train, stream=stream)
 
         if self.remat != "none":
             run = nn.remat(run, policy=REMAT[self.remat])
-        return run(self, x.astype(self.precision)).astype("float32")
+        integers = jnp.issubdtype(x.dtype, jnp.integer)
+        passed = run(self, x if integers else x.astype(self.precision))
+        z, maps = passed if isinstance(passed, tuple) else (passed, {})
+        return z.astype("float32"), maps
 
     def rounded(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Parameters as stems and trunk compute with them; a gradient passes to what was given."""
@@ -87,9 +128,21 @@ class Network(nn.Module):
         cast = jax.tree.map(lambda leaf: leaf.astype(self.precision), dict(params))
         return {**params, **{part: cast[part] for part in ("stems", "trunk") if part in params}}
 
-    def head(self, name: str, z: Array) -> Array:
-        """`[batch, features]` → `[batch, outputs]` of the head called `name`."""
-        return self.heads(name, z)
+    def head(
+        self, name: str, z: Array, outputs: int | None = None, *, default: int | None = None
+    ) -> Array:
+        """`[batch, features]` → `[batch, outputs]` of the head called `name`.
+
+        Args:
+          name: of the head.
+          z: what it reads.
+          outputs: how many are needed at least.
+          default: how many a head has that gives no number itself; `outputs` if left out.
+
+        Raises:
+          UserError: a head that is not there, or that has fewer outputs.
+        """
+        return self.heads(name, z, outputs, default)
 
     def scalar(self, name: str, value: float) -> Array:
         """The learned number called `name`, a scalar that starts at `value`."""
@@ -97,18 +150,18 @@ class Network(nn.Module):
 
 
 def build(
-    config: Mapping[str, Any],
-    classes: int,
+    stems: Mapping[str, Any],
+    trunk: Any,
+    heads: Mapping[str, Any],
     field: str = "network",
     precision: str = "float32",
     remat: str = "none",
 ) -> Network:
-    """The network of a config `dict(stems={...}, trunk=dict(name=...), heads={...})`.
+    """The network of a config, in which every module is `dict(name=..., **its own fields)`.
 
     Args:
-      config: every module is `dict(name=..., **its own fields)`.
-      classes: the number of outputs of a head that gives none.
-      field: where the config stands, for error messages.
+      stems, trunk, heads: the modules.
+      field: where they stand, for error messages.
       precision: of PRECISIONS, in which stems and trunk compute.
       remat: of REMAT.
 
@@ -118,37 +171,22 @@ def build(
     Raises:
       UserError: an unknown module or field, or a value that does not fit.
     """
-    for name in config:
-        if name not in ("stems", "trunk", "heads"):
-            raise unknown(field, name, ("stems", "trunk", "heads"))
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if remat not in REMAT:
-        raise unknown("remat", remat, REMAT)
-    heads = {
-        name: {"outputs": classes, **head} if isinstance(head, Mapping) else head
-        for name, head in config["heads"].items()
-    }
     return Network(
-        stems=_bank("stems", STEMS, config["stems"], field),
-        trunk=_module(TRUNKS, config["trunk"], f"{field}.trunk"),
-        heads=_bank("heads", HEADS, heads, field),
+        trunk=module(TRUNKS, trunk, f"{field}.trunk"),
+        heads={n: module(HEADS, head, f"{field}.heads.{n}") for n, head in heads.items()},
+        stems={n: module(STEMS, stem, f"{field}.stems.{n}") for n, stem in stems.items()},
         precision=precision,
         remat=remat,
     )
 
 
-def _bank(kind: str, registry: Mapping[str, type], configs: Mapping, field: str) -> Bank:
-    modules = {n: _module(registry, c, f"{field}.{kind}.{n}") for n, c in configs.items()}
-    return Bank(tuple(sorted(modules.items())), kind)
-
-
-def _module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
+def module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
+    """The module of `dict(name=..., **its own fields)`."""
     if not isinstance(config, Mapping) or "name" not in config:
         raise wrong(field, config, f"dict(name=..., ...) with a name among {sorted(registry)}")
     kind = find(config["name"], registry, f"{field}.name")
-    given = {key: value for key, value in config.items() if key != "name"}
-    static, numbers = split(kind, given, field, skip={"parent", "name"})
+    fields = {key: value for key, value in config.items() if key != "name"}
+    static, numbers = split(kind, fields, field, skip={"parent", "name"})
     values = {**dict(static), **numbers}
     if values.get("norm", "none") not in NORMS:
         raise unknown(f"{field}.norm", values["norm"], NORMS)

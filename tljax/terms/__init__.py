@@ -6,19 +6,25 @@ that may be swept without compiling anew.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from tljax import signature
+from tljax.bind import find, split
+from tljax.errors import number
+from tljax.phase.phase import Term
 from tljax.terms import adaptation, conservative, supervised, unsupervised
 from tljax.terms.adaptation import domain_adversarial
 from tljax.terms.supervised import cross_entropy
 
-__all__ = ["TERMS", "cross_entropy", "domain_adversarial", "find"]
+__all__ = ["TERMS", "cross_entropy", "domain_adversarial", "term"]
 
 
 TERMS: dict[str, Callable] = {
     function.__name__: function
     for function in (
         supervised.cross_entropy,
+        supervised.binary_cross_entropy,
+        supervised.squared_error,
+        supervised.huber,
         supervised.attributes,
         supervised.compatibility,
         conservative.l2_sp,
@@ -45,6 +51,29 @@ TERMS: dict[str, Callable] = {
 }
 
 
-def find(name: str, field: str) -> Callable:
-    """The term of a config name, or of an importable `package.module:function`."""
-    return signature.find(name, TERMS, field)
+def term(
+    name: str | Callable[..., Any],
+    *,
+    weight: float = 1.0,
+    ramp: float | None = None,
+    field: str = "term",
+    **fields: Any,
+) -> Term:
+    """A term with its fields filled in: `term("domain_adversarial", weight=0.3)`.
+
+    Args:
+      name: of `TERMS`, `package.module:function`, or a function of a view itself.
+      weight: of its loss in the sum, at least 0.
+      ramp: γ, with which the weight rises as 2 / (1 + exp(−γ · progress)) − 1; None: it does not.
+      field: where it was given, for error messages.
+      **fields: keywords of the function; those left out take their defaults.
+
+    Raises:
+      UserError: an unknown term or field, or a value that does not fit.
+    """
+    function = find(name, TERMS, f"{field}.term")
+    static, numbers = split(function, fields, field, skip={"view"})
+    numbers["weight"] = number(f"{field}.weight", weight)
+    if ramp is not None:
+        numbers["ramp"] = number(f"{field}.ramp", ramp)
+    return Term(function, static, numbers)

@@ -6,7 +6,7 @@ from jax import Array
 
 from tljax.losses import adversarial, alignment
 from tljax.losses.adversarial import reverse_gradient
-from tljax.objective import View
+from tljax.phase.objective import View
 
 
 def domain_adversarial(
@@ -21,7 +21,7 @@ def domain_adversarial(
     """DANN: a discriminator behind a gradient reversed by λ = `scale` · ramp(progress, `gamma`)."""
     reversal = scale * adversarial.ramp(view.progress, gamma)
     logits = [
-        view.net.head(head, reverse_gradient(view.features[name], reversal))
+        view.net.head(head, reverse_gradient(view.features[name], reversal), default=1)
         for name in (source, target)
     ]
     return adversarial.domain_confusion(*logits)
@@ -43,13 +43,16 @@ def conditional_adversarial(
     Long et al. 2018, "Conditional Adversarial Domain Adaptation", eq. 3 and 8.
     """
     reversal = scale * adversarial.ramp(view.progress, gamma)
-    logits = [view.net.head(label_head, view.features[name]) for name in (source, target)]
-    said = []
+    k = len(view.names[source])
+    logits = [
+        view.net.head(label_head, view.features[name], default=k) for name in (source, target)
+    ]
+    domains = []
     for name, of_label in zip((source, target), logits, strict=True):
         joint = adversarial.conditional_map(view.features[name], jax.nn.softmax(of_label))
-        said.append(view.net.head(head, reverse_gradient(joint, reversal)))
+        domains.append(view.net.head(head, reverse_gradient(joint, reversal), default=1))
     weights = [adversarial.entropy_weights(each) for each in logits] if entropy else (None, None)
-    return adversarial.domain_confusion(*said, *weights)
+    return adversarial.domain_confusion(*domains, *weights)
 
 
 def margin_disparity(
@@ -68,12 +71,12 @@ def margin_disparity(
     Zhang et al. 2019, "Bridging Theory and Algorithm for Domain Adaptation", eq. 30.
     """
     reversal = scale * adversarial.ramp(view.progress, gamma)
-    z_source, z_target = view.features[source], view.features[target]
+    z_source, z_target, k = view.features[source], view.features[target], len(view.names[source])
     return adversarial.margin_disparity(
-        view.net.head(head, z_source),
-        view.net.head(adversary, reverse_gradient(z_source, reversal)),
-        view.net.head(head, z_target),
-        view.net.head(adversary, reverse_gradient(z_target, reversal)),
+        view.net.head(head, z_source, default=k),
+        view.net.head(adversary, reverse_gradient(z_source, reversal), default=k),
+        view.net.head(head, z_target, default=k),
+        view.net.head(adversary, reverse_gradient(z_target, reversal), default=k),
         margin,
     )
 
@@ -92,7 +95,7 @@ def joint_mmd(
 
     def layers(name: str) -> list[Array]:
         z = view.features[name]
-        return [z, jax.nn.softmax(view.net.head(head, z))]
+        return [z, jax.nn.softmax(view.net.head(head, z, default=len(view.names[source])))]
 
     return alignment.joint_mmd(layers(source), layers(target))
 
@@ -106,5 +109,5 @@ def class_confusion(
     view: View, *, stream: str = "target", head: str = "label", temperature: float = 2.5
 ) -> Array:
     """MCC: the confusion between classes in the predictions on the target (Jin et al. 2020)."""
-    logits = view.net.head(head, view.features[stream])
+    logits = view.net.head(head, view.features[stream], default=len(view.names[stream]))
     return alignment.minimum_class_confusion(logits, jnp.asarray(temperature))

@@ -8,7 +8,7 @@ from jax import Array
 from tljax import trees
 from tljax.errors import UserError
 from tljax.losses import conservative
-from tljax.objective import View
+from tljax.phase.objective import View
 
 
 def l2_sp(view: View, *, only: tuple = ("trunk/**",)) -> Array:
@@ -36,8 +36,9 @@ def distillation(
     view: View, *, stream: str = "target", head: str = "label", temperature: float = 3.0
 ) -> Array:
     """KL of the head's outputs from those of the anchored model (Li & Hoiem 2016, LwF)."""
-    logits = view.net.head(head, view.features[stream])
-    return conservative.distillation(logits, view.anchored(stream, head), temperature)
+    anchored = view.anchored(stream, head)
+    logits = view.net.head(head, view.features[stream], default=anchored.shape[-1])
+    return conservative.distillation(logits, anchored, temperature)
 
 
 def delta(view: View, *, stream: str = "target", channels: int = 1, table: str = "") -> Array:
@@ -73,8 +74,8 @@ def co_tuning(
 
     `table` is the preparation `class_relationship`, `[target classes, source classes]`.
     """
-    logits = view.net.head(head, view.features[stream])
     relationship = view.tables[table]
+    logits = view.net.head(head, view.features[stream], default=relationship.shape[-1])
     if relationship.shape[-1] != logits.shape[-1]:
         raise UserError(
             f"table {table!r} relates to {relationship.shape[-1]} source classes; "

@@ -5,18 +5,59 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tljax.errors import UserError, unknown
+from tljax.errors import UserError, unknown, wrong
 from tljax.losses import zero_shot
-from tljax.objective import View
+from tljax.phase.objective import View
 
 
 def cross_entropy(
-    view: View, *, stream: str = "source", head: str = "label", smoothing: float = 0.0
+    view: View,
+    *,
+    stream: str = "source",
+    head: str = "label",
+    smoothing: float = 0.0,
+    class_weights: tuple = (),
 ) -> Array:
-    """Softmax cross-entropy with the stream's labels, smoothed by `smoothing` in [0, 1]."""
-    logits = view.net.head(head, view.features[stream])
-    targets = jax.nn.one_hot(view.batch[stream]["label"], logits.shape[-1])
-    return optax.losses.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
+    """Softmax cross-entropy with the stream's labels, smoothed by `smoothing` in [0, 1].
+
+    `class_weights`, one for each class, weigh the examples: Σ wᵢ Lᵢ / Σ wᵢ over the batch.
+    """
+    least, default = max(view.classes[stream]) + 1, len(view.names[stream])
+    logits = view.net.head(head, view.features[stream], least, default=default)
+    labels = view.batch[stream]["label"]
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    losses = optax.losses.softmax_cross_entropy(logits, targets)
+    if not class_weights:
+        return losses
+    if len(class_weights) != len(view.names[stream]):
+        expected = f"one weight for each of the {len(view.names[stream])} classes of {stream!r}"
+        raise wrong("class_weights", class_weights, expected)
+    weights = jnp.asarray(class_weights, jnp.float32)[labels]
+    return jnp.sum(weights * losses) / jnp.maximum(jnp.sum(weights), 1e-9)
+
+
+def binary_cross_entropy(view: View, *, stream: str = "source", head: str = "label") -> Array:
+    """Binary cross-entropy with the `labels` [batch, classes] that each example has, their mean."""
+    wanted = view.batch[stream]["labels"]
+    logits = view.net.head(head, view.features[stream], default=wanted.shape[-1])
+    return optax.losses.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
+
+
+def _predicted(view: View, stream: str, head: str) -> tuple[Array, Array]:
+    """What a head predicts, and the values [batch, size] to be predicted."""
+    value = view.batch[stream]["value"]
+    value = value.reshape(len(value), -1)
+    return view.net.head(head, view.features[stream], default=value.shape[-1]), value
+
+
+def squared_error(view: View, *, stream: str = "source", head: str = "value") -> Array:
+    """(prediction − value)², without ½, the mean over the values of an example."""
+    return optax.losses.squared_error(*_predicted(view, stream, head)).mean(-1)
+
+
+def huber(view: View, *, stream: str = "source", head: str = "value", delta: float = 1.0) -> Array:
+    """Huber's loss: ½ e² up to |e| = `delta`, linear beyond (Huber 1964)."""
+    return optax.losses.huber_loss(*_predicted(view, stream, head), delta).mean(-1)
 
 
 def attributes(
@@ -26,7 +67,7 @@ def attributes(
 
     A head of one output an attribute; the first half of DAP (Lampert et al. 2009).
     """
-    logits = view.net.head(head, view.features[stream])
+    logits = view.net.head(head, view.features[stream], default=view.tables[table].shape[-1])
     wanted = view.tables[table][view.batch[stream]["label"]]
     _fits(view, stream, logits, head, table)
     return optax.losses.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
@@ -50,7 +91,7 @@ def compatibility(
     Only the classes that the stream may hold compete: the seen ones. `loss` is "softmax", or a
     ranking with `margin`: "devise", "sje", "ale".
     """
-    embedded = view.net.head(head, view.features[stream])
+    embedded = view.net.head(head, view.features[stream], default=view.tables[table].shape[-1])
     _fits(view, stream, embedded, head, table)
     seen = jnp.array(view.classes[stream])
     scores = scale * (embedded @ view.tables[table][seen].T)

@@ -6,36 +6,38 @@ from jax import Array
 
 from tljax.errors import UserError
 from tljax.losses import clustering, self_taught
-from tljax.objective import View
+from tljax.phase.objective import View
 
 
 def reconstruction(
     view: View, *, stream: str = "source", clean: str = "", head: str = "decoder"
 ) -> Array:
-    """The mean squared error of the decoded features against the stream's own images.
+    """The mean squared error of the decoded features against the stream's own inputs.
 
-    With `clean`, the stream whose images are to be decoded from `stream`'s corrupted ones: a
+    With `clean`, the stream whose inputs are to be decoded from `stream`'s corrupted ones: a
     denoising autoencoder (Vincent et al. 2008).
     """
-    images = view.batch[clean or stream]["image"]
-    decoded = view.net.head(head, view.features[stream])
-    wanted = images.reshape(len(images), -1)
+    inputs = view.batch[clean or stream]["input"]
+    wanted = inputs.reshape(len(inputs), -1)
+    decoded = view.net.head(head, view.features[stream], default=wanted.shape[-1])
     if decoded.shape[-1] != wanted.shape[-1]:
         raise UserError(
             f"head {head!r} has {decoded.shape[-1]} outputs; expected {wanted.shape[-1]}, one for "
-            f"each number of an image {images.shape[1:]} (network.heads.{head}.outputs)"
+            f"each number of an input {inputs.shape[1:]} (network.heads.{head}.outputs)"
         )
     return self_taught.reconstruction(wanted, decoded)
 
 
-def _pair(view: View, first: str, second: str, head: str) -> tuple[Array, Array]:
+def _pair(
+    view: View, first: str, second: str, head: str, outputs: int | None = None
+) -> tuple[Array, Array]:
     views = view.features[first], view.features[second]
     if len(views[0]) != len(views[1]):
         raise UserError(
             f"second: stream {second!r} has a batch of {len(views[1])}, {first!r} of "
             f"{len(views[0])}; expected two views of one batch (streams.{second}.of={first!r})"
         )
-    one, other = (view.net.head(head, z) if head else z for z in views)
+    one, other = (view.net.head(head, z, default=outputs) if head else z for z in views)
     return one, other
 
 
@@ -90,7 +92,9 @@ def scan(
 
     Van Gansbeke et al. 2020, eq. 2. Negative when it works.
     """
-    return clustering.scan(*_pair(view, stream, neighbour, head), entropy_weight)
+    return clustering.scan(
+        *_pair(view, stream, neighbour, head, len(view.names[stream])), entropy_weight
+    )
 
 
 def self_label(
@@ -102,7 +106,9 @@ def self_label(
     threshold: float = 0.99,
 ) -> Array:
     """SCAN's self-labelling: an augmented view takes the cluster of a confident example."""
-    return clustering.self_label(*_pair(view, stream, augmented, head), threshold)
+    return clustering.self_label(
+        *_pair(view, stream, augmented, head, len(view.names[stream])), threshold
+    )
 
 
 def embedded_clustering(view: View, *, stream: str = "target", head: str = "cluster") -> Array:
@@ -110,6 +116,6 @@ def embedded_clustering(view: View, *, stream: str = "target", head: str = "clus
 
     `head` is of kind "prototypes", which the preparation `kmeans` fills.
     """
-    logits = view.net.head(head, view.features[stream])
+    logits = view.net.head(head, view.features[stream], default=len(view.names[stream]))
     wanted = clustering.target_distribution(jax.nn.softmax(logits))
     return optax.losses.kl_divergence(jax.nn.log_softmax(logits), wanted)

@@ -48,8 +48,7 @@ class Checkpoints:
           UserError: this save, or the one before it, failed (a full disk, say).
         """
         self.wait()
-        sums, kept = jax.device_get(_checksums(state)), _copied(state)
-        sums = {path: int(value) for path, value in trees.flatten(sums).items()}
+        sums, kept = _sums(state), _copied(state)
         try:
             self._pending = (
                 step,
@@ -88,8 +87,8 @@ class Checkpoints:
         """The saved steps, oldest first, as the directory shows them."""
         return sorted(int(path.name) for path in self.directory.glob("*") if path.name.isdigit())
 
-    def restore(self, like: Any) -> Any | None:
-        """The newest state that can be read whole; None if there is none.
+    def restore(self, like: Any) -> tuple[int, Any | None]:
+        """The newest state that can be read whole, and its step; (0, None) if there is none.
 
         A checkpoint that is damaged is put aside with a warning, and the one before it is read.
 
@@ -99,34 +98,19 @@ class Checkpoints:
         for step in reversed(self.steps()):
             state, reason = None, ""
             try:
-                state = self._load(step, like)
-            except Exception as error:
-                reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
+                state = load(self.directory / str(step), like)
+            except UserError as error:
+                reason = str(error)
             if not hosts.largest(state is None):
-                return state
+                return step, state
             if hosts.leader():
-                warnings.warn(
-                    f"checkpoint {self.directory / str(step)} is damaged and was put aside "
-                    f"({reason}); falling back to the one before",
-                    stacklevel=2,
-                )
+                warnings.warn(f"{reason}; put aside, falling back to the one before", stacklevel=2)
                 aside = self.directory.parent / f"damaged-{self.directory.name}-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.directory / str(step)).rename(aside)
             hosts.wait(f"aside {step}")
             self._orbax.reload()
-        return None
-
-    def _load(self, step: int, like: Any) -> Any:
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like
-        )
-        state = self._orbax.load_checkpointables(step, {_STATE: abstract})[_STATE]
-        sums = dict(self._orbax.metadata(step).custom_metadata["checksums"])
-        for path, found in trees.flatten(jax.device_get(_checksums(state))).items():
-            if sums.pop(path) != int(found):
-                raise OSError(f"the contents of {path} do not have their checksum")
-        return state
+        return 0, None
 
     def close(self) -> None:
         """Waits for what is under way and lets the directory go."""
@@ -169,52 +153,61 @@ def _checksum(leaf: jax.Array) -> jax.Array:
     return jnp.sum(mixed * jnp.uint32(0x85EBCA6B), dtype=jnp.uint32)
 
 
-def final(workdir: Path) -> dict[str, Any] | None:
-    """The newest variables `{"params", "batch_stats"}` of a run's last phase that has been trained.
-
-    The average of the parameters, where one is kept; of restarts, the one of the lowest loss. None
-    where there is no run or no checkpoint.
+def save(path: Path, tree: Any) -> None:
+    """Saves a tree at a path, whole or not at all; what is there already is replaced.
 
     Raises:
-      UserError: a checkpoint that cannot be read.
+      UserError: it could not be written.
+    """
+    sums, tree = _sums(tree), jax.tree.map(jnp.asarray, tree)
+    try:
+        ocp.save_checkpointables(
+            path.absolute(), {_STATE: tree}, custom_metadata={"checksums": sums}, overwrite=True
+        )
+    except OSError as error:
+        raise UserError(f"workdir: cannot write {str(path)!r}: {error}") from None
+
+
+def load(path: Path, like: Any = None) -> Any:
+    """The one reader of checkpoints: a tree, every leaf of which has its checksum.
+
+    Args:
+      path: of one saved tree.
+      like: its structure, shapes, types and devices; without it nested dictionaries of numpy arrays
+        are read.
+
+    Raises:
+      UserError: a checkpoint that is not there, not whole, or damaged.
     """
     try:
-        phases = json.loads((workdir / "config.json").read_text())["phases"] or ["train"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    for phase in reversed(phases):
-        folders = [workdir / "checkpoints" / phase]
-        while (again := folders[0].with_name(f"{phase}@{len(folders)}")).exists():
-            folders.append(again)
-        states = [state for state in map(_newest, folders) if state is not None]
-        if states:
-            state = min(states, key=lambda each: float(each["totals"]["loss"]))
-            params, average = state["params"], state["average"]
-            params = params if average is None else _over(params, average)
-            return {"params": params, "batch_stats": state["batch_stats"] or {}}
-    return None
-
-
-def _newest(folder: Path) -> Any | None:
-    """The newest state in a phase's checkpoints, whatever its structure; None if there is none."""
-    steps = sorted(int(each.name) for each in folder.glob("*") if each.name.isdigit())
-    if not steps:
-        return None
-    path = (folder / str(steps[-1])).absolute()
-    try:
-        shapes = ocp.checkpointables_metadata(path).metadata[_STATE]
-        whole = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-        return ocp.load_checkpointables(path, {_STATE: whole})[_STATE]
-    except Exception as error:
+        metadata = ocp.checkpointables_metadata(path.absolute())
+        if like is None:
+            shapes = metadata.metadata[_STATE]
+            like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+        else:
+            like = jax.tree.map(_abstract, like)
+        tree = ocp.load_checkpointables(path.absolute(), {_STATE: like})[_STATE]
+        sums = dict(metadata.custom_metadata["checksums"])
+    except Exception as error:  # orbax and tensorstore have no kind of their own for damage
         reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
-        raise UserError(f"start: checkpoint {str(path)!r} cannot be read ({reason})") from None
+        raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason})") from None
+    for name, found in _sums(tree).items():
+        if sums.pop(name, None) != found:
+            raise UserError(f"checkpoint {str(path)!r} is damaged: {name} has another checksum")
+    if sums:
+        raise UserError(f"checkpoint {str(path)!r} is damaged: {', '.join(sums)} are missing")
+    return tree
 
 
-def _over(tree: Any, other: Any) -> Any:
-    """The leaves of `other` over those of `tree`, where it has any."""
-    if not isinstance(tree, dict):
-        return tree if other is None else other
-    return {key: _over(value, (other or {}).get(key)) for key, value in tree.items()}
+def _abstract(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        return leaf
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _sums(tree: Any) -> dict[str, int]:
+    sums = trees.flatten(jax.device_get(_checksums(tree)))
+    return {path: int(value) for path, value in sums.items()}
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,7 @@
 """The gradient that a step follows: of a batch or its parts, of one task or several."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,8 @@ from tljax import balance as balances
 from tljax import trees
 from tljax.data.streams import identity
 from tljax.losses.multitask import uncertainty_weighted
+from tljax.phase.phase import Phase
 from tljax.train import placing
-
-
-class Balance(NamedTuple):
-    """What is static of how the gradients of several tasks are combined; hashable."""
-
-    name: str  # of balance.BALANCERS, or "uncertainty"
-    tasks: tuple[int, ...]  # places of the tasks among the terms; the others are simply added
-    shared: tuple[tuple[str, bool], ...]  # pattern -> whether all tasks share the parameter
-    static: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def scalars(self) -> tuple[tuple[str, float], ...]:
-        """The log variances that are learned with the network (Kendall et al. 2018)."""
-        learned = self.name == "uncertainty"
-        return tuple((f"log_variance_{task}", -0.5) for task in self.tasks if learned)
-
 
 Pull = Callable[..., Any]
 """Coefficients `[terms]` -> the gradient of the sum of losses with them; of 1 each if left out."""
@@ -99,59 +84,72 @@ def differentiated(
     return weighted, pull_parts, (scalars, moved)
 
 
-def balancer(balance: Balance | None) -> balances.Balancer | None:
-    """What weighs the gradients of tasks; None where they are added."""
-    return balances.BALANCERS.get(balance.name) if balance else None
+def learned(phase: Phase) -> tuple[tuple[str, float], ...]:
+    """The log variances that are learned with the network (Kendall et al. 2018), and their start."""
+    tasks = phase.balance.tasks if phase.balance and not weigher(phase) else ()
+    return tuple((f"log_variance_{_places(phase)[task]}", -0.5) for task in tasks)
 
 
-def uncertain(balance: Balance | None, params: Any, weighted: Array) -> Array:
+def weigher(phase: Phase) -> balances.Balancer | None:
+    """What weighs the gradients of tasks; None where the losses alone say how they are added."""
+    method = phase.balance.method.function if phase.balance else None
+    return method if isinstance(method, balances.Balancer) else None
+
+
+def _places(phase: Phase) -> dict[str, int]:
+    return {name: i for i, name in enumerate(phase.terms)}
+
+
+def _tasks(phase: Phase) -> list[int]:
+    assert phase.balance
+    return [place for name, place in _places(phase).items() if name in phase.balance.tasks]
+
+
+def uncertain(phase: Phase, params: Any, weighted: Array) -> Array:
     """The weighted losses, where the tasks' are divided by their learned variances if asked for."""
-    if balance is None or not balance.scalars:
+    scalars = learned(phase)
+    if not scalars:
         return weighted
-    tasks = jnp.array(balance.tasks)
-    learned = jnp.stack([params["scalars"][name] for name, _ in balance.scalars])
+    tasks = jnp.array(_tasks(phase))
+    variances = jnp.stack([params["scalars"][name] for name, _ in scalars])
     each = jax.vmap(lambda loss, s: uncertainty_weighted(loss[None], s[None]))
-    return weighted.at[tasks].set(each(weighted[tasks], learned))
+    return weighted.at[tasks].set(each(weighted[tasks], variances))
 
 
-def combined(
-    balance: Balance | None,
-    numbers: Mapping[str, Any],
-    memory: Any,
-    weighted: Array,
-    pull: Pull,
-    key: Array,
-) -> tuple[Any, Any]:
+def combined(phase: Phase, memory: Any, weighted: Array, pull: Pull, key: Array) -> tuple[Any, Any]:
     """The gradient to follow, and what the balancer remembers.
 
     Args:
-      balance, numbers: how tasks are weighed; None: losses are added.
+      phase: whose `balance` says how tasks are weighed; None: losses are added.
       memory: what the balancer remembers of the steps before.
       weighted: the weighted losses `[terms]`.
       pull: their gradient.
       key: of the step.
     """
-    ones, weigher = jnp.ones_like(weighted), balancer(balance)
-    if balance is None or weigher is None:
+    ones, balancer = jnp.ones_like(weighted), weigher(phase)
+    if phase.balance is None or balancer is None:
         return pull(), memory
-    tasks = jnp.array(balance.tasks)
+    places = _tasks(phase)
+    tasks = jnp.array(places)
     rest = ones.at[tasks].set(0.0)
-    arguments = dict(balance.static) | dict(numbers)
+    method = phase.balance.method
+    arguments = {**dict(method.static), **method.numbers}
     key = jax.random.fold_in(key, identity("balance"))
-    if not weigher.gramian:
-        weights, memory = weigher.weigh(memory, weighted[tasks], None, key, **arguments)
+    if not balancer.gramian:
+        weights, memory = balancer.weigh(memory, weighted[tasks], None, key, **arguments)
         return pull(rest.at[tasks].set(weights)), memory
-    each = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in balance.tasks]
-    common = trees.label(each[0], balance.shared, "balance.shared")
+    each = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in places]
+    rules = (*((pattern, True) for pattern in phase.balance.shared), ("**", False))
+    common = trees.label(each[0], rules, "balance.shared")
     shared = [jax.tree.leaves(trees.partition(gradient, common)[0]) for gradient in each]
     rows = jnp.stack([jnp.concatenate([leaf.ravel() for leaf in leaves]) for leaves in shared])
-    weights, memory = weigher.weigh(memory, weighted[tasks], rows @ rows.T, key, **arguments)
+    weights, memory = balancer.weigh(memory, weighted[tasks], rows @ rows.T, key, **arguments)
 
     def combine(shared: bool, *leaves: Array) -> Array:
         parts = [w * leaf if shared else leaf for w, leaf in zip(weights, leaves, strict=True)]
         return sum(parts[1:], parts[0])
 
     gradients = jax.tree.map(combine, common, *each)
-    if len(balance.tasks) < len(weighted):
+    if len(places) < len(weighted):
         gradients = jax.tree.map(jnp.add, gradients, pull(rest))
     return gradients, memory

@@ -1,43 +1,43 @@
-"""The loop: dispatches steps, and between them logs, evaluates and saves."""
+"""The loop: dispatches steps of lanes, and between them logs, evaluates and saves."""
 
 import math
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import grain
-import jax
 import numpy as np
 
-from tljax.data.streams import Feed
 from tljax.errors import Stopped, UserError
-from tljax.train import hosts, placing
+from tljax.train import hosts
 from tljax.train.checkpoint import Checkpoints
+from tljax.train.lanes import Single, Stacked
 from tljax.train.records import Display, Records
-from tljax.train.step import Hyper, Plan, Report, State, single_step, train_steps
+from tljax.train.step import Report, State, changing, with_constants
+
+Values = Mapping[str, Mapping[str, float]]  # evaluation -> metric -> value
 
 
 class Cadence(NamedTuple):
     """How often, in steps. Each happens at its multiples and at the end."""
 
-    log: int
-    evaluate: int
-    checkpoint: int
+    log: int = 50
+    evaluate: int = 250
+    checkpoint: int = 250
     dispatch: int | None = None  # steps a dispatch; None: as many as is fastest
 
 
-class Phase(NamedTuple):
-    """A phase, ready to run."""
+class Writer(NamedTuple):
+    """Where what a lane does is written, and how it is judged."""
 
-    name: str
-    plan: Plan
-    hyper: Hyper  # on the device
-    steps: int
-    cadence: Cadence
-    resident: Mapping[str, Any]  # stream -> arrays on the device
-    readers: Mapping[str, grain.MapDataset]  # stream -> batches by step
-    workers: int = 0
+    phase: str  # its name in the records
+    records: Records
+    evaluate: Callable[[State], Values]
+    before: Sequence[str] = ()  # the phases whose records stay
+
+    def rewind(self, step: int) -> None:
+        """Drops the records of what is done again."""
+        self.records.rewind([*self.before, self.phase], step)
 
 
 class Stop:
@@ -63,95 +63,92 @@ def stop_on_signals() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def refuse(phase: str, step: int, names: Sequence[str]) -> None:
+    """The policy of a run: a lane that is not finite ends it."""
+    raise UserError(
+        f"phase {phase}: {' and '.join(names)} was not finite at step {step}; "
+        "stopped, and the last checkpoint is kept. Try a smaller optimizer.learning_rate, "
+        "or optimizer.clip"
+    )
+
+
+def leave(phase: str, step: int, names: Sequence[str]) -> None:
+    """The policy of a sweep: the lane stays as it was before, and the others go on."""
+
+
 def train(
-    phase: Phase,
-    state: State,
-    anchor: Any,
-    evaluate: Callable[[State], Mapping[str, Mapping[str, float]]],
-    checkpoints: Checkpoints,
-    records: Records,
+    name: str,
+    program: Single | Stacked,
+    writers: Sequence[Writer],
+    steps: int,
+    cadence: Cadence,
+    checkpoints: Checkpoints | None,
     display: Display,
     stop: Stop,
-) -> State:
-    """Runs a phase from `state` to its end.
+    not_finite: Callable[[str, int, Sequence[str]], None] = refuse,
+    begun: int = 0,
+) -> list[State]:
+    """Steps lanes from where they stand, or from their last checkpoint, to the end of a phase.
 
     Args:
-      phase: what to run.
-      state: where it stands; donated.
-      anchor: the parameters that the phase started from.
-      evaluate: a state -> evaluation name -> metrics.
-      checkpoints, records, display: where its results go.
+      name: of the phase, for the display.
+      program: the lanes.
+      writers: of each lane.
+      steps: of the phase.
+      cadence: how often what is done.
+      checkpoints: where the lanes are saved; nowhere if None.
+      display: where progress is shown.
       stop: asked between two dispatches.
+      not_finite: told of a lane whose losses or parameters are not finite.
+      begun: the step at which the lanes stand.
 
     Returns:
-      The state after `phase.steps` steps, which has been saved.
+      The state of each lane after `steps` steps, which has been saved.
 
     Raises:
-      UserError: a loss that is not finite (the last checkpoint stays as it is), or a save that
-        failed.
+      UserError: what `not_finite` raises, the last checkpoint staying as it is; a failed save.
       Stopped: `stop` was set; the state has been saved.
     """
-    step, cadence = int(state.step), phase.cadence
-    looped, longest = _dispatch(phase, state, anchor)
-    feed = Feed(phase.readers, step, phase.workers)
+    step, saved = checkpoints.restore(changing(program.state)) if checkpoints else (begun, None)
+    if saved is not None:
+        program.state = with_constants(saved, program.state)
+        display.say(f"phase {name}: resuming at step {step}")
+    for writer in writers:
+        writer.rewind(step)
     pending: tuple[int, Report] | None = None
-    display.begin(phase.name, phase.steps, step)
+    display.begin(name, steps, step)
     try:
-        while step < phase.steps:
-            count = min(longest, to_next(step, phase.steps, cadence))
-            fed = placing.split_fed(feed.take(count, longest), phase.plan.mesh)
-            counted = placing.everywhere(np.int32(count), phase.plan.mesh) if looped else None
-            with jax.transfer_guard("disallow"):
-                arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
-                if looped:
-                    state, report = train_steps(*arguments, counted)
-                else:
-                    state, report = single_step(*arguments)
+        while step < steps:
+            count = min(program.longest, to_next(step, steps, cadence))
+            report = program.advance(step, count, fresh=step % cadence.log == 0)
             # The dispatch before is read only now that the next one is under way.
-            _log(phase, pending, records)
+            _log(program, pending, writers, steps, cadence, not_finite)
             step, pending = step + count, (step + count, report)
             display.advance(step)
-            last, signalled = step == phase.steps, stop.signal or 0
+            last, signalled = step == steps, stop.signal or 0
             if hosts.several():  # a signal may have reached some of the processes
                 signalled = 0 if step % cadence.log else hosts.largest(signalled)
-            if last or signalled or not step % cadence.evaluate or not step % cadence.checkpoint:
-                _log(phase, pending, records)
+            saving = last or bool(signalled) or not step % cadence.checkpoint
+            judging = last or not step % cadence.evaluate
+            if saving or judging:
+                finite = _log(program, pending, writers, steps, cadence, not_finite)
                 pending = None
-            if last or not step % cadence.evaluate:
-                results = evaluate(state)
-                for name, values in results.items():
-                    records.write(phase.name, step, name, values)
-                shown = {name: v["accuracy"] for name, v in results.items() if "accuracy" in v}
-                display.note(step, shown)
-            if last or signalled or not step % cadence.checkpoint:
-                records.flush()
-                checkpoints.save(step, state)
+            if judging:
+                _judge(program, writers, finite, step, display)
+            if saving:
+                for writer in writers:
+                    writer.records.flush()
+                if checkpoints:
+                    checkpoints.save(step, changing(program.state))
             if signalled and not last:
-                checkpoints.wait()
-                where = f"phase {phase.name} stopped at step {step} of {phase.steps}"
-                raise Stopped(where, signalled)
+                if checkpoints:
+                    checkpoints.wait()
+                raise Stopped(f"phase {name} stopped at step {step} of {steps}", signalled)
     finally:
         display.end()
-    checkpoints.wait()
-    return state
-
-
-def _dispatch(phase: Phase, state: State, anchor: Any) -> tuple[bool, int]:
-    """(whether steps run in a loop on the device, the most steps a dispatch).
-
-    A loop saves the cost of a dispatch; but XLA runs its own convolutions in a loop on a CPU tens
-    of times slower, so a program that holds one is dispatched step by step there.
-    """
-    longest = phase.cadence.dispatch
-    if longest is None:
-        longest = 8 if phase.readers else 64
-        if jax.default_backend() == "cpu":
-            fed = placing.split_fed(Feed(phase.readers, 0).take(1, longest), phase.plan.mesh)
-            arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, fed)
-            counted = placing.everywhere(np.int32(1), phase.plan.mesh)
-            program = train_steps.lower(*arguments, counted)
-            longest = 1 if "stablehlo.convolution" in program.as_text() else longest
-    return longest > 1, longest
+        if checkpoints:
+            checkpoints.wait()
+    return program.states()
 
 
 def to_next(step: int, steps: int, cadence: Cadence) -> int:
@@ -160,24 +157,56 @@ def to_next(step: int, steps: int, cadence: Cadence) -> int:
     return min(steps - step, *(each - step % each for each in every))
 
 
-def _log(phase: Phase, pending: tuple[int, Report] | None, records: Records) -> None:
-    """Reads a report: stops if something was not finite, and writes a record if one is due."""
+def _log(
+    program: Single | Stacked,
+    pending: tuple[int, Report] | None,
+    writers: Sequence[Writer],
+    steps: int,
+    cadence: Cadence,
+    not_finite: Callable[[str, int, Sequence[str]], None],
+) -> list[bool]:
+    """Reads a report and writes the records that are due; which lanes are finite."""
     if pending is None:
-        return
+        return []
     step, report = pending
-    totals, faults = jax.device_get((report.totals, report.faults))
-    broken = {name: int(fault) for name, fault in faults.items() if fault >= 0}
-    if broken:
-        first = min(broken.values())
-        names = [name for name, fault in broken.items() if fault == first]
-        culprits = [name for name in names if name not in ("loss", "gradient_norm")] or names
-        raise UserError(
-            f"phase {phase.name}: {' and '.join(culprits)} was not finite at step {first}; "
-            "stopped, and the last checkpoint is kept. Try a smaller optimizer.learning_rate, "
-            "or optimizer.clip"
-        )
-    if step % phase.cadence.log == 0 or step == phase.steps:
-        window = (step - 1) % phase.cadence.log + 1
-        means = {name: float(total) / window for name, total in totals.items()}
-        assert all(map(math.isfinite, means.values()))
-        records.write(phase.name, step, "train", means)
+    finite = []
+    for writer, (totals, faults) in zip(writers, program.reports(report), strict=True):
+        broken = faults_of(faults)
+        finite.append(not broken)
+        if broken:
+            not_finite(writer.phase, *culprits(broken))
+        elif step % cadence.log == 0 or step == steps:
+            window = (step - 1) % cadence.log + 1
+            means = {name: float(total) / window for name, total in totals.items()}
+            assert all(map(math.isfinite, means.values()))
+            writer.records.write(writer.phase, step, "train", means)
+    return finite
+
+
+def faults_of(faults: Mapping[str, Any]) -> dict[str, int]:
+    """What of a lane was not finite -> the first step at which."""
+    return {name: int(fault) for name, fault in faults.items() if fault >= 0}
+
+
+def culprits(broken: Mapping[str, int]) -> tuple[int, list[str]]:
+    """The first step at which something was not finite, and what it was, terms before sums."""
+    first = min(broken.values())
+    names = [name for name, fault in broken.items() if fault == first]
+    return first, [n for n in names if n not in ("loss", "gradient_norm", "parameters")] or names
+
+
+def _judge(
+    program: Single | Stacked,
+    writers: Sequence[Writer],
+    finite: Sequence[bool],
+    step: int,
+    display: Display,
+) -> None:
+    """Evaluates every lane that is finite, writes what it reaches and shows the mean."""
+    shown: dict[str, list[float]] = {}
+    for writer, state, judged in zip(writers, program.states(), finite, strict=True):
+        for name, values in writer.evaluate(state).items() if judged else ():
+            writer.records.write(writer.phase, step, name, values)
+            if "accuracy" in values:
+                shown.setdefault(name, []).append(values["accuracy"])
+    display.note(step, {name: float(np.mean(values)) for name, values in shown.items()})

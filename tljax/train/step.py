@@ -1,4 +1,4 @@
-"""The step: a pure function of state, numbers and data. Every method, every phase, this one."""
+"""The step: a pure function of a phase, a state and data. Every method, every phase, this one."""
 
 import functools
 from collections.abc import Mapping
@@ -6,32 +6,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
-from jax.sharding import Mesh
 
-from tljax import objective as objectives
-from tljax import transfer, trees
+from tljax import trees
 from tljax.data import streams
-from tljax.train import gradients, optimizers, placing
-
-
-class Plan(NamedTuple):
-    """All that is static of a phase; hashable. Phases with equal plans share compiled programs."""
-
-    objective: objectives.Objective
-    optimizer: optimizers.Optimizer
-    train: tuple[tuple[str, bool], ...]  # pattern -> whether it moves
-    averaged: bool = False  # whether an exponential moving average of the parameters is kept
-    balance: gradients.Balance | None = (
-        None  # how tasks are weighed against each other; None: added
-    )
-    mesh: Mesh | None = None  # the devices of one run; None: one
-    parts: int = 1  # of a batch, whose gradients are accumulated
+from tljax.data.table import Table
+from tljax.phase import objective, optimizers, transfer
+from tljax.phase.phase import Phase, numbers
+from tljax.train import gradients, placing
 
 
 class State(NamedTuple):
-    """All that changes from step to step, and all that a checkpoint holds."""
+    """All that changes from step to step, all that a checkpoint holds; and where it started."""
 
     step: Array  # int32
     params: Any
@@ -39,8 +27,10 @@ class State(NamedTuple):
     optimizer: Any  # of the moving parameters only
     average: Any  # of the moving parameters; None if none is kept
     balance: Any  # what the balancer remembers
-    totals: dict[str, Array]  # sums of the step's scalars since the last log
+    totals: dict[str, Array]  # sums of the steps' scalars since the last report
     faults: dict[str, Array]  # scalar -> the first step at which it was not finite, or -1
+    key: Any  # of all the phase's randomness; it does not change
+    start: Any  # {"params", "batch_stats", "tables", "rows"}: the anchor; it does not change
 
 
 class Report(NamedTuple):
@@ -50,159 +40,178 @@ class Report(NamedTuple):
     faults: dict[str, Array]
 
 
-Hyper = Mapping[str, Any]
-"""The numbers of a phase, traced: `key`, `steps`, `log_every`, `decay` of the average, `factors`
-of the learning rate in the order of `Plan.train`, those of `terms`, `streams`, `optimizer` and
-`balance`, and `tables`, the arrays that terms may read."""
+def initialise(phase: Phase, start: Mapping[str, Any], key: Array) -> State:
+    """The state before the first step.
 
-
-def initialise(plan: Plan, params: Any, batch_stats: Any) -> State:
-    """The state before the first step, from the parameters that the phase starts from."""
-    moving, _ = trees.partition(params, transfer.moving(params, plan.train))
-    optimizer = optimizers.initialise(plan.optimizer, moving)
-    balancer = gradients.balancer(plan.balance)
-    names = [*(term.name for term in plan.objective.terms), "loss", "gradient_norm"]
+    Args:
+      phase: what is to be run.
+      start: `{"params", "batch_stats", "tables", "rows"}` that the phase starts from.
+      key: of the phase's randomness.
+    """
+    params = start["params"]
+    moving, _ = trees.partition(params, transfer.moving(params, phase.train))
+    optimizer = optimizers.partitioned(phase.optimizer, phase.train)
+    balancer = gradients.weigher(phase)
+    names = [*phase.terms, "loss", "gradient_norm"]
     return State(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=batch_stats,
-        optimizer=optimizer,
-        average=jax.tree.map(jnp.copy, moving) if plan.averaged else None,
-        balance=balancer.initial(len(plan.balance.tasks)) if balancer and plan.balance else (),
-        totals={name: jnp.zeros(()) for name in (*names, "learning_rate")},
-        faults={name: jnp.full((), -1, jnp.int32) for name in names},
+        batch_stats=start["batch_stats"],
+        optimizer=optimizer.init(params),
+        average=jax.tree.map(jnp.copy, moving) if phase.average is not None else None,
+        balance=balancer.initial(len(phase.balance.tasks)) if balancer and phase.balance else (),
+        totals={name: jnp.zeros(()) for name in (*names, *_rated(phase))},
+        faults={name: jnp.full((), -1, jnp.int32) for name in (*names, "parameters")},
+        key=key,
+        start=start,
     )
 
 
 def train_step(
-    plan: Plan,
-    state: State,
-    hyper: Hyper,
-    anchor: Any,
-    resident: Mapping[str, Any],
-    fed: Mapping[str, Any],
+    phase: Phase, state: State, data: Mapping[str, Table], fed: Mapping[str, Table]
 ) -> State:
     """One step.
 
     Args:
-      plan: what is static.
+      phase: what is done; its numbers may be traced.
       state: before the step.
-      hyper: the numbers.
-      anchor: the variables `{"params", "batch_stats"}` that the phase started from.
-      resident: stream -> arrays that live on the device.
-      fed: stream -> this step's examples, for streams that are read from disk.
+      data: stream -> its whole table, of streams that live on the device.
+      fed: stream -> this step's examples, of streams that are read from disk.
 
     Returns:
       The state after the step.
     """
-    batch = streams.batch_of(
-        plan.objective.streams, hyper["streams"], resident, fed, state.step, hyper["key"]
-    )
-    batch = placing.split_batch(batch, plan.mesh)
-    mask = transfer.moving(state.params, plan.train)
+    batch = streams.batch_of(phase.streams, data, state.start["rows"], fed, state.step, state.key)
+    batch = placing.split_batch(batch, phase.mesh)
+    mask = transfer.moving(state.params, phase.train)
     moving, frozen = trees.partition(state.params, mask)
-    progress = state.step / hyper["steps"]
-    key = jax.random.fold_in(jax.random.fold_in(hyper["key"], 0), state.step)
+    progress = state.step / phase.steps
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), state.step)
 
     def losses(moving: Any, batch_stats: Any, batch: Any, key: Array):
-        params = placing.whole(trees.combine(moving, frozen), plan.mesh)
-        weighted, (scalars, batch_stats) = objectives.apply(
-            _of_part(plan),
-            hyper["terms"],
-            params,
-            batch_stats,
-            batch,
-            anchor,
-            progress,
-            key,
-            hyper["tables"],
+        params = placing.whole(trees.combine(moving, frozen), phase.mesh)
+        weighted, (scalars, batch_stats) = objective.apply(
+            phase, params, batch_stats, batch, {**data, **fed}, state.start, progress, key
         )
-        return gradients.uncertain(plan.balance, params, weighted), (scalars, batch_stats)
+        return gradients.uncertain(phase, params, weighted), (scalars, batch_stats)
 
     weighted, pull, (scalars, batch_stats) = gradients.differentiated(
-        losses, moving, state.batch_stats, batch, key, plan.parts, plan.mesh
+        losses, moving, state.batch_stats, batch, key, phase.accumulate, phase.mesh
     )
-    gradient, balance = gradients.combined(
-        plan.balance, hyper["balance"], state.balance, weighted, pull, key
-    )
+    gradient, balance = gradients.combined(phase, state.balance, weighted, pull, key)
     total = weighted.sum()
-    rules = [(p, f) for (p, _), f in zip(plan.train, hyper["factors"], strict=True)]
-    factors, _ = trees.partition(trees.label(state.params, rules, "train"), mask)
-    optimizer = optimizers.build(plan.optimizer, hyper["optimizer"], progress, factors)
-    updates, optimizer_state = optimizer.update(gradient, state.optimizer, moving)
-    moving = optax.apply_updates(moving, updates)
+    optimizer = optimizers.partitioned(phase.optimizer, phase.train)
+    still = jax.tree.map(jnp.zeros_like, frozen)
+    updates, optimizer_state = optimizer.update(
+        trees.combine(gradient, still), state.optimizer, state.params, progress=progress
+    )
+    moving = optax.apply_updates(moving, trees.partition(updates, mask)[0])
 
     average = state.average
-    if plan.averaged:
-        average = optax.incremental_update(moving, average, 1 - hyper["decay"])
+    if phase.average is not None:
+        average = optax.incremental_update(moving, average, 1 - phase.average)
     scalars = {**scalars, "loss": total, "gradient_norm": optax.tree.norm(gradient)}
+    checked = {**scalars, "parameters": optax.tree.norm(moving)}
     faults = {
-        name: jnp.where((fault < 0) & ~jnp.isfinite(scalars[name]), state.step, fault)
+        name: jnp.where((fault < 0) & ~jnp.isfinite(checked[name]), state.step, fault)
         for name, fault in state.faults.items()
     }
-    scalars["learning_rate"] = optimizers.rate(plan.optimizer, hyper["optimizer"], progress)
-    fresh = state.step % hyper["log_every"] == 0
-    totals = {name: jnp.where(fresh, 0.0, state.totals[name]) + scalars[name] for name in scalars}
-    new = State(
+    scalars |= {name: phase.optimizer.rate(progress) for name in _rated(phase)}
+    changed = changing(state)._replace(
         step=state.step + 1,
         params=trees.combine(moving, frozen),
         batch_stats=batch_stats,
         optimizer=optimizer_state,
         average=average,
         balance=balance,
-        totals=totals,
+        totals={name: state.totals[name] + scalars[name] for name in scalars},
         faults=faults,
     )
-    return placing.keep_split(new, plan.mesh)
+    return with_constants(placing.keep_split(changed, phase.mesh), state)
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+def _rated(phase: Phase) -> tuple[str, ...]:
+    """What is told of the learning rate; nothing of a transformation with a rate of its own."""
+    return () if phase.optimizer.learning_rate is None else ("learning_rate",)
+
+
+def changing(state: State) -> State:
+    """A state without what does not change."""
+    return state._replace(key=None, start=None)
+
+
+def with_constants(state: State, other: State) -> State:
+    """A state with what does not change of another."""
+    return state._replace(key=other.key, start=other.start)
+
+
+def begun(state: State) -> State:
+    """A state whose sums begin anew."""
+    return state._replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
+
+
+@functools.partial(jax.jit, donate_argnames="state")
 def train_steps(
-    plan: Plan,
+    phase: Phase,
     state: State,
-    hyper: Hyper,
-    anchor: Any,
-    resident: Mapping[str, Any],
-    fed: Mapping[str, Any],
+    data: Mapping[str, Table],
+    fed: Mapping[str, Table],
     count: Array,
+    fresh: Array,
 ) -> tuple[State, Report]:
     """`count` steps in one dispatch; `fed` has a leading axis of at least `count` steps.
 
     The count is traced: one program serves a dispatch of any length, and the numbers do not
-    depend on how a run is cut into dispatches.
+    depend on how a run is cut into dispatches. Sums begin anew where it is `fresh`.
     """
 
     def body(i: Array, state: State) -> State:
-        examples = jax.tree.map(lambda leaf: leaf[i], fed)
-        return train_step(plan, state, hyper, anchor, resident, examples)
+        return train_step(phase, state, data, jax.tree.map(lambda leaf: leaf[i], fed))
 
-    state = jax.lax.fori_loop(0, count, body, state)
+    state = jax.lax.fori_loop(0, count, body, _begun_if(fresh, state))
     return state, Report(state.totals, state.faults)
 
 
-@functools.partial(jax.jit, static_argnames="plan", donate_argnames="state")
+@functools.partial(jax.jit, donate_argnames="state")
 def single_step(
-    plan: Plan,
+    phase: Phase,
     state: State,
-    hyper: Hyper,
-    anchor: Any,
-    resident: Mapping[str, Any],
-    fed: Mapping[str, Any],
+    data: Mapping[str, Table],
+    fed: Mapping[str, Table],
+    fresh: Array,
 ) -> tuple[State, Report]:
     """One step in one dispatch; `fed` has a leading axis of one."""
     examples = jax.tree.map(lambda leaf: leaf[0], fed)
-    state = train_step(plan, state, hyper, anchor, resident, examples)
+    state = train_step(phase, _begun_if(fresh, state), data, examples)
     return state, Report(state.totals, state.faults)
 
 
-def _of_part(plan: Plan) -> objectives.Objective:
-    """The objective of a part of a batch."""
-    specs = (s._replace(batch=s.batch // plan.parts) for s in plan.objective.streams)
-    return plan.objective._replace(streams=tuple(specs))
+def _begun_if(fresh: Array, state: State) -> State:
+    totals = {name: jnp.where(fresh, 0.0, total) for name, total in state.totals.items()}
+    return state._replace(totals=totals)
 
 
-def evaluated(state: State) -> tuple[Any, Any]:
-    """(parameters, batch statistics) to judge a state by: the average where one is kept."""
-    if state.average is None:
-        return state.params, state.batch_stats
-    return trees.combine(state.average, state.params), state.batch_stats
+def step(phase: Phase, state: State, data: Mapping[str, Table]) -> tuple[State, Report]:
+    """One compiled step, from Python: `state, report = step(phase, state, data)`.
+
+    Args:
+      phase: what is done. Phases of one structure share the program, whatever their numbers.
+      state: from `start` or the step before; donated, that is used up.
+      data: stream -> its table, in memory.
+
+    Returns:
+      The state after the step; its scalars, `report.totals`, and whether they were finite.
+    """
+    phase = numbers(phase)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((phase, state, data))):
+        state = train_step(phase, begun(state), data, {})  # within a gradient or a vmap
+        return state, Report(state.totals, state.faults)
+    return single_step(phase, state, data, {}, np.bool_(True))
+
+
+def evaluated(state: State) -> dict[str, Any]:
+    """The variables to judge a state by: the average where one is kept."""
+    params = state.params
+    if state.average is not None:
+        params = trees.combine(state.average, params)
+    return {"params": params, "batch_stats": state.batch_stats}

@@ -14,12 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from ml_collections import ConfigDict
-
-from tljax import metrics, report, results, sweep
+from tljax import metrics
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import resolve
-from tljax.sweep import Point
+from tljax.experiment import choice, fields, results, sweep
+from tljax.experiment.sweep import Point
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
 
@@ -100,7 +98,7 @@ def edges(space: Space) -> list[Point]:
 
 
 def run(
-    config: ConfigDict,
+    config: fields.Config,
     space: Space,
     workdir: str | os.PathLike,
     *,
@@ -134,11 +132,11 @@ def run(
             raise wrong(f"--{name}", count, "an integer of at least 1")
     if not space:
         raise wrong("--over", [], EXPECTED)
-    resolved = resolve(config)
+    resolved = fields.resolve(config)
     bounds = sweep.members(config, edges(space))
-    select = _selected(select, resolved, [each.config for each in bounds])
+    select = _selected(select, resolved, [each.config.plain for each in bounds])
     optuna = _optuna()
-    sweep.build(bounds, workdir)
+    sweep.built(bounds, workdir)
     study, drawn = _study(optuna, select), _distributions(optuna, space)
     done: list[Trial] = []
     points: list[Point] = []
@@ -166,14 +164,14 @@ def run(
 
 def _selected(select: str, config: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]]) -> str:
     """What is selected by, if neither the config nor a field that is searched forbids it."""
-    select = select or report.default(config)
+    select = select or choice.default(config)
     if not select:
         raise wrong(
             "--select", select, "an evaluation without labels or for validation; the config has "
             "neither: config.evaluate.blind = dict(config.evaluate.NAME, labelled=False) is one"
         )  # fmt: skip
     for each in (config, *bounds):
-        report.readable(select, each)
+        choice.readable(select, each)
     return select
 
 
@@ -190,7 +188,7 @@ def _study(optuna: Any, select: str) -> Any:
     with warnings.catch_warnings():  # Optuna 4 calls two of these arguments experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(seed=SEED, multivariate=True, constant_liar=True)
-    direction = "minimize" if report.lower(select) else "maximize"
+    direction = "minimize" if choice.lower(select) else "maximize"
     return optuna.create_study(
         sampler=sampler, pruner=optuna.pruners.NopPruner(), direction=direction
     )
@@ -216,7 +214,7 @@ def _point(space: Space, drawn: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _values(rows: Sequence[report.Row], select: str) -> tuple[float, ...]:
+def _values(rows: Sequence[choice.Row], select: str) -> tuple[float, ...]:
     """What a trial's runs reached; () if one of them failed, or reached nothing finite."""
     if any(row["status"] != "finished" for row in rows):
         return ()
@@ -231,7 +229,7 @@ def _values(rows: Sequence[report.Row], select: str) -> tuple[float, ...]:
 def _worth(trial: Trial, select: str) -> float:
     if not trial.values:
         return -math.inf
-    return -fmean(trial.values) if report.lower(select) else fmean(trial.values)
+    return -fmean(trial.values) if choice.lower(select) else fmean(trial.values)
 
 
 def _row(trial: Trial, select: str) -> dict[str, Any]:
@@ -254,8 +252,8 @@ def _show(
     cells = [
         [
             str(trial.number),
-            *map(report.short, trial.point.values()),
-            report.cell(trial.values),
+            *map(choice.short, trial.point.values()),
+            choice.cell(trial.values),
         ]
         for trial in order[:SHOWN]
     ]
@@ -267,8 +265,8 @@ def _show(
         display.say("No choice is made: every trial failed")
         return
     evaluation = select.partition("/")[0]
-    kind = "is marked validation=True" if report.labelled(evaluation, resolved) else "has no labels"
-    less = "lowest" if report.lower(select) else "highest"
+    kind = "is marked validation=True" if choice.labelled(evaluation, resolved) else "has no labels"
+    less = "lowest" if choice.lower(select) else "highest"
     seeds = f", mean over {len(best.values)} seeds" if len(best.values) > 1 else ""
     display.say(f"Chosen by the {less} {select}{seeds}: evaluation {evaluation!r} {kind}")
     flags = " ".join(shlex.quote(f"--config.{path}={v}") for path, v in best.point.items())

@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import generalised, metrics, objective, validators
+from tljax import generalised, metrics, validators
 from tljax.data import streams, transforms
-from tljax.data.sources import Table
+from tljax.data.formats import Lazy
+from tljax.data.table import Table
 from tljax.errors import UserError, wrong
+from tljax.phase import objective
+from tljax.phase.phase import Stream, numbers
 from tljax.solvers import zero_shot
 
 READOUTS = {
@@ -33,8 +36,7 @@ class Split(NamedTuple):
 
     name: str
     table: Table
-    stream: streams.Stream  # its batch, transforms and stem; its name tells whose statistics
-    numbers: Any  # of the transforms
+    stream: Stream  # its batch, transforms and stem
     head: str = "label"  # "": none, the outputs are the features
     statistics: str | None = None  # whose batch statistics, where each stream has its own
     phase: str = ""  # whose result is judged
@@ -55,9 +57,9 @@ def check(split: Split, field: str) -> None:
         raise wrong(f"{field}.readout", "dap", "a table of 0 and 1 only, as it is not scaled")
     if split.among == "unseen" and not split.unseen:
         raise wrong(f"{field}.unseen", split.unseen, "the classes that compete")
-    if not split.unseen or split.table.labels is None:
+    if not split.unseen or split.table.label is None:
         return
-    held = set(np.unique(split.table.labels).tolist())
+    held = set(np.unique(split.table.label).tolist())
     unseen = held & set(split.unseen)
     if split.among == "unseen" and held - unseen:
         seen = [names[label] for label in sorted(held - unseen)]
@@ -69,10 +71,10 @@ def check(split: Split, field: str) -> None:
 
 def check_calibration(split: Split, other: Split, field: str) -> None:
     """Refuses a factor of calibrated stacking that is chosen on what it is to be judged by."""
-    if other.among != "all" or not other.unseen or other.table.labels is None:
+    if other.among != "all" or not other.unseen or other.table.label is None:
         expected = "an evaluation with labels and unseen=(...) of held-out seen classes among all"
         raise wrong(f"{field}.calibrate", other.name, expected)
-    shown = sorted(set(split.unseen) & set(np.unique(other.table.labels).tolist()))
+    shown = sorted(set(split.unseen) & set(np.unique(other.table.label).tolist()))
     if shown:
         names = [split.table.classes[label] for label in shown]
         expected = f"an evaluation without the unseen classes {names}: it would choose by them"
@@ -84,28 +86,28 @@ class Outputs(NamedTuple):
 
     logits: np.ndarray  # [n, outputs]
     features: np.ndarray  # [n, features]
-    labels: np.ndarray | None  # [n]
+    labels: np.ndarray | None  # [n], the class of each
+    several: np.ndarray | None = None  # [n, classes] of 0 and 1: which classes each has
+    value: np.ndarray | None = None  # [n] or [n, size]: numbers to be predicted
 
 
-@functools.partial(jax.jit, static_argnames=("network", "stream", "head", "statistics", "held_out"))
+@functools.partial(jax.jit, static_argnames=("network", "head", "statistics", "held_out"))
 def _forward(
     network: Any,
-    params: Any,
-    batch_stats: Any,
-    numbers: Any,
-    images: jax.Array,
+    variables: Any,
+    stream: Stream,
+    inputs: jax.Array,
     indices: jax.Array,
     *,
-    stream: streams.Stream,
     head: str,
     statistics: str | None,
     held_out: bool,
 ) -> tuple[jax.Array, jax.Array]:
     # A key for the example, not the batch: it looks the same in every evaluation of every run.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
-    images = transforms.apply(stream.transforms, numbers, images, keys, held_out=held_out)
+    inputs = transforms.apply(stream.transforms, inputs, keys, held_out=held_out)
     return objective.predict(
-        network, params, batch_stats, images, head=head, stem=stream.stem, stream=statistics
+        network, *variables, inputs, head=head, stem=stream.stem, stream=statistics
     )
 
 
@@ -113,7 +115,6 @@ def _of_split(network: Any, split: Split) -> Any:
     return functools.partial(
         _forward,
         network,
-        stream=split.stream,
         head=split.head,
         statistics=split.statistics,
         held_out=split.held_out,
@@ -121,27 +122,27 @@ def _of_split(network: Any, split: Split) -> Any:
 
 
 def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
-    """The images from `start` on, the last one repeated where there are no more, and indices."""
+    """The inputs from `start` on, the last one repeated where there are no more, and indices."""
     indices = np.arange(start, start + split.stream.batch, dtype=np.int32)
     indices = np.minimum(indices, len(split.table) - 1, dtype=np.int32)
-    images = split.table.take(indices).images
-    if not isinstance(images, np.ndarray):
-        images = np.stack([images[i] for i in range(len(indices))])
-    streams.check_finite(images, f"evaluate.{split.name}")
-    return images, indices
+    inputs = split.table.take(indices).input
+    if isinstance(inputs, Lazy):
+        inputs = np.stack([inputs[i] for i in range(len(indices))])
+    streams.check_finite(np.asarray(inputs), f"evaluate.{split.name}")
+    return inputs, indices
 
 
-def check_fit(network: Any, params: Any, batch_stats: Any, split: Split) -> None:
+def check_fit(network: Any, variables: Any, split: Split) -> None:
     """Refuses a split that the network cannot take, without computing anything."""
-    arguments = (params, batch_stats, split.numbers, *_batch(split, 0))
+    inputs, indices = _batch(split, 0)
+    pair = (variables["params"], variables["batch_stats"])
     try:
-        jax.eval_shape(_of_split(network, split), *arguments)
+        jax.eval_shape(_of_split(network, split), pair, split.stream, inputs, indices)
     except objective.Incomplete as error:
-        images = split.table.take([0]).images[0].shape
         reason = str(error).partition(". ")[0]
         raise UserError(
-            f"evaluate.{split.name}: images {images}, with the stem, the head and the statistics "
-            f"that it names, do not fit the network of phase {split.phase!r} ({reason})"
+            f"evaluate.{split.name}: inputs {inputs.shape[1:]}, with the stem, the head and the "
+            f"statistics that it names, do not fit the network of phase {split.phase!r} ({reason})"
         ) from None
 
 
@@ -154,24 +155,26 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
       split: what to evaluate on; its labels are not shown to the network.
     """
     length, batch = len(split.table), split.stream.batch
-    numbers = jax.device_put(split.numbers)
-    forward = _of_split(network, split)
+    stream, forward = jax.device_put(numbers(split.stream)), _of_split(network, split)
     pieces = []
     for start in range(0, length, batch):
-        images, indices = jax.device_put(_batch(split, start))
-        pieces.append(forward(params, batch_stats, numbers, images, indices))
+        inputs, indices = jax.device_put(_batch(split, start))
+        pieces.append(forward((params, batch_stats), stream, inputs, indices))
     logits, features = (
         np.concatenate([np.asarray(jax.device_get(each)) for each in part])[:length]
         for part in zip(*pieces, strict=True)
     )
-    return Outputs(logits, features, split.table.labels)
+    columns = jax.device_get(
+        {name: split.table.columns.get(name) for name in ("label", "labels", "value")}
+    )
+    return Outputs(logits, features, columns["label"], columns["labels"], columns["value"])
 
 
-def confusion(said: Outputs) -> np.ndarray:
+def confusion(found: Outputs) -> np.ndarray:
     """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
-    classes = said.logits.shape[-1]
-    assert said.labels is not None
-    return metrics.confusion_matrix(said.logits.argmax(-1), said.labels, classes)
+    classes = found.logits.shape[-1]
+    assert found.labels is not None
+    return metrics.confusion_matrix(found.logits.argmax(-1), found.labels, classes)
 
 
 def competing(split: Split, classes: int) -> np.ndarray:
@@ -180,33 +183,33 @@ def competing(split: Split, classes: int) -> np.ndarray:
     return np.array(sorted(named or range(classes)))
 
 
-def class_scores(said: Outputs, split: Split) -> np.ndarray:
+def class_scores(found: Outputs, split: Split) -> np.ndarray:
     """The score of every class `[n, classes]`, as the split's readout makes it."""
-    scores: Any = said.logits
+    scores: Any = found.logits
     table = split.semantics
     if table is None:
-        return said.logits.astype(np.float64)
+        return found.logits.astype(np.float64)
     unseen = np.isin(np.arange(len(table)), split.unseen)
     seen = np.setdiff1d(competing(split, len(table)), split.unseen)
     seen = seen if seen.size else np.flatnonzero(~unseen)
     if split.readout == "compatibility":
-        scores = said.logits @ table.T
+        scores = found.logits @ table.T
     elif split.readout == "cosine":
-        scores = zero_shot.cosine_scores(said.logits, table)
+        scores = zero_shot.cosine_scores(found.logits, table)
     elif split.readout == "dap":
-        scores = zero_shot.dap(said.logits, table, prior=table[seen].mean(0))
+        scores = zero_shot.dap(found.logits, table, prior=table[seen].mean(0))
     elif split.readout == "conse":
-        shares = jax.nn.softmax(jnp.asarray(said.logits[:, seen]))
+        shares = jax.nn.softmax(jnp.asarray(found.logits[:, seen]))
         combined = zero_shot.conse(shares, table[seen], top=min(split.top, len(seen)))
         scores = zero_shot.cosine_scores(combined, table)
     return np.asarray(scores, np.float64)
 
 
-def score(said: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
+def score(found: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
     """What a split's outputs are worth, the headline first.
 
     Args:
-      said: the outputs.
+      found: the outputs.
       split: how they are read; class scores if left out.
       gamma: the factor of calibrated stacking, subtracted from the scores of seen classes.
 
@@ -214,28 +217,33 @@ def score(said: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict
       Of classes: `accuracy`, the mean `per_class_accuracy` and the cross-entropy `loss`; with
       unseen classes also `seen`, `unseen`, `harmonic` and their `calibrated_` values,
       `gamma`, `best_gamma` (of this split) and `ausuc`. Of clusters: `accuracy` by the best
-      matching, `nmi`, `ari`. Of attributes: `accuracy`. Without labels, what a validator may read:
+      matching, `nmi`, `ari`. Of attributes: `accuracy`. Of several labels an example:
+      `metrics.multilabel`; of values: `metrics.regression`. Without labels, what a validator may read:
       `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
     """
     readout = split.readout if split else "logits"
-    if said.labels is None:
+    if found.several is not None:
+        return metrics.multilabel(found.logits, found.several)
+    if found.value is not None:
+        return metrics.regression(found.logits, found.value)
+    if found.labels is None:
         return {
-            "information_maximisation": validators.information_maximisation(said.logits),
-            "entropy": validators.entropy(said.logits),
+            "information_maximisation": validators.information_maximisation(found.logits),
+            "entropy": validators.entropy(found.logits),
             "soft_neighbourhood_density": validators.soft_neighbourhood_density(
-                np.asarray(jax.nn.softmax(said.logits))
+                np.asarray(jax.nn.softmax(found.logits))
             ),
         }
     if readout == "clusters":
-        return metrics.clustering(said.logits.argmax(-1), said.labels)
+        return metrics.clustering(found.logits.argmax(-1), found.labels)
     if readout == "attributes":
         assert split and split.semantics is not None
-        wanted = split.semantics[said.labels] > 0.5
-        return {"accuracy": metrics.attribute_accuracy(said.logits > 0, wanted)}
-    scores, labels = said.logits, said.labels
+        wanted = split.semantics[found.labels] > 0.5
+        return {"accuracy": metrics.attribute_accuracy(found.logits > 0, wanted)}
+    scores, labels = found.logits, found.labels
     if split is None:
         return _classification(scores, labels)
-    scores = class_scores(said, split)
+    scores = class_scores(found, split)
     classes = competing(split, scores.shape[-1])
     if len(classes) < scores.shape[-1]:
         scores, labels = scores[:, classes], np.searchsorted(classes, labels)

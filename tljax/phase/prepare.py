@@ -14,67 +14,72 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tljax import checks, objective, signature, trees
-from tljax.data.sources import Table
-from tljax.data.streams import NEIGHBOURS, Stream
+from tljax import checks, trees
+from tljax.bind import Bound, bind, find
+from tljax.data.streams import NEIGHBOURS
+from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
-from tljax.evaluate import Outputs, Split, outputs
 from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
+from tljax.models.network import outputs_of
+from tljax.phase import objective
+from tljax.phase.evaluate import Outputs, Split, outputs
+from tljax.phase.phase import Phase, numbers
 from tljax.solvers import cluster, readout, zero_shot
 
 
 class Context(NamedTuple):
     """All that a preparation may look at."""
 
-    network: Any
+    phase: Phase
     params: Any
     batch_stats: Any
-    streams: Mapping[str, tuple[Stream, Any, Table]]  # what is static, numbers, data
-    tables: Mapping[str, np.ndarray]
-    separate: bool
+    data: Mapping[str, Table]  # of every stream, also of one that shows another's
+    tables: Mapping[str, Any]
     seed: int
 
-    def said(self, stream: str, head: str = "") -> Outputs:
+    def outputs(self, stream: str, head: str = "") -> Outputs:
         """Outputs, features and labels of a whole stream, each example in one look."""
-        if stream not in self.streams:
-            raise unknown("stream", stream, self.streams)
-        if self.streams[stream][0].neighbour:
+        if stream not in self.data:
+            raise unknown("stream", stream, self.data)
+        if self.phase.streams[stream].neighbour:
             raise wrong("stream", stream, "a stream with data of its own, not of neighbours")
         if head and head not in self.params.get("heads", {}):
             raise unknown("head", head, self.params.get("heads", {}))
-        return self._said(stream, head, self.streams[stream][2])
+        return self._outputs(stream, head, self.data[stream])
 
-    def _said(self, stream: str, head: str, table: Table) -> Outputs:
-        spec, numbers, _ = self.streams[stream]
-        own = (spec.of or stream) if self.separate else None
-        split = Split(stream, table, spec, numbers, head, own, held_out=False)
-        return outputs(self.network, self.params, self.batch_stats, split)
+    def _outputs(self, stream: str, head: str, table: Table) -> Outputs:
+        spec = self.phase.streams[stream]
+        own = spec.base if self.phase.separate else None
+        split = Split(stream, table, numbers(spec), head, own, held_out=False)
+        return outputs(self.phase.network, self.params, self.batch_stats, split)
 
     def width(self) -> int:
         """The number of features."""
-        name, (_, _, table) = next(iter(self.streams.items()))
-        return self._said(name, "", table.take([0])).features.shape[-1]
+        name, table = next(iter(self.data.items()))
+        return self._outputs(name, "", table.take([0])).features.shape[-1]
 
     def labelled(self, stream: str, head: str = "") -> tuple[Outputs, np.ndarray]:
-        """As `said`, with the labels, which must be there."""
-        said = self.said(stream, head)
-        if said.labels is None:
+        """As `outputs`, with the labels, which must be there."""
+        found = self.outputs(stream, head)
+        if found.labels is None:
             raise wrong("stream", stream, "a labelled stream")
-        return said, said.labels
+        return found, found.labels
 
-    def classes(self, head: str) -> int:
-        """The number of outputs of a head."""
-        heads = dict(self.network.heads.modules)
+    def classes(self, head: str, stream: str = "") -> int:
+        """The number of outputs of a head; of one that gives none, the classes of a stream."""
+        heads = dict(self.phase.network.heads.modules)
         if head not in heads:
             raise unknown("head", head, heads)
-        return heads[head].outputs
+        known = len(self.data[stream].classes) if stream in self.data else None
+        stored = outputs_of(self.params.get("heads", {}).get(head))
+        return heads[head].outputs or stored or known
 
     def table(self, name: str, stream: str) -> np.ndarray:
         """A class × attribute table, of a row for each class of a stream."""
         if name not in self.tables:
             raise unknown("table", name, self.tables)
-        table, classes = self.tables[name], len(self.streams[stream][2].classes)
+        table, classes = np.asarray(self.tables[name]), len(self.data[stream].classes)
         if len(table) != classes:
             expected = f"a row for each of the {classes} classes of {stream!r} (tables.{name}.like)"
             raise wrong("table", name, f"{expected}; it has {len(table)}")
@@ -98,8 +103,8 @@ def kmeans(
     context: Context, *, stream: str = "target", head: str = "cluster", restarts: int = 10
 ) -> Prepared:
     """k-means of the features, into a head of kind "prototypes" (scikit-learn's, best of n)."""
-    features = context.said(stream).features
-    centroids = cluster.kmeans(features, context.classes(head), context.seed, restarts)
+    features = context.outputs(stream).features
+    centroids = cluster.kmeans(features, context.classes(head, stream), context.seed, restarts)
     return Prepared({head: {"centroids": centroids}})
 
 
@@ -107,9 +112,13 @@ def ridge(
     context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
 ) -> Prepared:
     """A ridge regression to the labels, one-hot, into a head of kind "linear"."""
-    said, labels = context.labelled(stream)
+    found, labels = context.labelled(stream)
     return Prepared(
-        {head: _linear(*readout.ridge(said.features, labels, context.classes(head), penalty))}
+        {
+            head: _linear(
+                *readout.ridge(found.features, labels, context.classes(head, stream), penalty)
+            )
+        }
     )
 
 
@@ -117,20 +126,24 @@ def softmax(
     context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
 ) -> Prepared:
     """A logistic regression on the features, into a head of kind "linear"."""
-    said, labels = context.labelled(stream)
+    found, labels = context.labelled(stream)
     return Prepared(
-        {head: _linear(*readout.softmax(said.features, labels, context.classes(head), penalty))}
+        {
+            head: _linear(
+                *readout.softmax(found.features, labels, context.classes(head, stream), penalty)
+            )
+        }
     )
 
 
 def knn(context: Context, *, stream: str = "target", head: str = "label") -> Prepared:
     """The features and labels of a stream as the bank of a head of kind "neighbours"."""
-    said, labels = context.labelled(stream)
-    checks.labels("labels", labels, len(labels), context.classes(head))
-    k = getattr(dict(context.network.heads.modules)[head], "k", 0)  # 0 of another kind
+    found, labels = context.labelled(stream)
+    checks.labels("labels", labels, len(labels), context.classes(head, stream))
+    k = getattr(dict(context.phase.network.heads.modules)[head], "k", 0)  # 0 of another kind
     if k > len(labels):
         raise wrong(f"network.heads.{head}.k", k, f"at most the {len(labels)} examples of {stream}")
-    return Prepared({head: {"bank": said.features, "labels": labels.astype(np.float32)}})
+    return Prepared({head: {"bank": found.features, "labels": labels.astype(np.float32)}})
 
 
 def eszsl(
@@ -143,11 +156,11 @@ def eszsl(
     lam: float = 1.0,
 ) -> Prepared:
     """ESZSL's closed form, into a head of kind "linear" without bias; read by `compatibility`."""
-    said, labels = context.labelled(stream)
+    found, labels = context.labelled(stream)
     seen = np.unique(labels)
     places = np.searchsorted(seen, labels)
     solution = zero_shot.eszsl(
-        said.features, places, context.table(table, stream)[seen], gamma, lam
+        found.features, places, context.table(table, stream)[seen], gamma, lam
     )
     return Prepared({head: _linear(np.asarray(solution))})
 
@@ -161,16 +174,16 @@ def sae(
     lam: float = 1.0,
 ) -> Prepared:
     """The semantic autoencoder, into a head of kind "linear" without bias; read by `cosine`."""
-    said, labels = context.labelled(stream)
-    solution = zero_shot.sae(said.features, context.table(table, stream)[labels], lam)
+    found, labels = context.labelled(stream)
+    solution = zero_shot.sae(found.features, context.table(table, stream)[labels], lam)
     return Prepared({head: _linear(np.asarray(solution).T)})
 
 
 def neighbours(context: Context, *, stream: str = "target", k: int = 10) -> Prepared:
     """The k nearest neighbours of every example, without itself, for streams with `neighbour`."""
-    found = readout.neighbours(context.said(stream).features, k)
-    base = context.streams[stream][0].of or stream
-    return Prepared(rows={base: {NEIGHBOURS: np.asarray(found, np.int32)}})
+    nearest = readout.neighbours(context.outputs(stream).features, k)
+    base = context.phase.streams[stream].base
+    return Prepared(rows={base: {NEIGHBOURS: np.asarray(nearest, np.int32)}})
 
 
 def class_relationship(
@@ -181,11 +194,11 @@ def class_relationship(
     table: str = "relationship",
 ) -> Prepared:
     """p(source class | target class), for co-tuning (You et al. 2020)."""
-    said, labels = context.labelled(stream, head)
-    shares = np.asarray(jax.nn.softmax(jnp.asarray(said.logits)))
-    classes = len(context.streams[stream][2].classes)
-    found = readout.class_relationship(shares, labels, classes)
-    return Prepared(tables={table: np.asarray(found, np.float32)})
+    found, labels = context.labelled(stream, head)
+    shares = np.asarray(jax.nn.softmax(jnp.asarray(found.logits)))
+    classes = len(context.data[stream].classes)
+    relationship = readout.class_relationship(shares, labels, classes)
+    return Prepared(tables={table: np.asarray(relationship, np.float32)})
 
 
 def channel_importance(
@@ -197,15 +210,15 @@ def channel_importance(
     table: str = "importance",
 ) -> Prepared:
     """DELTA's weights: how much the loss on a stream rises when a channel is zeroed."""
-    said, labels = context.labelled(stream, head)
-    if channels < 1 or said.features.shape[-1] % channels:
-        raise wrong("channels", channels, f"a divisor of the {said.features.shape[-1]} features")
-    checks.labels("labels", labels, len(labels), said.logits.shape[-1])
-    shaped = said.features.reshape(len(labels), -1, channels)
+    found, labels = context.labelled(stream, head)
+    if channels < 1 or found.features.shape[-1] % channels:
+        raise wrong("channels", channels, f"a divisor of the {found.features.shape[-1]} features")
+    checks.labels("labels", labels, len(labels), found.logits.shape[-1])
+    shaped = found.features.reshape(len(labels), -1, channels)
 
     def loss(features: np.ndarray) -> float:
         flat = jnp.asarray(features.reshape(len(labels), -1))
-        logits = objective.respond(context.network, context.params, head, flat)
+        logits = objective.respond(context.phase.network, context.params, head, flat)
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
         return float(losses.mean())
 
@@ -234,60 +247,61 @@ READERS = (class_relationship, channel_importance)
 """Those that read the head that they name; the others fill it."""
 
 
-def parse(given: Mapping[str, Any], field: str) -> dict[str, tuple[Callable, dict[str, Any]]]:
-    """Reads `dict(NAME=dict(solver="kmeans", stream="target", ...))`: name -> function, arguments.
+def parse(fields: Mapping[str, Any], field: str) -> dict[str, Bound]:
+    """Reads `dict(NAME=dict(solver="kmeans", stream="target", ...))`.
 
     `solver` is the name of a preparation, or `package.module:function`; the entry's own name if it
     is left out.
     """
     parsed = {}
-    for name, config in given.items():
+    for name, config in fields.items():
         here = f"{field}.{name}"
         if not isinstance(config, Mapping):
             raise wrong(here, config, "dict(solver=..., ...)")
         own = {"solver": name, **config}
-        function = signature.find(own.pop("solver"), PREPARATIONS, f"{here}.solver")
-        static, numbers = signature.split(function, own, here)
-        parsed[name] = (function, {**dict(static), **numbers})
+        function = find(own.pop("solver"), PREPARATIONS, f"{here}.solver")
+        parsed[name] = bind(function, own, here)
     return parsed
 
 
-def run(given: Mapping[str, Any], field: str, context: Context) -> tuple[Context, Prepared]:
-    """All preparations of a phase, in order; each sees the heads and tables of those before.
-
-    Returns:
-      The context with what was fitted in it, and what was fitted.
-    """
+def run(context: Context) -> Prepared:
+    """All preparations of a phase, in order; each sees the heads and tables of those before."""
     fitted = Prepared({}, {}, {})
-    for name, (function, arguments) in parse(given, field).items():
+    for name, preparation in context.phase.prepare.items():
         try:
-            new = function(context, **arguments)
+            new = preparation.function(
+                context,
+                **dict(preparation.static),
+                **{key: float(value) for key, value in preparation.numbers.items()},
+            )
             if not isinstance(new, Prepared):
-                raise wrong("its result", new, "tljax.prepare.Prepared(heads, tables, rows)")
+                raise wrong("its result", new, "tljax.phase.prepare.Prepared(heads, tables, rows)")
             for head, values in new.heads.items():
                 _check_head(context, head, values)
         except UserError as error:
-            raise UserError(f"{field}.{name}: {error}") from None
+            raise UserError(f"prepare.{name}: {error}") from None
         heads = {**context.params.get("heads", {}), **new.heads}
         context = context._replace(
             params={**context.params, "heads": heads}, tables={**context.tables, **new.tables}
         )
         fitted = Prepared(*({**old, **more} for old, more in zip(fitted, new, strict=True)))
-    return context, fitted
+    return fitted
 
 
 def _check_head(context: Context, head: str, values: Any) -> None:
     """Refuses parameters that are not those of the head's kind."""
-    heads = dict(context.network.heads.modules)
+    heads = dict(context.phase.network.heads.modules)
     if head not in heads:
         raise unknown("head", head, heads)
-    width, given = context.width(), trees.flatten(jax.tree.map(np.asarray, values))
+    width, held = context.width(), trees.flatten(jax.tree.map(np.asarray, values))
     if isinstance(heads[head], Neighbours):  # of as many examples as there are
-        labels = given.get("labels", np.zeros(0))
+        labels = held.get("labels", np.zeros(0))
         wanted: dict[str, Any] = {"bank": np.zeros((len(labels), width)), "labels": labels}
     else:
-        wanted = trees.flatten(objective.head_shapes(context.network, head, width))
-    lines = trees.differences(wanted, given)
+        wanted = trees.flatten(
+            objective.head_shapes(context.phase.network, head, width, outputs_of(values))
+        )
+    lines = trees.differences(wanted, held)
     if lines:
         raise UserError(
             f"network.heads.{head}: a head of kind {type(heads[head]).__name__} does not hold what "

@@ -65,21 +65,22 @@ def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str
     return jax.tree.unflatten(jax.tree.structure(fresh), values)
 
 
-def moving(params: Any, rules: trees.Rules, field: str = "train") -> Any:
-    """Which parameters move: a tree of booleans, false where the first match is a factor of 0.
+def moving(params: Any, train: Mapping[str, Any], field: str = "train") -> Any:
+    """Which parameters move: a tree of booleans, false where the first match is frozen.
 
     Only the moving leaves are differentiated and have optimiser state, so that a frozen layer
     costs neither a backward pass nor memory, whatever else is logged.
 
     Args:
       params: the parameters.
-      rules: `((pattern, factor on the learning rate), ...)`; a factor of 0 freezes.
-      field: where the rules were given, for error messages.
+      train: pattern -> factor on the learning rate; None freezes.
+      field: where it was given, for error messages.
 
     Raises:
       UserError: see `trees.label`; or nothing moves.
     """
-    mask = jax.tree.map(lambda factor: factor != 0, trees.label(params, rules, field))
+    factors = [(p, False if factor is None else factor) for p, factor in train.items()]
+    mask = jax.tree.map(lambda factor: factor is not False, trees.label(params, factors, field))
     if not any(jax.tree.leaves(mask)):
-        raise UserError(f"{field}: {tuple(rules)!r} freezes every parameter; nothing would train")
+        raise UserError(f"{field}: {tuple(train)!r} freezes every parameter; nothing would train")
     return mask

@@ -1,7 +1,7 @@
 """Many runs of a config, with some fields changed, as few programs: a grid, a directory, a table.
 
 Runs that differ in numbers alone (seeds, weights, rates, ramps) share one compiled program and its
-calls (`batch.py`). Every member leaves what a run of its own would leave, in `members/NAME/`.
+calls (`run.py`). Every member leaves what a run of its own would leave, in `members/NAME/`.
 """
 
 import ast
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
 
-from tljax import batch, results, running
-from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import blank, resolve
-from tljax.train import loop
+from tljax.errors import UserError, wrong
+from tljax.experiment import fields, results
+from tljax.experiment.build import Opened, build
+from tljax.experiment.run import Unit, finish, fitting, structure
+from tljax.train import lanes, loop
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
 
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 
     name: str  # of its directory; the same for the same resolved config
     point: Point
-    config: dict[str, Any]  # resolved
+    config: fields.Checked
 
 
 def parse(over: Sequence[str]) -> list[Point]:
@@ -71,17 +71,10 @@ def values(text: str, argument: str) -> list[Any]:
     try:
         found = ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
-        found = [_literal(each) for each in text.split(",")]
+        found = [fields.literal(each) for each in text.split(",")]
     if not found:
         raise wrong("--over", argument, "at least one value")
     return found
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError):
-        return text.strip()
 
 
 def own(path: str | os.PathLike) -> list[Point]:
@@ -106,49 +99,32 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def members(config: ConfigDict, points: Iterable[Point]) -> list[Member]:
+def members(config: fields.Config, points: Iterable[Point]) -> list[Member]:
     """The runs of a sweep, each once.
 
     Raises:
       UserError: a field that is not there, or a value of another kind than it has.
     """
     found: dict[str, Member] = {}
+    plain = fields.plain(config)
     for point in points:
-        changed = config.copy_and_resolve_references()
+        changed = plain
         for path, value in point.items():
-            _change(changed, path, value)
-        resolved = resolve(changed)
-        text = json.dumps(resolved, sort_keys=True)
+            changed = fields.change(changed, path, value, "--over")
+        try:
+            checked = fields.check(changed)
+        except UserError as error:
+            raise UserError(f"--over {dict(point)}: {error}") from None
+        text = json.dumps(checked.plain, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        found.setdefault(name, Member(name, dict(point), resolved))
+        found.setdefault(name, Member(name, dict(point), checked))
     if not found:
         raise wrong("--over", [], "at least one field to change, as seed=range(5)")
     return list(found.values())
 
 
-def _change(config: ConfigDict, path: str, value: Any) -> None:
-    """Sets a field of a config that is there already."""
-    *parents, last = path.split(".")
-    inner: Any = config
-    for i, name in enumerate([*parents, last]):
-        if not isinstance(inner, ConfigDict) or name not in inner:
-            known = list(inner) if isinstance(inner, ConfigDict) else []
-            here = ".".join(parents[:i]) or "config"
-            raise unknown(f"--over {path}: {here}", name, known)
-        if i < len(parents):
-            inner = inner[name]
-    before = inner[last]
-    number = isinstance(before, int | float) and not isinstance(before, bool)
-    if number and (isinstance(value, bool) or not isinstance(value, int | float)):
-        raise wrong(f"--over {path}", value, f"a number, as {before!r} is")
-    try:
-        inner[last] = float(value) if isinstance(before, float) else value
-    except TypeError:
-        raise wrong(f"--over {path}", value, f"a value like {before!r}") from None
-
-
 def run(
-    config: ConfigDict,
+    config: fields.Config,
     points: Iterable[Point],
     workdir: str | os.PathLike,
     display: Display | None = None,
@@ -183,16 +159,17 @@ def run(
     left = [each for each in chosen[part::parts] if not _done(each, workdir).exists()]
     own = len(chosen[part::parts])
     display.say(f"{own} of {len(chosen)} runs are ours, of which {own - len(left)} have finished")
-    units = build(left, workdir)
+    units = built(left, workdir)
     for unit in units:
-        results.claim(unit.workdir, unit.built.config, blank().to_dict())
-    groups: dict[Any, list[batch.Unit]] = {}
+        results.claim(unit.workdir, unit.built.config.plain, fields.blank().to_dict())
+    groups: dict[Any, list[Unit]] = {}
     for unit in units:
-        groups.setdefault(batch.program(unit), []).append(unit)
+        groups.setdefault(structure(unit), []).append(unit)
     with loop.stop_on_signals() as stop:
-        for i, group in enumerate(groups.values()):
-            display.say(f"program {i + 1} of {len(groups)}: {len(group)} runs")
-            batch.run(group, workdir / "batches", display, stop, together)
+        for group in groups.values():
+            size = together or fitting(group[0]) * lanes.mesh().size
+            for first in range(0, len(group), size):
+                _run(group[first : first + size], workdir / "batches", display, stop)
     rows = collect([each for each in chosen if _done(each, workdir).exists()], workdir)
     write(rows, workdir)
     if len(rows) < len(chosen):
@@ -209,27 +186,38 @@ def _done(member: Member, workdir: Path) -> Path:
     return workdir / "members" / member.name / "result.json"
 
 
-def build(chosen: Iterable[Member], workdir: Path) -> list[batch.Unit]:
+def _run(units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop) -> None:
+    """Runs units of one structure, and leaves `result.json` in each one's directory."""
+    name = hashlib.sha256("".join(unit.name for unit in units).encode()).hexdigest()[:12]
+    finals, failed = finish(units, directory / name, display, stop, loop.leave)
+    for unit, variables, fault in zip(units, finals, failed, strict=True):
+        built, judged = unit.built, {}
+        if not fault:
+            judged = results.judge(built.network, variables, built.splits.values())
+        last = list(variables.values())[-1]
+        result = results.assemble(built.config, last, judged, built.splits)
+        write_json(unit.workdir / "result.json", {**result, **({"failed": fault} if fault else {})})
+
+
+def built(chosen: Iterable[Member], workdir: Path) -> list[Unit]:
     """Members ready to run, their data shared; nothing is written.
 
     Raises:
       UserError: a mistake that only a built run shows, with the point where it is.
     """
-    opened: dict[Any, Any] = {}
-    placed: dict[int, Any] = {}
-    units = []
+    opened, units = Opened({}, {}), []
     for each in chosen:
         try:
-            built = running.build(each.config, opened, placed)
+            ready = build(each.config, opened)
         except UserError as error:
             raise UserError(f"at {dict(each.point)}: {error}") from None
-        units.append(batch.Unit(each.name, built, workdir / "members" / each.name))
+        units.append(Unit(each.name, ready, workdir / "members" / each.name))
     return units
 
 
-def _claim(workdir: Path, config: ConfigDict) -> None:
+def _claim(workdir: Path, config: fields.Config) -> None:
     """Makes the directory this config's sweep, or refuses it."""
-    results.claim(workdir, {"sweep": resolve(config)})
+    results.claim(workdir, {"sweep": fields.resolve(config)})
 
 
 def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,13 @@ import jax.numpy as jnp
 from flax.errors import FlaxError, ScopeParamShapeError
 from jax import Array
 
-from tljax.data.streams import Examples, Stream, identity
+from tljax.data.streams import Examples, identity
+from tljax.data.table import Table
 from tljax.errors import UserError, unknown
 from tljax.losses.adversarial import ramp
+from tljax.phase.phase import Phase, Stream
+
+KINDS = ("params", "batch_stats")  # of variables
 
 Incomplete = FlaxError
 """Raised by `predict` where the variables lack what the network asks for."""
@@ -20,8 +24,8 @@ Incomplete = FlaxError
 class View(NamedTuple):
     """All that a term may look at."""
 
-    net: Any  # the bound network: `net.head(name, z)`, `net.scalar(name, value)`
-    batch: Mapping[str, Mapping[str, Array]]  # stream -> {"image" [batch, ...], "label" [batch]}
+    net: Any  # the bound network: `net.head(name, z, outputs)`, `net.scalar(name, value)`
+    batch: Mapping[str, Mapping[str, Array]]  # stream -> {"input" [batch, ...], "label" [batch]}
     features: Mapping[str, Array]  # stream -> [batch, features], computed once a step
     params: Any  # the current parameters
     anchor: Any  # the parameters that the phase started from
@@ -29,28 +33,12 @@ class View(NamedTuple):
     key: Array  # this step's randomness, different for every term
     tables: Mapping[str, Array]  # name -> [classes, attributes], or what a solver prepared
     classes: Mapping[str, tuple[int, ...]]  # labelled stream -> the labels that it may hold
+    names: Mapping[str, tuple[str, ...]]  # stream -> the names of all classes of its data
     anchored: Callable[..., Array]
     """`anchored(stream)`: the features `[batch, features]` that the anchored model has of a stream;
     `anchored(stream, head)`: its head's outputs. Running statistics, no gradient, once a step."""
-
-
-class Term(NamedTuple):
-    """What is static of a term in an objective."""
-
-    name: str
-    function: Callable[..., Array]
-    static: tuple[tuple[str, Any], ...] = ()
-    ramped: bool = False
-
-
-class Objective(NamedTuple):
-    """What is static of an objective; hashable, part of the compiled step's identity."""
-
-    network: Any
-    terms: tuple[Term, ...]
-    streams: tuple[Stream, ...]
-    separate: bool = False  # batch statistics of each stream by itself
-    frozen: bool = False  # the running statistics are used, and stay as they are
+    maps: Callable[[str, str], Array]
+    """`maps(stream, layer)`: a map that the trunk returned by name, `[batch, ...]`."""
 
 
 class _Named(dict):
@@ -68,40 +56,44 @@ def _absent(kind: str) -> Callable[[str, Any], Exception]:
     return lambda key, known: unknown(kind, key, known)
 
 
-def _features(net: Any, objective: Objective, batch: Mapping[str, Examples], train: bool) -> dict:
-    """The features of every stream. Streams of one kind of input pass the trunk as one batch,
-    unless each keeps its own batch statistics."""
+def _features(
+    net: Any, phase: Phase, batch: Mapping[str, Examples], train: bool
+) -> dict[str, tuple[Array, Mapping[str, Array]]]:
+    """The features and the named maps of every stream. Streams of one kind of input pass the trunk
+    as one batch, unless each keeps its own batch statistics."""
     groups: dict[Any, list[Stream]] = {}
-    for stream in objective.streams:
-        alike = (stream.stem, batch[stream.name]["image"].shape[1:])
-        groups.setdefault(stream.name if objective.separate else alike, []).append(stream)
+    for name, stream in phase.streams.items():
+        inputs = batch[name]["input"]
+        alike = (stream.stem, inputs.shape[1:], inputs.dtype)
+        groups.setdefault(name if phase.separate else alike, []).append(stream)
     features = {}
     for streams in groups.values():
-        images = jnp.concatenate([batch[stream.name]["image"] for stream in streams])
-        own = (streams[0].of or streams[0].name) if objective.separate else None
+        inputs = jnp.concatenate([batch[stream.name]["input"] for stream in streams])
+        own = streams[0].base if phase.separate else None
         try:
-            z = net.features(images, stem=streams[0].stem, train=train, stream=own)
+            z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=own)
         except ScopeParamShapeError:
             raise UserError(
-                f"streams.{streams[0].name}: images {images.shape[1:]} do not fit a network that "
-                "other streams pass, too; expected images alike, or a stem for them (network.stems)"
+                f"streams.{streams[0].name}: inputs {inputs.shape[1:]} do not fit a network that "
+                "other streams pass, too; expected inputs alike, or a stem for them (network.stems)"
             ) from None
         start = 0
         for stream in streams:
-            features[stream.name] = z[start : start + stream.batch]
-            start += stream.batch
+            stop = start + len(batch[stream.name]["input"])
+            features[stream.name] = jax.tree.map(lambda leaf, own=slice(start, stop): leaf[own], z)
+            start = stop
     return features
 
 
 def _anchored(
-    net: Any, objective: Objective, batch: Any, anchor: Any, features: Mapping[str, Array]
+    net: Any, phase: Phase, batch: Any, anchor: Any, features: Mapping[str, Array]
 ) -> Callable[..., Array]:
     """`View.anchored`. While parameters are being initialised there is no anchor yet: the network
     itself stands in, whose outputs have the same shapes."""
     known: dict[Any, Any] = {}
 
     def run(other: Any) -> dict[str, Array]:
-        return _features(other, objective, batch, train=False)
+        return {name: z for name, (z, _) in _features(other, phase, batch, train=False).items()}
 
     def outputs(stream: str, head: str | None = None) -> Array:
         if not anchor:
@@ -109,12 +101,12 @@ def _anchored(
             return jax.lax.stop_gradient(z if head is None else net.head(head, z))
         if None not in known:
             params = net.rounded(anchor["params"])
-            known.update({None: nn.apply(run, objective.network)({**anchor, "params": params})})
+            known.update({None: nn.apply(run, phase.network)({**anchor, "params": params})})
         z = _Named(known[None], _absent("stream"))[stream]
         if head is not None and (stream, head) not in known:
             if head not in anchor["params"].get("heads", {}):
                 raise unknown("anchored head", head, anchor["params"].get("heads", {}))
-            of_head = nn.apply(lambda other: other.head(head, z), objective.network)(anchor)
+            of_head = nn.apply(lambda other: other.head(head, z), phase.network)(anchor)
             known[stream, head] = of_head
         return jax.lax.stop_gradient(z if head is None else known[stream, head])
 
@@ -123,18 +115,24 @@ def _anchored(
 
 def _evaluate(
     net: Any,
-    objective: Objective,
-    numbers: Mapping[str, Mapping[str, Any]],
+    phase: Phase,
     batch: Mapping[str, Examples],
+    tables: Mapping[str, Table],
     params: Any,
-    anchor: Any,
+    start: Mapping[str, Any],
     progress: Array,
     key: Array,
-    tables: Mapping[str, Array],
 ) -> tuple[Array, dict[str, Array]]:
-    features = _features(net, objective, batch, train=not objective.frozen)
-    features = _Named(features, _absent("stream"))
-    classes = {stream.name: stream.classes for stream in objective.streams if stream.classes}
+    passed = _features(net, phase, batch, train=not phase.freeze_statistics)
+    features = _Named({name: z for name, (z, _) in passed.items()}, _absent("stream"))
+
+    def maps(stream: str, layer: str) -> Array:
+        of_layers = _Named(passed, _absent("stream"))[stream][1]
+        return _Named(of_layers, _absent("layer"))[layer]
+
+    of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
+    seen = {name: table.seen for name, table in of_streams.items() if table.seen}
+    anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
     view = View(
         net=net,
         batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
@@ -143,28 +141,30 @@ def _evaluate(
         anchor=anchor.get("params", {}),
         progress=progress,
         key=key,
-        tables=_Named(tables, _absent("table")),
-        classes=_Named(classes, lambda key, _: _explain(key)("label", {})),
-        anchored=_anchored(net, objective, batch, anchor, features),
+        tables=_Named({**phase.tables, **start.get("tables", {})}, _absent("table")),
+        classes=_Named(seen, lambda key, _: _explain(key)("label", {})),
+        names=_Named({n: t.classes for n, t in of_streams.items()}, _absent("stream")),
+        anchored=_anchored(net, phase, batch, anchor, features),
+        maps=maps,
     )
     weighted, scalars = [], {}
-    for term in objective.terms:
-        own = dict(numbers[term.name])
+    for name, term in phase.terms.items():
+        own = dict(term.numbers)
         weight = own.pop("weight")
-        if term.ramped:
+        if "ramp" in own:
             weight = weight * ramp(progress, own.pop("ramp"))
-        seen = view._replace(key=jax.random.fold_in(key, identity(term.name)))
+        seen_by = view._replace(key=jax.random.fold_in(key, identity(name)))
         try:
-            value = term.function(seen, **dict(term.static), **own)
+            value = term.function(seen_by, **dict(term.static), **own)
         except (ValueError, ScopeParamShapeError) as error:  # of a loss, of two that share a head
             cause = None if isinstance(error, UserError) else error
-            raise UserError(f"terms.{term.name}: {error}") from cause
+            raise UserError(f"terms.{name}: {error}") from cause
         if jnp.ndim(value) > 1:
             raise UserError(
-                f"terms.{term.name}: returned shape {jnp.shape(value)}; expected () or [batch]"
+                f"terms.{name}: returned shape {jnp.shape(value)}; expected () or [batch]"
             )
-        scalars[term.name] = jnp.mean(value)
-        weighted.append(weight * scalars[term.name])
+        scalars[name] = jnp.mean(value)
+        weighted.append(weight * scalars[name])
     return jnp.stack(weighted) if weighted else jnp.zeros(0), scalars
 
 
@@ -181,22 +181,20 @@ def _explain(stream: str) -> Callable[[str, Any], Exception]:
 
 
 def initialise(
-    objective: Objective,
-    numbers: Any,
-    batch: Any,
+    phase: Phase,
+    batch: Mapping[str, Examples],
+    tables: Mapping[str, Table],
     key: Array,
-    tables: Mapping[str, Array] | None = None,
     scalars: Sequence[tuple[str, float]] = (),
 ) -> dict[str, Any]:
     """Fresh variables `{"params": ..., "batch_stats": ...}`, with every head that a term calls.
 
     Args:
-      objective: what to initialise.
-      numbers: the terms' numbers, by term name.
+      phase: what to initialise.
       batch: stream -> examples; only shapes matter.
+      tables: stream -> where they are from; only the classes matter.
       key: of the initialisation. The same network has the same first parameters whatever the
         terms are, since a module's key depends on its path.
-      tables: name -> array that terms may read.
       scalars: learned scalars to create beside those that terms ask for, with their first values.
 
     Raises:
@@ -207,34 +205,32 @@ def initialise(
     def run(net: Any) -> Array:
         for name, value in scalars:
             net.scalar(name, value)
-        return _evaluate(net, objective, numbers, batch, {}, {}, progress, key, tables or {})[0]
+        return _evaluate(net, phase, batch, tables, {}, {}, progress, key)[0]
 
-    variables = nn.init(run, objective.network)(key)
-    return {"params": variables.get("params", {}), "batch_stats": variables.get("batch_stats", {})}
+    variables = nn.init(run, phase.network)(key)
+    return {kind: variables.get(kind, {}) for kind in KINDS}
 
 
 def apply(
-    objective: Objective,
-    numbers: Any,
+    phase: Phase,
     params: Any,
     batch_stats: Any,
     batch: Mapping[str, Examples],
-    anchor: Any,
+    tables: Mapping[str, Table],
+    start: Mapping[str, Any],
     progress: Array,
     key: Array,
-    tables: Mapping[str, Array] | None = None,
 ) -> tuple[Array, tuple[dict[str, Array], Any]]:
     """The weighted losses of all terms on a batch; their sum is what a phase minimises.
 
     Args:
-      objective: what to compute.
-      numbers: term name -> {"weight", "ramp" if it is ramped, and the term's own numbers}.
+      phase: what to compute.
       params, batch_stats: the network's variables.
       batch: stream -> examples, transformed.
-      anchor: the variables `{"params", "batch_stats"}` that the phase started from.
+      tables: stream -> where they are from; only the classes matter.
+      start: what the phase started from, `{"params", "batch_stats", "tables"}`.
       progress: 0 to 1.
       key: this step's randomness.
-      tables: name -> array that terms may read.
 
     Returns:
       The weighted losses `[terms]`; each term's unweighted value by name, and the moved batch
@@ -242,15 +238,10 @@ def apply(
     """
 
     def run(net: Any) -> tuple[Array, dict[str, Array]]:
-        return _evaluate(
-            net, objective, numbers, batch, params, anchor, progress, key, tables or {}
-        )
+        return _evaluate(net, phase, batch, tables, params, start, progress, key)
 
-    rounded = objective.network.rounded(params)
-    variables = {"params": rounded, "batch_stats": batch_stats}
-    (weighted, scalars), moved = nn.apply(run, objective.network, mutable=["batch_stats"])(
-        variables
-    )
+    variables = {"params": phase.network.rounded(params), "batch_stats": batch_stats}
+    (weighted, scalars), moved = nn.apply(run, phase.network, mutable=["batch_stats"])(variables)
     return weighted, (scalars, {**batch_stats, **moved.get("batch_stats", {})})
 
 
@@ -258,7 +249,7 @@ def predict(
     network: Any,
     params: Any,
     batch_stats: Any,
-    images: Array,
+    inputs: Array,
     *,
     head: str,
     stem: str = "",
@@ -270,16 +261,16 @@ def predict(
     """
 
     def run(net: Any) -> tuple[Array, Array]:
-        z = net.features(images, stem=stem, train=False, stream=stream)
+        z = net.features(inputs, stem=stem, train=False, stream=stream)
         return net.head(head, z) if head else z, z
 
     rounded = network.rounded(params)
     return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})
 
 
-def head_shapes(network: Any, head: str, width: int) -> Any:
+def head_shapes(network: Any, head: str, width: int, outputs: int | None = None) -> Any:
     """The shapes of the parameters that a head has on features of `width` numbers."""
-    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width))), network)
+    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width)), outputs), network)
     return jax.eval_shape(init, jax.random.key(0))["params"]["heads"][head]
 
 

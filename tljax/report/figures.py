@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from tljax import metrics
-from tljax.evaluate import Outputs, Split, confusion, outputs
-from tljax.objective import Incomplete
+from tljax.phase.evaluate import Outputs, Split, confusion, outputs
+from tljax.phase.objective import Incomplete
 
 # Okabe & Ito's palette, told apart by colour-blind readers; its yellow is too faint for a line.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -65,7 +65,7 @@ def draw(
     _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
     kept = [split for split in splits.values() if split.head in (*_heads(finals, split), "")]
     for split in kept:
-        if split.readout == "logits" and split.table.labels is not None:
+        if split.readout == "logits" and split.table.label is not None:
             name = split.name.replace("/", "_")
             said = _outputs(network, finals[split.phase], split)
             _confusion(split, said, folder / f"confusion_{name}.png")

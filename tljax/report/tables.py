@@ -2,33 +2,17 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tljax import metrics, plots
-from tljax.errors import unknown, wrong
-from tljax.opening import EVALUATION
+from tljax.errors import wrong
+from tljax.experiment.choice import Row, best, cell, default, grouped, short, swept
+from tljax.report import figures
 from tljax.train.records import read
-
-Row = Mapping[str, Any]
-LOWER = ("loss", "entropy")  # metrics of which less is better
-USUAL = ("information_maximisation", "accuracy")  # chosen by: without labels, for validation
-
-
-def choices(config: Mapping[str, Any]) -> list[str]:
-    """The evaluations that a choice may read: those without labels, and those for validation."""
-    evaluations = {name: {**EVALUATION, **own} for name, own in config["evaluate"].items()}
-    blind = [name for name in evaluations if not labelled(name, config)]
-    return [*blind, *(name for name, own in evaluations.items() if own["validation"])]
-
-
-def labelled(evaluation: str, config: Mapping[str, Any]) -> bool:
-    """Whether an evaluation reads labels."""
-    return {**EVALUATION, **config["evaluate"][evaluation]}["labelled"]
 
 
 def load(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -57,73 +41,6 @@ def _value(text: str) -> Any:
         except ValueError:
             pass
     return None if text == "" else text
-
-
-def swept(rows: Sequence[Row]) -> list[str]:
-    """The fields that were swept: the columns between the status and the metrics."""
-    columns = [key for key in rows[0] if key not in ("member", "status") and "/" not in key]
-    return columns
-
-
-def grouped(rows: Sequence[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows that differ in the seed alone, by the values of the other swept fields."""
-    fields = [field for field in swept(rows) if field != "seed"]
-    found: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        found.setdefault(tuple(row[field] for field in fields), []).append(row)
-    return found
-
-
-def readable(select: str, config: Mapping[str, Any]) -> str:
-    """The evaluation of "EVALUATION/METRIC", if a choice may read it.
-
-    Raises:
-      UserError: one that is not there, or that reads labels which no choice may read.
-    """
-    evaluation = select.partition("/")[0]
-    allowed = choices(config)
-    if evaluation not in allowed:
-        if evaluation in config["evaluate"]:
-            raise wrong(
-                "--select", select, "an evaluation without labels, or one with validation=True: "
-                "what is chosen by test labels is no result"
-            )  # fmt: skip
-        raise unknown("--select", evaluation, allowed)
-    return evaluation
-
-
-def lower(select: str) -> bool:
-    """Whether less of the metric is better."""
-    return select.partition("/")[2] in LOWER
-
-
-def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """The points by the mean of what is selected by, the best first; failed runs count as worst.
-
-    Raises:
-      UserError: a metric that is not there, or one that reads labels which no choice may read.
-    """
-    evaluation = readable(select, config)
-    if select not in rows[0]:
-        known = [key for key in rows[0] if key.startswith(f"{evaluation}/")]
-        raise unknown("--select", select, known)
-    sign = -1 if lower(select) else 1
-
-    def worth(group: Sequence[Row]) -> float:
-        values = [row[select] for row in group]
-        if any(value is None for value in values):
-            return -float("inf")
-        return sign * sum(values) / len(values)
-
-    groups = grouped(rows)
-    return sorted(groups, key=lambda point: worth(groups[point]), reverse=True)
-
-
-def default(config: Mapping[str, Any]) -> str:
-    """What is selected by where nothing is said; "" where nothing may be."""
-    for evaluation in choices(config):
-        return f"{evaluation}/{USUAL[labelled(evaluation, config)]}"
-    return ""
 
 
 def show(directory: str | Path, select: str = "") -> None:
@@ -174,19 +91,6 @@ def _cell(group: Sequence[Row], key: str) -> str:
     return cell([row[key] for row in group if row[key] is not None])
 
 
-def cell(values: Sequence[float]) -> str:
-    """The mean of runs, with its 95 % interval where there are several."""
-    if not values:
-        return "failed"
-    mean, half = metrics.interval(values)
-    return f"{mean:.3f}" if len(values) < 2 else f"{mean:.3f} ± {half:.3f}"
-
-
-def short(value: Any) -> str:
-    """A value for a person to read: a number as it was drawn has too many digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
     """`curves_EVALUATION.png` and `effects_EVALUATION.png` of every evaluation's accuracy."""
     fields = [field for field in swept(rows) if field != "seed"]
@@ -199,7 +103,7 @@ def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
             curves[label] = [
                 _curve(workdir / "members" / row["member"], evaluation) for row in group
             ]
-        plots.bands(curves, folder / f"curves_{evaluation}.png", f"accuracy on {evaluation}")
+        figures.bands(curves, folder / f"curves_{evaluation}.png", f"accuracy on {evaluation}")
         effects = {
             field: [
                 (
@@ -210,7 +114,7 @@ def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
             ]
             for field in fields
         }
-        plots.effects(effects, folder / f"effects_{evaluation}.png", f"accuracy on {evaluation}")
+        figures.effects(effects, folder / f"effects_{evaluation}.png", f"accuracy on {evaluation}")
 
 
 def _curve(member: Path, evaluation: str) -> dict[int, float]:

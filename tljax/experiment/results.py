@@ -13,26 +13,15 @@ from typing import Any
 import jax
 
 from tljax import trees
-from tljax.errors import unknown, wrong
-from tljax.evaluate import Outputs, Split, check_fit, confusion, outputs, score
-from tljax.train import step
+from tljax.errors import UserError, unknown, wrong
+from tljax.experiment.fields import Checked
+from tljax.models.network import outputs_of
+from tljax.phase.evaluate import READOUTS, Outputs, Split, check_fit, confusion, outputs, score
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
 
 Variables = dict[str, Any]
 """`{"params": ..., "batch_stats": ...}`."""
-
-
-def variables(state: step.State) -> Variables:
-    """What a state is judged by."""
-    params, batch_stats = step.evaluated(state)
-    return {"params": params, "batch_stats": batch_stats}
-
-
-def start(state: step.State) -> Variables:
-    """The variables that a state holds, before any average: a phase's anchor."""
-    return {"params": state.params, "batch_stats": state.batch_stats}
-
 
 MODULES = ("heads", "stems", "scalars")
 
@@ -61,20 +50,43 @@ def _over(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     return {**before, **both}
 
 
-def check_splits(network: Any, splits: Mapping[str, Split], phase: str, start: Variables) -> None:
-    """Refuses an evaluation of a head that its phase does not have, or of images of other kinds."""
-    heads = start["params"].get("heads", {})
-    for split in splits.values():
-        if split.phase == phase and split.head and split.head not in heads:
+def check_splits(network: Any, splits: Iterable[Split], variables: Variables) -> None:
+    """Refuses evaluations of a head that is not there, or too narrow, or of inputs of other kinds."""
+    heads = variables["params"].get("heads", {})
+    for split in splits:
+        if split.head and split.head not in heads:
             raise unknown(f"evaluate.{split.name}.head", split.head, heads)
-        if split.phase == phase:
-            check_fit(network, start["params"], start["batch_stats"], split)
+        check_fit(network, variables, split)
+        _check_width(split, outputs_of(heads[split.head]) if split.head else None)
+
+
+def _check_width(split: Split, outputs: int | None) -> None:
+    """Refuses a head whose outputs are not what the readout of an evaluation reads."""
+    head, known = split.head, split.table.label is not None
+    if not head and known and split.readout in ("logits", "clusters", "conse"):
+        raise wrong(f"evaluate.{split.name}.head", head, f"one, for {split.readout!r}")
+    if outputs is None:  # the features themselves, or a head of a user's own kind
+        return
+    if split.readout == "logits" and known and max(split.table.seen, default=0) >= outputs:
+        raise UserError(
+            f"evaluate.{split.name}: label {max(split.table.seen)} has no output in head {head!r}; "
+            f"expected labels from 0 to {outputs - 1} (network.heads.{head}.outputs)"
+        )
+    if split.semantics is None or not READOUTS[split.readout]:
+        return
+    classes, attributes = split.semantics.shape
+    wanted, of = (classes, "class") if split.readout == "conse" else (attributes, "attribute")
+    if outputs != wanted:
+        raise UserError(
+            f"evaluate.{split.name}.head: head {head!r} has {outputs} outputs; {wanted} are read "
+            f"by {split.readout!r}, one for each {of} (network.heads.{head}.outputs)"
+        )
 
 
 def judge(
     network: Any, finals: Mapping[str, Variables], splits: Iterable[Split]
 ) -> dict[str, tuple[Outputs, dict[str, float]]]:
-    """What each split's phase says of it, and its metrics.
+    """What each split's phase gives of it, and its metrics.
 
     The factor of calibrated stacking is chosen on the evaluation that a split names.
 
@@ -83,36 +95,36 @@ def judge(
       finals: phase -> its variables.
       splits: of these phases.
     """
-    said = {
+    seen = {
         split.name: (split, outputs(network, own["params"], own["batch_stats"], split))
         for split in splits
         for own in [finals[split.phase]]
     }
     judged: dict[str, tuple[Outputs, dict[str, float]]] = {}
-    for name, (split, spoken) in said.items():
+    for name, (split, found) in seen.items():
         gamma = 0.0
-        if split.calibrate in said:
-            other, validation = said[split.calibrate]
+        if split.calibrate in seen:
+            other, validation = seen[split.calibrate]
             gamma = score(validation, other)["best_gamma"]
-        judged[name] = (spoken, score(spoken, split, gamma))
+        judged[name] = (found, score(found, split, gamma))
     return judged
 
 
 def assemble(
-    config: Mapping[str, Any],
+    config: Checked,
     final: Variables,
     judged: Mapping[str, tuple[Outputs, dict[str, float]]],
     splits: Mapping[str, Split],
 ) -> dict[str, Any]:
     """What `result.json` holds."""
     evaluations: dict[str, Any] = {}
-    for name, (said, values) in judged.items():
-        evaluations[name] = {**values, "examples": len(said.features)}
-        if said.labels is not None and splits[name].readout == "logits":
-            evaluations[name]["confusion"] = confusion(said).tolist()
+    for name, (found, values) in judged.items():
+        evaluations[name] = {**values, "examples": len(found.features)}
+        if found.labels is not None and splits[name].readout == "logits":
+            evaluations[name]["confusion"] = confusion(found).tolist()
     return {
-        "method": config["method"],
-        "seed": config["seed"],
+        "method": config.fields.method,
+        "seed": config.fields.seed,
         "parameters": trees.count(final["params"]),
         "evaluations": evaluations,
     }

@@ -1,19 +1,19 @@
 """The parameters of every phase of a config: where each starts, how fast it moves, how many."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from tljax import prepare, results, running, starting, transfer, trees
-from tljax.assembly import rules
-from tljax.experiment import resolve
+from tljax import trees
+from tljax.experiment import fields, results, start
+from tljax.experiment.build import build
+from tljax.phase import prepare, transfer
+from tljax.train.step import evaluated
 
 
-def collect(config: ConfigDict | Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+def collect(config: fields.Config) -> dict[str, list[dict[str, Any]]]:
     """phase -> its parameters, each with `path`, `shape`, `count`, `origin` and `factor`.
 
     `origin` is "fresh", an earlier phase, "run:WORKDIR", or "prepare.NAME" of what is fitted;
@@ -23,23 +23,20 @@ def collect(config: ConfigDict | Mapping[str, Any]) -> dict[str, list[dict[str, 
     Raises:
       UserError: a mistake in the config, its patterns among them.
     """
-    built = running.build(resolve(config))
+    built = build(fields.check(config))
     earlier: dict[str, results.Variables] = {}
     found = {}
-    for index, (name, fields) in enumerate(zip(built.names, built.fields, strict=True)):
-        phase, state = starting.begin(
-            built.phase(index), fields, earlier, built.data, built.config["seed"]
-        )
+    for name, phase in built.phases.items():
+        state = start.fresh(built, name, 0, earlier)
         fitted = {
-            f"heads/{arguments['head']}": f"prepare.{entry}"
-            for entry, (function, arguments) in prepare.parse(fields["prepare"], name).items()
-            if "head" in arguments and function not in prepare.READERS
+            f"heads/{preparation.head}": f"prepare.{entry}"
+            for entry, preparation in phase.prepare.items()
+            if "head" in dict(preparation.static) and preparation.function not in prepare.READERS
         }
-        before = {key: value["params"] for key, value in earlier.items()}
-        start = rules(fields["start"], f"{name}.start") or transfer.usual(state.params, before)
-        factors = trees.flatten(
-            trees.label(state.params, rules(fields["train"], "train"), f"{name}.train")
-        )
+        before = {key: variables["params"] for key, variables in earlier.items()}
+        rules = phase.start or transfer.usual(state.params, before)
+        trains = bool(built.config.phases[name].steps)
+        factors = [(pattern, factor or 0.0) for pattern, factor in phase.train.items()]
         found[name] = [
             {
                 "path": path,
@@ -48,17 +45,17 @@ def collect(config: ConfigDict | Mapping[str, Any]) -> dict[str, list[dict[str, 
                 "origin": next(
                     (by for head, by in fitted.items() if path.startswith(f"{head}/")), None
                 )
-                or next(origin for pattern, origin in start if trees.match(pattern, path)),
-                "factor": float(factors[path]) if phase.steps else 0.0,
+                or trees.first(path, rules)[1],
+                "factor": float(trees.first(path, factors)[1]) if trains else 0.0,
             }
             for path, leaf in trees.flatten(state.params).items()
         ]
-        own = jax.device_get(results.variables(state))
+        own = jax.device_get(evaluated(state))
         earlier[name] = results.with_heads(results.carried(earlier), own)
     return found
 
 
-def show(config: ConfigDict | Mapping[str, Any]) -> None:
+def show(config: fields.Config) -> None:
     """Prints every phase's parameters: copied from where, moving or frozen, and the counts."""
     console = Console()
     for name, leaves in collect(config).items():

@@ -1,0 +1,209 @@
+"""Functions with their fields filled in: what a config, or a keyword, may say to a function.
+
+One rule for terms, transforms, optimisers, balancers, preparations and modules alike: a parameter
+whose default is a `float` is a number, a leaf, so that changing or sweeping it recompiles nothing;
+every other parameter is structure, part of the compiled program's identity.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Collection, Hashable, Mapping
+from numbers import Integral, Real
+from typing import Any, Self, TypeVar
+
+import jax
+from jax.tree_util import GetAttrKey
+
+from tljax.errors import UserError, unknown, wrong
+
+T = TypeVar("T")
+
+
+def static(default: Any = dataclasses.MISSING) -> Any:
+    """A field of a `node` that is structure, not leaves."""
+    return dataclasses.field(default=default, metadata={"static": True})
+
+
+def node(cls: type[T]) -> type[T]:
+    """A frozen dataclass as a pytree: its fields are children, those that are `static` structure.
+
+    As `jax.tree_util.register_dataclass`, but a tree that is put together again is not checked and
+    tidied by `__post_init__` a second time, which would take a leaf that is 0 for an absent one.
+    """
+    fields: Any = dataclasses.fields(cls)  # type: ignore[arg-type]
+    children = [field.name for field in fields if not field.metadata.get("static")]
+    structure = [field.name for field in fields if field.metadata.get("static")]
+
+    def flatten(tree: Any) -> Any:
+        values = vars(tree)
+        return [values[name] for name in children], tuple(values[name] for name in structure)
+
+    def with_keys(tree: Any) -> Any:
+        leaves, static = flatten(tree)
+        return [(GetAttrKey(n), leaf) for n, leaf in zip(children, leaves, strict=True)], static
+
+    def unflatten(static: Any, leaves: Any) -> Any:
+        tree = object.__new__(cls)
+        tree.__dict__.update(zip(children, leaves, strict=True))
+        tree.__dict__.update(zip(structure, static, strict=True))
+        return tree
+
+    jax.tree_util.register_pytree_with_keys(cls, with_keys, unflatten, flatten)
+    return cls
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclasses.dataclass(frozen=True)
+class Bound:
+    """A function, its static items and its numbers: a pytree whose leaves are the numbers.
+
+    A field is read as an attribute (`bound.margin`); a call fills all of them in.
+    """
+
+    function: Callable[..., Any]
+    static: tuple[tuple[str, Any], ...] = ()
+    numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **dict(self.static), **self.numbers, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            for fields in (self.numbers, dict(self.static)):
+                if name in fields:
+                    return fields[name]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    def __getstate__(self) -> Any:
+        return self.__dict__
+
+    def tree_flatten_with_keys(self) -> Any:
+        names = sorted(self.numbers)
+        leaves = [(GetAttrKey(name), self.numbers[name]) for name in names]
+        return leaves, (self.function, self.static, tuple(names))
+
+    def tree_flatten(self) -> Any:
+        leaves, structure = self.tree_flatten_with_keys()
+        return [leaf for _, leaf in leaves], structure
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, leaves: Any) -> Self:
+        function, static, names = structure
+        return cls(function, static, dict(zip(names, leaves, strict=True)))
+
+
+def bind(
+    function: Callable[..., Any],
+    fields: Mapping[str, Any],
+    field: str,
+    skip: Collection[str] = (),
+) -> Bound:
+    """`function` with its fields filled in; see `split` for the arguments and errors."""
+    return Bound(function, *split(function, fields, field, skip))
+
+
+def defaults(function: Callable, skip: Collection[str] = ()) -> dict[str, Any]:
+    """What may be given to `function` by keyword, with defaults, without what is to `skip`.
+
+    These are its keyword-only parameters, and others that have a default.
+    """
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in skip
+        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        and (parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty)
+    }
+
+
+def split(
+    function: Callable, fields: Mapping[str, Any], field: str, skip: Collection[str] = ()
+) -> tuple[tuple[tuple[str, Any], ...], dict[str, float]]:
+    """The keyword arguments of a call to `function`, as (static, traced).
+
+    Args:
+      function: what may be given to it is what `defaults` lists.
+      fields: values from a config; a parameter left out takes its default.
+      field: where they were given, for error messages, e.g. `transforms[0]`.
+      skip: parameters that the caller fills in itself.
+
+    Returns:
+      The static arguments as hashable items sorted by name, and the numbers by name; together
+      they name every parameter that has not been skipped.
+
+    Raises:
+      UserError: a name that is no parameter, a value of another kind than the default, a
+        number that is not finite, or a parameter that has neither value nor default.
+    """
+    parameters = defaults(function, skip)
+    for name in fields:
+        if name not in parameters:
+            raise unknown(field, name, parameters)
+    static: dict[str, Any] = {}
+    numbers: dict[str, float] = {}
+    for name, default in parameters.items():
+        if name not in fields and default is inspect.Parameter.empty:
+            raise wrong(field, dict(fields), f"a value for {name!r}, which has no default")
+        value = _like(default, fields[name] if name in fields else default, f"{field}.{name}")
+        (numbers if isinstance(default, float) else static)[name] = value
+    return tuple(sorted(static.items())), numbers
+
+
+def _like(default: Any, value: Any, field: str) -> Any:
+    """`value` as the kind of thing that `default` is; without a telling default, as it stands."""
+    match default:
+        case bool():
+            if isinstance(value, bool):
+                return value
+            raise wrong(field, value, "True or False")
+        case int():
+            if isinstance(value, Integral) and not isinstance(value, bool):
+                return int(value)
+            raise wrong(field, value, "an integer")
+        case float():
+            if isinstance(value, jax.Array) and not value.shape:
+                return value
+            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+                return float(value)
+            raise wrong(field, value, "a finite number")
+        case str():
+            if isinstance(value, str):
+                return value
+            raise wrong(field, value, "a string")
+        case tuple() if not isinstance(value, list | tuple):
+            raise wrong(field, value, "a list")
+    if isinstance(value, list | tuple):
+        kinds = {type(entry) for entry in default} if isinstance(default, tuple) else set()
+        entry = default[0] if len(kinds) == 1 else None
+        return tuple(_like(entry, each, f"{field}[{i}]") for i, each in enumerate(value))
+    if not isinstance(value, Hashable):
+        raise wrong(field, value, "a string, a number, True, False, None or a list of these")
+    return value
+
+
+def find(name: str | Callable, registry: Mapping[str, Callable], field: str) -> Callable:
+    """The function of a config name, or of an importable `package.module:function`, or given.
+
+    Raises:
+      UserError: an unknown name, or a module or function that is not there.
+    """
+    if callable(name):
+        return name
+    if not isinstance(name, str) or ":" not in name:
+        if name not in registry:
+            raise unknown(field, name, (*registry, "package.module:function"))
+        return registry[name]
+    module_name, _, function = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except (ModuleNotFoundError, ValueError) as error:  # the latter of an empty name
+        raise UserError(
+            f"{field}: cannot import {module_name!r} of {name!r} ({error}); "
+            "expected a module that can be imported from here"
+        ) from None
+    if not callable(getattr(module, function, None)):
+        callables = [each for each in vars(module) if callable(getattr(module, each))]
+        raise unknown(field, function, callables)
+    return getattr(module, function)

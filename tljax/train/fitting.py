@@ -1,0 +1,102 @@
+"""A phase from Python: the loop of a run without its directory, and what a state is worth."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tljax.bind import Bound
+from tljax.data.table import Table
+from tljax.phase import evaluate as judging
+from tljax.phase.evaluate import Split
+from tljax.phase.phase import Phase, Stream
+from tljax.train import loop
+from tljax.train.lanes import Lane, Single
+from tljax.train.loop import Cadence, Stop, Values, Writer
+from tljax.train.records import Display, Kept
+from tljax.train.starting import in_memory
+from tljax.train.step import State, evaluated
+
+
+def fit(
+    phase: Phase,
+    state: State,
+    data: Mapping[str, Table],
+    *,
+    judge: Mapping[str, Table] | None = None,
+    cadence: Cadence = Cadence(),
+    display: Display | None = None,
+    records: list[dict[str, Any]] | None = None,
+) -> State:
+    """Steps a phase from `state` to its end, by the loop of a run, without a directory.
+
+    Args:
+      phase: what is done.
+      state: from `start`, or from any step; donated, that is used up.
+      data: stream -> its table, in memory.
+      judge: name -> a labelled table to evaluate on as it goes.
+      cadence: how often what is done, in steps.
+      display: where progress is shown; nowhere if left out.
+      records: a list that gets what a run writes into metrics.jsonl.
+
+    Returns:
+      The state after `phase.steps` steps.
+
+    Raises:
+      UserError: a loss, or parameters, that are not finite.
+    """
+
+    def values(state: State) -> Values:
+        return {name: evaluate(phase, state, table) for name, table in (judge or {}).items()}
+
+    begun = int(state.step)
+    program = Single(Lane(phase, state, in_memory(data)), cadence.dispatch)
+    writer = Writer("train", Kept(records if records is not None else []), values)
+    [state] = loop.train(
+        "train",
+        program,
+        [writer],
+        int(phase.steps),
+        cadence,
+        None,
+        display or Display(quiet=True),
+        Stop(),
+        begun=begun,
+    )
+    return state
+
+
+def evaluate(
+    phase: Phase,
+    state: State,
+    table: Table,
+    *,
+    head: str = "label",
+    transforms: Sequence[Bound] = (),
+    stem: str = "",
+    statistics: str | None = None,
+    readout: str = "logits",
+    semantics: Any = None,
+    batch: int = 256,
+) -> dict[str, float]:
+    """What a state is worth on a table: its metrics by name.
+
+    Args:
+      phase: whose network it is.
+      state: is judged by the average of its parameters, where one is kept.
+      table: with a `label`, `labels` or `value` column; without one, validators judge.
+      head: whose outputs are read.
+      transforms: of the inputs, drawn as for all evaluations, by example.
+      stem: the stem that the inputs pass.
+      statistics: the stream whose batch statistics are used, where each has its own.
+      readout: how the outputs are read; see `phase.evaluate.READOUTS`.
+      semantics: `[classes, attributes]`, of the readouts that read a table.
+      batch: examples at a time.
+
+    Raises:
+      UserError: a head that is not there, or a table that the network cannot take.
+    """
+    stream = Stream("table", batch, tuple(transforms), stem)
+    split = Split("table", table, stream, head, statistics, readout=readout, semantics=semantics)
+    variables = evaluated(state)
+    judging.check_fit(phase.network, variables, split)
+    found = judging.outputs(phase.network, variables["params"], variables["batch_stats"], split)
+    return judging.score(found, split)

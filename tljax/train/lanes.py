@@ -1,0 +1,250 @@
+"""Lanes of one program: the runs, or restarts of a run, whose phases have one structure.
+
+A single lane is stepped as it is, on one device or over a mesh, from memory or from disk. Several
+are stacked along a leading axis that is split over the devices. On a CPU the lanes of a device are
+taken in turn, which is faster there than batched products and leaves every lane bit for bit as it
+would be alone; on an accelerator they are batched (`vmap`).
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding
+
+from tljax.data.streams import Feed, Reader
+from tljax.data.table import Table
+from tljax.phase.phase import Phase, numbers
+from tljax.train import placing
+from tljax.train.step import (
+    Report,
+    State,
+    changing,
+    single_step,
+    train_step,
+    train_steps,
+    with_constants,
+)
+
+AXIS = "lanes"
+
+
+class Lane(NamedTuple):
+    """What one lane steps."""
+
+    phase: Phase
+    state: State
+    data: Mapping[str, Table]  # of streams that live on the device
+    readers: Mapping[str, Reader] = {}  # of streams that are read from disk
+
+
+def batched() -> bool:
+    """Whether the lanes of a device are batched, rather than taken in turn."""
+    return jax.default_backend() != "cpu"
+
+
+class Single:
+    """One lane."""
+
+    def __init__(self, lane: Lane, dispatch: int | None, workers: int = 0):
+        mesh = lane.phase.mesh
+        self.state = placing.split(lane.state, mesh)
+        self.phase, self.data = placing.everywhere((numbers(lane.phase), dict(lane.data)), mesh)
+        self.readers, self.workers, self._feed = lane.readers, workers, None
+        self.looped, self.longest = self._dispatch(dispatch)
+
+    def _dispatch(self, longest: int | None) -> tuple[bool, int]:
+        """(whether steps run in a loop on the device, the most steps a dispatch).
+
+        A loop saves the cost of a dispatch; but XLA runs its own convolutions in a loop on a CPU
+        tens of times slower, so a program that holds one is dispatched step by step there.
+        """
+        if longest is None:
+            longest = 8 if self.readers else 64
+            if jax.default_backend() == "cpu":
+                fed = placing.split_fed(Feed(self.readers, 0).take(1, longest), self.phase.mesh)
+                counted = placing.everywhere((np.int32(1), np.bool_(True)), self.phase.mesh)
+                arguments = (self.phase, self.state, self.data, fed, *counted)
+                program = train_steps.lower(*arguments).as_text()
+                longest = 1 if "stablehlo.convolution" in program else longest
+        return longest > 1, longest
+
+    def advance(self, step: int, count: int, fresh: bool) -> Report:
+        """Dispatches `count` steps from `step` on."""
+        mesh = self.phase.mesh
+        self._feed = self._feed or Feed(self.readers, step, self.workers)
+        fed = placing.split_fed(self._feed.take(count, self.longest), mesh)
+        counted, begins = placing.everywhere((np.int32(count), np.bool_(fresh)), mesh)
+        with jax.transfer_guard("disallow"):
+            if self.looped:
+                self.state, report = train_steps(
+                    self.phase, self.state, self.data, fed, counted, begins
+                )
+            else:
+                self.state, report = single_step(self.phase, self.state, self.data, fed, begins)
+        return report
+
+    def reports(self, report: Report) -> list[Report]:
+        """What the host reads of a dispatch, a lane each."""
+        return [jax.device_get(report)]
+
+    def states(self) -> list[State]:
+        """The state of each lane."""
+        return [self.state]
+
+
+class Stacked:
+    """Several lanes. A lane that is not finite stays as it was before that step; others go on."""
+
+    def __init__(self, lanes: Sequence[Lane], dispatch: int | None):
+        self.over, self.count = mesh(), len(lanes)
+        missing = -len(lanes) % self.over.size  # the last lane stands in where devices are left
+        filled = [*lanes, *lanes[-1:] * missing]
+        first = lanes[0]
+        common = [
+            name
+            for name, table in first.data.items()
+            if all(lane.data[name] is table for lane in lanes)
+        ]
+        apart = [{n: t for n, t in lane.data.items() if n not in common} for lane in filled]
+        self.phase = stack([numbers(lane.phase) for lane in filled], self.over)
+        self.state = stack([lane.state for lane in filled], self.over)
+        self.own = stack(apart, self.over)
+        self.shared = share({name: first.data[name] for name in common}, self.over)
+        self.longest = dispatch or max(4, 64 * self.over.size // len(filled))
+
+    def advance(self, step: int, count: int, fresh: bool) -> Report:
+        """Dispatches `count` steps from `step` on."""
+        counted = share((np.int32(count), np.bool_(fresh)), self.over)
+        arguments = (self.phase, self.state, self.own, self.shared, *counted)
+        self.state = steps(self.over, batched(), *arguments)
+        # A copy, as the state is donated to the next dispatch before this is read.
+        return _copied(Report(self.state.totals, self.state.faults))
+
+    def reports(self, report: Report) -> list[Report]:
+        """What the host reads of a dispatch, a lane each."""
+        return [member(jax.device_get(report), lane) for lane in range(self.count)]
+
+    def states(self) -> list[State]:
+        """The state of each lane, on the host: all devices would evaluate a slice of theirs."""
+        held = jax.device_get(changing(self.state))
+        return [member(held, lane) for lane in range(self.count)]
+
+
+@jax.jit
+def _copied(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+def mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices, all of them if left out, along the axis of lanes."""
+    devices = list(devices or jax.local_devices())
+    return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def stack(trees: Sequence[Any], over: Mesh) -> Any:
+    """Trees of one structure as one, with a leading axis of lanes, split over the devices."""
+    stacked = jax.tree.map(_stacked, *trees)
+    return jax.device_put(stacked, NamedSharding(over, jax.P(AXIS)))
+
+
+def _stacked(*leaves: Any) -> Any:
+    if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        return jnp.stack(leaves)
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
+def share(tree: Any, over: Mesh) -> Any:
+    """A tree that all lanes read, on every device."""
+    return jax.device_put(tree, NamedSharding(over, jax.P()))
+
+
+def member(tree: Any, index: int) -> Any:
+    """One lane's part of a stacked tree."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+@functools.partial(jax.jit, static_argnames=("over", "batched"), donate_argnames="state")
+def steps(
+    over: Mesh,
+    batched: bool,
+    phase: Phase,
+    state: State,
+    own: Mapping[str, Table],
+    shared: Mapping[str, Table],
+    count: Array,
+    fresh: Array,
+) -> State:
+    """`count` steps of every lane.
+
+    Args:
+      over: the devices.
+      batched: whether the lanes of a device are batched, or taken in turn.
+      phase, state: of all lanes, stacked.
+      own: stream -> tables that differ between lanes, stacked.
+      shared: stream -> tables that all lanes sample.
+      count: of steps, traced.
+      fresh: whether sums begin anew.
+    """
+
+    def one(lane: Any, shared: Any, count: Array, fresh: Array) -> State:
+        phase, first, own = lane
+
+        def body(_: Array, state: State) -> State:
+            new = train_step(phase, state, {**shared, **own}, {})
+            failed = jnp.stack([fault >= 0 for fault in new.faults.values()]).any()
+            held = state._replace(faults=new.faults)
+            # A branch, not a choice by element, which would be fused with what it chooses from.
+            kept = jax.lax.cond(
+                failed, lambda held, new: held, lambda held, new: new, changing(held), changing(new)
+            )
+            return with_constants(kept, state)
+
+        totals = {name: jnp.where(fresh, 0.0, total) for name, total in first.totals.items()}
+        return jax.lax.fori_loop(0, count, body, first._replace(totals=totals))
+
+    def several(lanes: Any, shared: Any, count: Array, fresh: Array) -> State:
+        each = functools.partial(one, shared=shared, count=count, fresh=fresh)
+        return jax.vmap(each)(lanes) if batched else jax.lax.map(each, lanes)
+
+    along, whole = jax.P(AXIS), jax.P()
+    spread = jax.shard_map(
+        several,
+        mesh=over,
+        in_specs=(along, whole, whole, whole),
+        out_specs=along,
+        check_vma=False,
+    )
+    return spread((phase, state, own), shared, count, fresh)
+
+
+def fitting(lane: Lane, limit: int | None) -> int:
+    """How many lanes a device can hold, by the compiled program's own account of its memory.
+
+    Args:
+      lane: one of them.
+      limit: bytes of a device's memory; None where it does not say, which fits any number.
+    """
+    if limit is None:
+        return 2**30
+    over = mesh()
+    stacked = [stack([part] * over.size, over) for part in (numbers(lane.phase), lane.state, {})]
+    shared = share(dict(lane.data), over)
+
+    def size(lanes: int) -> int:
+        wide = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (lanes * leaf.shape[0], *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding
+            ),
+            stacked,
+        )
+        arguments = (*wide, shared, np.int32(1), np.bool_(True))
+        memory: Any = steps.lower(over, batched(), *arguments).compile().memory_analysis()
+        return memory.argument_size_in_bytes + memory.temp_size_in_bytes
+
+    one, two = size(1), size(2)
+    return max(1, int((0.9 * limit - one) / max(two - one, 1)) + 1)

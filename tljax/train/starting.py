@@ -1,0 +1,223 @@
+"""Where a phase starts: fresh, copied, prepared."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax import trees
+from tljax.data import streams
+from tljax.data.streams import Reader
+from tljax.data.table import Table
+from tljax.errors import UserError, wrong
+from tljax.phase import objective, prepare, transfer
+from tljax.phase.objective import KINDS
+from tljax.phase.phase import Phase, numbers
+from tljax.train import gradients, step
+
+
+def start(
+    phase: Phase,
+    data: Mapping[str, Table],
+    key: jax.Array,
+    *,
+    earlier: Mapping[str, Any] | None = None,
+    readers: Mapping[str, Reader] | None = None,
+    seed: int = 0,
+) -> step.State:
+    """The state that a phase starts from: parameters fresh or copied, and what is prepared.
+
+    Args:
+      phase: `start` says what is copied from where, `prepare` what is fitted.
+      data: stream -> its table, in memory.
+      key: of all randomness of the phase: parameters, order of the data, transforms.
+      earlier: name -> variables `{"params", "batch_stats"}` that `start` may name, the phase before
+        last.
+      readers: stream -> what reads it from disk.
+      seed: of solvers that draw.
+
+    Raises:
+      UserError: a term that asks for what is not there; patterns or variables that do not fit.
+    """
+    phase, earlier, readers = numbers(phase), earlier or {}, readers or {}
+    data = in_memory(data)
+    rows: Mapping[str, Any] = {}
+    tables: Mapping[str, Any] = {}
+    heads: Mapping[str, Any] = {}
+    if phase.prepare:
+        before = _variables(phase, data, readers, key, earlier, lenient=True)
+        heads, tables, rows = _prepared(phase, before, data, readers, earlier, seed)
+    variables = _variables(phase, data, readers, key, earlier, tables, rows)
+    if heads:
+        heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
+        variables["params"] = {**variables["params"], "heads": heads}
+    transfer.moving(variables["params"], phase.train)
+    origin = {**variables, "tables": dict(tables), "rows": {n: dict(r) for n, r in rows.items()}}
+    return resumed(phase, origin, key)
+
+
+def resumed(phase: Phase, origin: Mapping[str, Any], key: jax.Array) -> step.State:
+    """The state before the first step of a phase that started from `origin`."""
+    return _initial(numbers(phase), jax.device_put(origin), key)
+
+
+@jax.jit
+def _initial(phase: Phase, origin: Any, key: jax.Array) -> step.State:
+    return step.initialise(phase, origin, key)
+
+
+def in_memory(data: Mapping[str, Table]) -> dict[str, Table]:
+    """The tables on the device; those that are there already stay as they are.
+
+    Raises:
+      UserError: a table whose inputs are still to be decoded.
+    """
+    for name, table in data.items():
+        if not table.resident:
+            raise wrong(f"data[{name!r}]", table, "a table in memory: tljax.data.load")
+    return {name: jax.device_put(table) for name, table in data.items()}
+
+
+def _prepared(
+    phase: Phase,
+    variables: Mapping[str, Any],
+    data: Mapping[str, Table],
+    readers: Mapping[str, Reader],
+    earlier: Mapping[str, Any],
+    seed: int,
+) -> prepare.Prepared:
+    known = list(earlier.values())[-1]["params"].get("heads", {}) if earlier else {}
+    params = variables["params"]
+    tables = {**{name: reader.table for name, reader in readers.items()}, **data}
+    context = prepare.Context(
+        phase,
+        {**params, "heads": {**known, **params.get("heads", {})}},
+        variables["batch_stats"],
+        {name: tables[stream.base] for name, stream in phase.streams.items()},
+        dict(phase.tables),
+        seed,
+    )
+    fitted = prepare.run(context)
+    for name in fitted.rows:
+        if name not in data:
+            raise wrong("prepare", name, "a stream that fits into resident_megabytes")
+    return fitted
+
+
+def check(
+    phase: Phase, data: Mapping[str, Table], readers: Mapping[str, Reader], key: jax.Array
+) -> None:
+    """Refuses terms that ask for what is not there, without computing anything."""
+    phase = numbers(phase)
+    tables = {**data, **{name: reader.blank() for name, reader in readers.items()}}
+    jax.eval_shape(objective.initialise, phase, blank(phase, data, readers), _rowless(tables), key)
+
+
+def _rowless(tables: Mapping[str, Table]) -> dict[str, Table]:
+    """What terms may know of tables without their columns."""
+    return {name: table.like({}) for name, table in tables.items()}
+
+
+def blank(
+    phase: Phase,
+    data: Mapping[str, Table],
+    readers: Mapping[str, Reader],
+    rows: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A batch of zeros, as the phase's terms see it; where they need none, without neighbours."""
+    sizes = {stream.base: stream.batch for stream in phase.streams.values()}
+    examples = {}
+    for name, size in sizes.items():
+        if name in readers:
+            table = readers[name].blank()
+            columns = dict(table.columns)
+        elif name in data:
+            table = data[name]
+            columns = {
+                key: np.zeros((size, *leaf.shape[1:]), leaf.dtype)
+                for key, leaf in table.columns.items()
+            }
+        else:
+            raise UserError(f"data: stream {name!r} has none; expected a table for each stream")
+        examples[name] = table.like({**columns, streams.NEIGHBOURS: np.zeros((size, 1), np.int32)})
+    batch = jax.eval_shape(
+        streams.batch_of,
+        phase.streams,
+        {
+            name: table.like({k: v[:1] for k, v in table.columns.items()})
+            for name, table in data.items()
+        },
+        rows or {},
+        examples,
+        np.int32(0),
+        jax.random.key(0),
+    )
+    return jax.tree.map(lambda each: np.zeros(each.shape, each.dtype), batch)
+
+
+def _variables(
+    phase: Phase,
+    data: Mapping[str, Table],
+    readers: Mapping[str, Reader],
+    key: jax.Array,
+    earlier: Mapping[str, Any],
+    tables: Mapping[str, Any] | None = None,
+    rows: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The variables that a phase starts from, before anything is prepared.
+
+    Without `tables`, of a phase whose terms may ask for what is still to be prepared.
+    """
+    lenient = tables is None
+    phase = phase.changed(tables={**phase.tables, **(tables or {})}, prepare={})
+    if lenient:
+        phase = phase.changed(terms={}, balance=None)
+    known = {**{name: reader.blank() for name, reader in readers.items()}, **data}
+    return _first(
+        phase,
+        _rowless(known),
+        blank(phase, data, readers, rows),
+        jax.random.fold_in(key, 1),
+        {name: {kind: variables[kind] for kind in KINDS} for name, variables in earlier.items()},
+        tuple(earlier),
+        lenient,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(5, 6))
+def _first(
+    phase: Phase,
+    tables: Mapping[str, Table],
+    batch: Any,
+    key: jax.Array,
+    earlier: Mapping[str, Any],
+    order: tuple[str, ...],
+    lenient: bool,
+) -> dict[str, Any]:
+    """One program, where every leaf by itself would be compiled for its shape."""
+    fresh = objective.initialise(phase, batch, tables, key, gradients.learned(phase))
+    copied = {}
+    for kind in KINDS:
+        before = {name: earlier[name][kind] for name in order}  # jit has sorted the names
+        # The trunk keeps statistics of each stream by itself where they are "separate".
+        new = transfer.NEW if kind == "params" else (*transfer.NEW, "trunk")
+        rules: trees.Rules = phase.start or transfer.usual(fresh[kind], before, new)
+        if kind == "batch_stats" or lenient:
+            rules = _reaching(rules, fresh[kind])
+        else:  # what is for statistics alone
+            statistics = _reaching(rules, fresh["batch_stats"])
+            meant = _reaching(rules, fresh[kind])
+            rules = tuple(rule for rule in rules if rule in meant or rule not in statistics)
+        if jax.tree.leaves(fresh[kind]):
+            copied[kind] = transfer.start(fresh[kind], before, rules)
+        else:
+            copied[kind] = fresh[kind]
+    return copied
+
+
+def _reaching(rules: trees.Rules, tree: Any) -> trees.Rules:
+    """The rules that match something: a pattern for parameters need not match a statistic."""
+    paths = list(trees.flatten(tree))
+    return tuple(r for r in rules if any(trees.match(r[0], path) for path in paths))
