@@ -209,10 +209,11 @@ def test_damaged_idx(idx_files, damage, says):
 
 def test_incomplete_idx(idx_files):
     (idx_files / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.arange(5)))
-    refused("(5,)", "one label for each of 6 images", data=f"idx:{idx_files}")
+    refused("got 5; expected 6 examples in 'label'", data=f"idx:{idx_files}")
     (idx_files / "train-labels-idx1-ubyte.gz").unlink()
     refused("labels in its split 'train', or labelled=False", data=f"idx:{idx_files}")
-    refused("or classes=None", data=f"idx:{idx_files}", labelled=False, classes=(0,))
+    refused("source.classes: got (0,); expected None, as split 'train' holds no 'label'",
+            data=f"idx:{idx_files}", labelled=False, classes=(0,))  # fmt: skip
     (idx_files / "empty").mkdir()
     refused("train-images-idx3-ubyte", data=f"idx:{idx_files}/empty")
 
@@ -402,16 +403,19 @@ NAN = np.where(np.arange(3)[:, None, None, None] == 1, np.nan, GOOD)
         ({"image": np.full((1, 2, 2), np.inf), "label": [0]}, "got 'image 0'; expected finite"),
         ({"image": np.zeros((3, 3, 8, 8)), "label": [0, 1, 2]}, "channels last"),
         ({"image": np.zeros((3, 4)), "label": [0, 1, 2]}, "got (3, 4); expected images [N, H, W]"),
-        ({"image": GOOD, "label": [0.0, 1.0, 2.0]}, "got 'float64'; expected labels of an integer"),
-        ({"image": GOOD, "label": np.eye(3, dtype=int)}, "got (3, 3); expected one label for each"),
-        ({"image": GOOD, "label": [0, 1]}, "got (2,); expected one label for each of 3 images"),
+        ({"image": GOOD, "label": [0.0, 1.0, 2.0]}, "got 'float64'; expected 'label': integers"),
+        (
+            {"image": GOOD, "label": np.eye(3, dtype=int)},
+            "got (3, 3); expected 'label': integers [n]",
+        ),
+        ({"image": GOOD, "label": [0, 1]}, "got 2; expected 3 examples in 'label'"),
         ({"image": GOOD, "label": [0, -1, 1]}, "got -1; expected the label of example 1"),
         ({"image": GOOD[:0], "label": np.arange(0)}, "at least one example"),
         ({"image": np.array([None, 1]), "label": [0, 1]}, "'image' without pickled objects"),
         ({"data": GOOD}, "among ['data']"),
         (
             {"x_train": GOOD, "y_train": [0, 1, 2], "x_test": GOOD[:, :1], "y_test": [0, 1, 2]},
-            "images of one type and shape; size= resizes them",
+            "'input' of one type and shape; size= resizes images",
         ),
     ],
 )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax.data.formats import Lazy
+from tljax.data.lazy import Lazy
 from tljax.data.table import COLUMNS, Table, class_weights
 from tljax.errors import UserError
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data.formats import Lazy, Request, Rows, Splits
+from tljax.data.formats import Request, Rows, Splits
+from tljax.data.lazy import Lazy
+from tljax.data.table import Table
 from tljax.errors import wrong
 
 
@@ -48,7 +50,8 @@ def read_tfds(request: Request) -> Splits:
     def rows(split: str) -> Rows:
         items = [(split, row) for row in range(len(records[split]))]
         images = Lazy(functools.partial(_decode_record, records=records), items, field)
-        return Rows(images, _RecordLabels(encoded[split]) if classes else None, classes)
+        table = Table(input=images, classes=classes, field=field)
+        return Rows(table, label=_RecordLabels(encoded[split]) if classes else None)
 
     return {split: functools.partial(rows, split) for split in names}
 
