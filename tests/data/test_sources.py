@@ -361,6 +361,12 @@ def test_malformed_lists(domains, content, says):
     refused(says, data=f"folder:{domains}", split="list")
 
 
+def test_lists_of_unlabelled_images_may_hold_any_number(domains):
+    (domains / "list.txt").write_text("photo/bee/0.png -1\nphoto/ant/0.bmp 1000000\n")
+    table = load(f"folder:{domains}", "list", labelled=False)
+    assert table.labels is None and len(table) == 2
+
+
 # npz.
 
 

@@ -33,7 +33,7 @@ class Request:
 
     @property
     def labelled(self) -> bool:
-        return bool(self.targets)
+        return "label" in self.targets
 
     @property
     def path(self) -> Path:
@@ -127,7 +127,7 @@ def read_folder(request: Request) -> Splits:
         for name, home in homes.items()
     }
     for path in sorted([*base.glob("*.txt"), *base.glob("image_list/*.txt")]):
-        splits[path.stem] = functools.partial(_list_rows, path, base, request.field)
+        splits[path.stem] = functools.partial(_list_rows, path, base, request)
     if not splits:
         expected = "images in DIR/<split>/<class>/ or DIR/<class>/, or lists of them DIR/NAME.txt"
         raise wrong(request.field, str(base), expected)
@@ -144,16 +144,16 @@ def _class_rows(home: Path, classes: tuple[str, ...], field: str) -> Rows:
     paths, labels = [], []
     for label, name in enumerate(classes):
         files = (home / name).glob("[!.]*")
-        found = sorted(str(path) for path in files if path.suffix.lower() in _SUFFIXES)
-        paths += found
-        labels += [label] * len(found)
+        images = sorted(str(path) for path in files if path.suffix.lower() in _SUFFIXES)
+        paths += images
+        labels += [label] * len(images)
     if not paths:
         raise wrong(field, str(home), f"images in its directories, *{', *'.join(_SUFFIXES)}")
-    images = _files(paths, field)
-    return Rows(Table(input=images, label=labels, classes=classes, field=field))
+    return Rows(Table(input=_files(paths, field), label=labels, classes=classes, field=field))
 
 
-def _list_rows(path: Path, base: Path, field: str) -> Rows:
+def _list_rows(path: Path, base: Path, request: Request) -> Rows:
+    field = request.field
     names, labels = [], []
     with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
@@ -170,7 +170,7 @@ def _list_rows(path: Path, base: Path, field: str) -> Rows:
     if home is None:
         raise wrong(field, names[0], f"an image in {base}, as {path} lists it")
     images = _files([str(home / name) for name in names], field)
-    return Rows(Table(input=images, label=labels, field=field))
+    return Rows(Table(input=images, label=labels if request.labelled else None, field=field))
 
 
 def _files(paths: list[str], field: str) -> Lazy:

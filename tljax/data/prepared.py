@@ -30,7 +30,7 @@ def read_tfds(request: Request) -> Splits:
         expected = textwrap.shorten(f"NAME or NAME/CONFIG of TFDS ({error})", 400)
         raise wrong(field, name, expected) from None
     features, names = builder.info.features, list(builder.info.splits)
-    formats = {each.value for each in builder.info.available_file_formats()}
+    formats = {entry.value for entry in builder.info.available_file_formats()}
     if not names or "array_record" not in formats:
         command = f"tfds build {name} --file_format array_record"
         command += f" --data_dir {request.root}" if request.root else ""

@@ -242,15 +242,15 @@ def class_numbers(
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
         raise wrong(field, classes, "a list of names or numbers of classes, at least one, or None")
     numbers = []
-    for each in classes:
-        if isinstance(each, str):
-            if each not in names:
-                raise unknown(field, each, names)
-            numbers.append(names.index(each))
-        elif type(each) is int and 0 <= each < len(names):
-            numbers.append(each)
+    for entry in classes:
+        if isinstance(entry, str):
+            if entry not in names:
+                raise unknown(field, entry, names)
+            numbers.append(names.index(entry))
+        elif type(entry) is int and 0 <= entry < len(names):
+            numbers.append(entry)
         else:
-            raise wrong(field, each, f"a name, or a whole number from 0 to {len(names) - 1}")
+            raise wrong(field, entry, f"a name, or a whole number from 0 to {len(names) - 1}")
     return numbers
 
 
