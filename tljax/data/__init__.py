@@ -26,7 +26,7 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
     """
     from tljax.data import sources
 
-    return sources.materialise(sources.read(data, split, **options), limit_bytes)
+    return sources.materialise(sources.load(data, split, **options), limit_bytes)
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,20 +45,12 @@ class Request:
         return self.path
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
+class Rows(NamedTuple):
     """One whole split, as its format holds it."""
 
     table: Table
     image: bool = True  # whether its inputs are images, which can be resized
     label: Any = None  # label[indices] is an array of integers; for labels that are slow to read
-
-    # As tests/test_configs.py has it, until sources.load returns tables of columns.
-    images = property(lambda rows: rows.table.input)
-    labels = property(lambda rows: rows.table.label if rows.label is None else rows.label)
-
-    def _replace(self, labels: np.ndarray) -> "Rows":
-        return Rows(self.table.with_column("label", labels), self.image)
 
 
 Splits = Mapping[str, Callable[[], Rows]]

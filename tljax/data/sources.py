@@ -13,47 +13,11 @@ from tljax.data.formats import Request, Splits, read_folder, read_idx
 from tljax.data.lazy import Lazy
 from tljax.data.prepared import read_tfds
 from tljax.data.splits import resolve
-from tljax.data.table import TARGETS
-from tljax.data.table import Table as Columns
+from tljax.data.table import TARGETS, Table
 from tljax.errors import unknown, wrong
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Images and labels of one split, with random access."""
-
-    images: Any  # array [N, H, W, C], uint8 or float32; or lazy: len(), images[i] -> [H, W, C]
-    labels: np.ndarray | None  # int32 [N], None when unlabelled
-    classes: tuple[str, ...]  # names of classes; () where only labels would tell
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def resident(self) -> bool:
-        """Whether the images are decoded and in memory."""
-        return isinstance(self.images, np.ndarray)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images once decoded; of lazy ones, by the first."""
-        return self.images.nbytes
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> "Table":
-        """The examples at `indices`, in that order; lazy images stay lazy."""
-        at = np.asarray(indices, np.int64)
-        images = self.images.take(at) if isinstance(self.images, Lazy) else self.images[at]
-        labels = None if self.labels is None else self.labels[at]
-        return dataclasses.replace(self, images=images, labels=labels)
-
-
-def load(data: str, split: str, **options: Any) -> Table:
-    """The images and integer labels of what `read` gives."""
-    table = read(data, split, **options)
-    return Table(table.input, table.label, table.classes)
-
-
-def read(
+def load(
     data: str,
     split: str,
     *,
@@ -65,7 +29,7 @@ def read(
     size: int | None = None,
     channels: int | None = None,
     root: str | None = None,
-) -> Columns:
+) -> Table:
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
@@ -148,7 +112,7 @@ def read(
     return table if labelled else table.unlabelled()
 
 
-def materialise(table: Any, limit_bytes: float) -> Any:
+def materialise(table: Table, limit_bytes: float) -> Table:
     """Decodes a lazy table that then takes at most `limit_bytes`; returns others as they are.
 
     Raises:
@@ -156,16 +120,11 @@ def materialise(table: Any, limit_bytes: float) -> Any:
     """
     if table.resident or table.nbytes > limit_bytes:
         return table
-    if isinstance(table, Columns):
-        return table.with_column("input", _decoded(table.input))
-    return dataclasses.replace(table, images=_decoded(table.images))
-
-
-def _decoded(images: Lazy) -> np.ndarray:
+    images = table.input
     decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
     for i in range(len(images)):
         decoded[i] = images[i]
-    return decoded
+    return table.with_column("input", decoded)
 
 
 def _fitted(
@@ -208,7 +167,7 @@ def _fit(image: np.ndarray, size: int | None, channels: int | None, field: str) 
     return image
 
 
-def _joined(pieces: Sequence[Columns], field: str) -> Columns:
+def _joined(pieces: Sequence[Table], field: str) -> Table:
     """One table of several, of the same source."""
     if len(pieces) == 1:
         return pieces[0]
@@ -230,7 +189,7 @@ def _joined(pieces: Sequence[Columns], field: str) -> Columns:
             expected = f"{name!r} of one type and shape; size= resizes images"
             raise wrong(field, kinds, expected)
         columns[name] = np.concatenate(parts)
-    return Columns(**columns, classes=classes or None, field=field)
+    return Table(**columns, classes=classes or None, field=field)
 
 
 def class_numbers(
@@ -254,7 +213,7 @@ def class_numbers(
     return numbers
 
 
-def _draw(table: Columns, kept: Sequence[int], count: int, seed: int, field: str) -> np.ndarray:
+def _draw(table: Table, kept: Sequence[int], count: int, seed: int, field: str) -> np.ndarray:
     """The indices, ascending, of `count` examples of each class that is `kept`."""
     rng = np.random.default_rng(seed)
     chosen = []
