@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from tljax.data.sources import SCHEMES, Table, load, materialise
+from tljax.data.sources import SCHEMES, load, materialise
 from tljax.errors import UserError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it
@@ -34,19 +34,19 @@ def refused(*says, **arguments):
 def test_slices_are_joined_in_order():
     whole, table = load("digits", "train"), load("digits", "train[-5:]+train[:10]")
     rows = [*range(1792, 1797), *range(10)]
-    np.testing.assert_array_equal(table.images, whole.images[rows])
-    np.testing.assert_array_equal(table.labels, whole.labels[rows])
+    np.testing.assert_array_equal(table.input, whole.input[rows])
+    np.testing.assert_array_equal(table.label, whole.label[rows])
 
 
 def test_take_keeps_order():
     whole = load("digits", "train")
     table = whole.take([7, 3])
-    assert table.labels.tolist() == [whole.labels[7], whole.labels[3]] and len(table) == 2
-    np.testing.assert_array_equal(table.images, whole.images[[7, 3]])
+    assert table.label.tolist() == [whole.label[7], whole.label[3]] and len(table) == 2
+    np.testing.assert_array_equal(table.input, whole.input[[7, 3]])
 
 
 def test_unlabelled_data_has_no_labels():
-    assert load("digits", "train", labelled=False).labels is None
+    assert load("digits", "train", labelled=False).label is None
 
 
 def test_per_class_draws_by_seed_and_keeps_order():
@@ -55,11 +55,11 @@ def test_per_class_draws_by_seed_and_keeps_order():
         load("digits", "train", per_class=count, seed=seed)
         for count, seed in ((2, 3), (2, 3), (5, 3), (2, 4))
     )
-    assert np.bincount(few.labels).tolist() == [2] * 10
-    np.testing.assert_array_equal(few.images, same.images)
-    assert not np.array_equal(few.images, other.images)
-    rows = {image.tobytes(): row for row, image in enumerate(whole.images)}
-    few_rows, more_rows = ([rows[i.tobytes()] for i in each.images] for each in (few, more))
+    assert np.bincount(few.label).tolist() == [2] * 10
+    np.testing.assert_array_equal(few.input, same.input)
+    assert not np.array_equal(few.input, other.input)
+    rows = {image.tobytes(): row for row, image in enumerate(whole.input)}
+    few_rows, more_rows = ([rows[i.tobytes()] for i in each.input] for each in (few, more))
     assert few_rows == sorted(few_rows)
     assert set(few_rows) < set(more_rows)
 
@@ -67,30 +67,30 @@ def test_per_class_draws_by_seed_and_keeps_order():
 def test_classes_are_kept_by_name_or_number():
     whole = load("digits", "train")
     table = load("digits", "train", classes=("7", 3))
-    at = np.flatnonzero((whole.labels == 7) | (whole.labels == 3))
-    np.testing.assert_array_equal(table.images, whole.images[at])
+    at = np.flatnonzero((whole.label == 7) | (whole.label == 3))
+    np.testing.assert_array_equal(table.input, whole.input[at])
     # Labels stay numbers in the full list of classes, so that heads are the same.
-    np.testing.assert_array_equal(table.labels, whole.labels[at])
-    assert table.classes == whole.classes and table.labels.dtype == np.int32
+    np.testing.assert_array_equal(table.label, whole.label[at])
+    assert table.classes == whole.classes and table.label.dtype == np.int32
     rest = load("digits", "train", classes=[0, 1, 2, 4, 5, 6, 8, 9])
-    assert len(table) + len(rest) == 1797 and not {3, 7} & set(rest.labels.tolist())
+    assert len(table) + len(rest) == 1797 and not {3, 7} & set(rest.label.tolist())
     same = load("digits", "train", classes=range(10))
-    np.testing.assert_array_equal(same.images, whole.images)
+    np.testing.assert_array_equal(same.input, whole.input)
 
 
 def test_classes_of_unlabelled_data_are_read_and_dropped():
     table = load("digits", "train", classes=(3,), labelled=False)
-    assert table.labels is None and len(table) == 183
-    np.testing.assert_array_equal(table.images, load("digits", "train", classes=(3,)).images)
+    assert table.label is None and len(table) == 183
+    np.testing.assert_array_equal(table.input, load("digits", "train", classes=(3,)).input)
 
 
 def test_a_draw_of_one_class_does_not_depend_on_the_others():
     whole = load("digits", "train", per_class=4, seed=5)
     part = load("digits", "train", per_class=4, seed=5, classes=(2, "8"))
-    at = np.flatnonzero(np.isin(whole.labels, [2, 8]))
+    at = np.flatnonzero(np.isin(whole.label, [2, 8]))
     assert len(part) == 8
-    np.testing.assert_array_equal(part.images, whole.images[at])
-    np.testing.assert_array_equal(part.labels, whole.labels[at])
+    np.testing.assert_array_equal(part.input, whole.input[at])
+    np.testing.assert_array_equal(part.label, whole.label[at])
     # Class 3 has 183 examples; that others have fewer does not matter where they are not kept.
     assert len(load("digits", "train", per_class=183, classes=(3,))) == 183
 
@@ -103,7 +103,7 @@ def test_unknown_classes():
     refused("source.classes: got '12'; expected a list", data="digits", classes="12")
     refused("source.classes: got 3; expected a list", data="digits", classes=3)
     refused("source.classes: got ()", data="digits", classes=())
-    other = (int(load("digits", "train[:1]").labels[0]) + 1) % 10
+    other = (int(load("digits", "train[:1]").label[0]) + 1) % 10
     refused(f"source.classes: got ({other},)", "examples in 'train[:1]'", data="digits",
             split="train[:1]", classes=(other,))  # fmt: skip
     refused("per_class: got 184; expected at most 183", "'3'", data="digits", classes=(3,),
@@ -139,13 +139,13 @@ def test_size_and_channels_are_those_of_pil(tmp_path, dtype):
     image = load("npz:a.npz", "train", size=5, channels=1, labelled=False, root=str(tmp_path))
     expected = [Image.fromarray(each).convert("L") for each in colour]
     expected = [each.resize((5, 5), Image.Resampling.BILINEAR) for each in expected]
-    assert image.images.shape == (3, 5, 5, 1) and image.images.dtype == dtype
+    assert image.input.shape == (3, 5, 5, 1) and image.input.dtype == dtype
     close = np.stack([np.asarray(each) for each in expected])[..., None].astype(float)
-    np.testing.assert_allclose(image.images, close, atol=0 if dtype == np.uint8 else 1.1)
+    np.testing.assert_allclose(image.input, close, atol=0 if dtype == np.uint8 else 1.1)
 
 
 def test_grey_becomes_three_equal_channels():
-    images = load("digits", "train[:4]", size=16, channels=3).images
+    images = load("digits", "train[:4]", size=16, channels=3).input
     assert images.shape == (4, 16, 16, 3)
     assert (images == images[..., :1]).all()
 
@@ -177,9 +177,9 @@ def idx_files(tmp_path):
 
 def test_idx(idx_files):
     train, both = (load(f"idx:{idx_files}", split) for split in ("train", "train[4:]+test"))
-    assert train.images.shape == (6, 4, 3, 1) and train.images[1, 0, 2, 0] == 14  # 12 + 2
-    assert train.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    assert both.labels.tolist() == [1, 2, 0, 1]
+    assert train.input.shape == (6, 4, 3, 1) and train.input[1, 0, 2, 0] == 14  # 12 + 2
+    assert train.label.tolist() == [0, 1, 2, 0, 1, 2]
+    assert both.label.tolist() == [1, 2, 0, 1]
     assert both.classes == ("0", "1", "2")
 
 
@@ -187,7 +187,7 @@ def test_idx_opens_only_what_is_asked_for(idx_files):
     (idx_files / "t10k-images.idx3-ubyte").write_bytes(b"")
     assert len(load(f"idx:{idx_files}", "train")) == 6
     (idx_files / "train-labels-idx1-ubyte.gz").write_bytes(b"")
-    assert load(f"idx:{idx_files}", "train", labelled=False).labels is None
+    assert load(f"idx:{idx_files}", "train", labelled=False).label is None
 
 
 @pytest.mark.parametrize(
@@ -209,10 +209,11 @@ def test_damaged_idx(idx_files, damage, says):
 
 def test_incomplete_idx(idx_files):
     (idx_files / "train-labels-idx1-ubyte.gz").write_bytes(idx_bytes(np.arange(5)))
-    refused("(5,)", "one label for each of 6 images", data=f"idx:{idx_files}")
+    refused("got 5; expected 6 examples in 'label'", data=f"idx:{idx_files}")
     (idx_files / "train-labels-idx1-ubyte.gz").unlink()
     refused("labels in its split 'train', or labelled=False", data=f"idx:{idx_files}")
-    refused("or classes=None", data=f"idx:{idx_files}", labelled=False, classes=(0,))
+    refused("source.classes: got (0,); expected None, as split 'train' holds no 'label'",
+            data=f"idx:{idx_files}", labelled=False, classes=(0,))  # fmt: skip
     (idx_files / "empty").mkdir()
     refused("train-images-idx3-ubyte", data=f"idx:{idx_files}/empty")
 
@@ -220,8 +221,8 @@ def test_incomplete_idx(idx_files):
 @pytest.mark.skipif(not FASHION.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
 def test_fashion_mnist():
     train, test = (load(f"idx:{FASHION}", split) for split in ("train", "test"))
-    assert train.images.shape == (60_000, 28, 28, 1) and test.images.shape == (10_000, 28, 28, 1)
-    assert np.bincount(train.labels).tolist() == [6_000] * 10
+    assert train.input.shape == (60_000, 28, 28, 1) and test.input.shape == (10_000, 28, 28, 1)
+    assert np.bincount(train.label).tolist() == [6_000] * 10
     assert train.classes == tuple("0123456789")
 
 
@@ -249,33 +250,33 @@ def domains(tmp_path):
 def test_folder_of_splits(domains):
     table = load(f"folder:{domains}", "photo+Real World")
     assert not table.resident and table.classes == ("ant", "bee")
-    assert table.labels.tolist() == [0, 1, 1, 1]
-    assert [int(image.mean()) for image in table.images] == [1, 3, 4, 5]
-    assert table.images[0].shape == (4, 5, 3) and table.nbytes == 4 * 60
-    assert load(f"folder:{domains}", "Real World").labels.tolist() == [1]
+    assert table.label.tolist() == [0, 1, 1, 1]
+    assert [int(image.mean()) for image in table.input] == [1, 3, 4, 5]
+    assert table.input[0].shape == (4, 5, 3) and table.nbytes == 4 * (60 + 4)
+    assert load(f"folder:{domains}", "Real World").label.tolist() == [1]
     refused("unknown name 'photos'", "Real World, photo", data=f"folder:{domains}", split="photos")
     refused("at most 0", "'ant'", data=f"folder:{domains}", split="Real World", per_class=1)
 
 
 def test_folder_of_classes_is_train(domains):
     table = load("folder:photo", "train", root=str(domains))
-    assert table.classes == ("ant", "bee") and table.labels.tolist() == [0, 1, 1]
+    assert table.classes == ("ant", "bee") and table.label.tolist() == [0, 1, 1]
 
 
 def test_lazy_images_stay_lazy_and_can_be_pickled(domains):
     table = load(f"folder:{domains}", "photo", size=2, channels=1).take([2, 0])
     table = pickle.loads(pickle.dumps(table))
-    assert not table.resident and table.labels.tolist() == [1, 0]
-    assert table.images[-1].shape == (2, 2, 1) and table.images[0].mean() == 4
+    assert not table.resident and table.label.tolist() == [1, 0]
+    assert table.input[-1].shape == (2, 2, 1) and table.input[0].mean() == 4
 
 
 def test_classes_of_lazy_images(domains):
     table = load(f"folder:{domains}", "photo+Real World", classes=("bee",))
-    assert not table.resident and table.labels.tolist() == [1, 1, 1]
-    assert [int(image.mean()) for image in table.images] == [3, 4, 5]
+    assert not table.resident and table.label.tolist() == [1, 1, 1]
+    assert [int(image.mean()) for image in table.input] == [3, 4, 5]
     table = load(f"folder:{domains}", "photo", classes=(0,), labelled=False, size=2)
-    assert table.labels is None and table.classes == ("ant", "bee")
-    assert not table.resident and [int(image.mean()) for image in table.images] == [1]
+    assert table.label is None and table.classes == ("ant", "bee")
+    assert not table.resident and [int(image.mean()) for image in table.input] == [1]
     # A domain without ants still has bees to draw.
     assert len(load(f"folder:{domains}", "Real World", classes=("bee",), per_class=1)) == 1
     refused("unknown name 'ants'", "Did you mean 'ant'?", data=f"folder:{domains}", split="photo",
@@ -284,18 +285,18 @@ def test_classes_of_lazy_images(domains):
 
 def test_materialise_within_the_limit(domains):
     table = load(f"folder:{domains}", "photo")
-    assert materialise(table, 3 * 60 - 1) is table
-    resident = materialise(table, 3 * 60)
-    assert resident.images.shape == (3, 4, 5, 3) and resident.images.dtype == np.uint8
-    assert resident.images[:, 0, 0, 0].tolist() == [1, 3, 4]
+    assert materialise(table, 3 * 64 - 1) is table
+    resident = materialise(table, 3 * 64)
+    assert resident.input.shape == (3, 4, 5, 3) and resident.input.dtype == np.uint8
+    assert resident.input[:, 0, 0, 0].tolist() == [1, 3, 4]
     assert materialise(resident, 0) is resident
-    assert resident.labels is table.labels
+    assert resident.label is table.label
 
 
 def test_images_of_different_shapes(domains):
     odd = write_image(domains / "photo" / "bee" / "0.png", 3, (6, 5, 3))
     table = load(f"folder:{domains}", "photo")
-    for use in (lambda: table.images[1], lambda: materialise(table, 10**6)):
+    for use in (lambda: table.input[1], lambda: materialise(table, 10**6)):
         with pytest.raises(UserError) as caught:
             use()
         for says in ("data: got (6, 5, 3)", str(odd), "(4, 5, 3)", "0.bmp", "size="):
@@ -334,11 +335,11 @@ def test_image_lists(domains):
     (domains / "image_list" / "near.txt").write_text("x.png\t2\n")
     (domains / "README.txt").write_text("Not a list.")
     table = load(f"folder:{domains}", "photo")
-    assert table.labels.tolist() == [1, 0] and table.classes == ("0", "1")
-    assert [int(image.mean()) for image in table.images] == [3, 7]
+    assert table.label.tolist() == [1, 0] and table.classes == ("0", "1")
+    assert [int(image.mean()) for image in table.input] == [3, 7]
     both = load(f"folder:{domains}", "photo+near")
-    assert both.labels.tolist() == [1, 0, 2] and both.classes == ("0", "1", "2")
-    assert both.images[2].mean() == 9
+    assert both.label.tolist() == [1, 0, 2] and both.classes == ("0", "1", "2")
+    assert both.input[2].mean() == 9
     assert load(f"folder:{domains}", "Real World").classes == ("ant", "bee")
     refused("splits of the same classes", data=f"folder:{domains}", split="photo+Real World")
     refused("line 1 of", "README.txt", data=f"folder:{domains}", split="README")
@@ -360,6 +361,12 @@ def test_malformed_lists(domains, content, says):
     refused(says, data=f"folder:{domains}", split="list")
 
 
+def test_lists_of_unlabelled_images_may_hold_any_number(domains):
+    (domains / "list.txt").write_text("photo/bee/0.png -1\nphoto/ant/0.bmp 1000000\n")
+    table = load(f"folder:{domains}", "list", labelled=False)
+    assert table.label is None and len(table) == 2
+
+
 # npz.
 
 
@@ -379,14 +386,14 @@ def test_npz_names(tmp_path, image, label, split):
     arrays = {image: np.arange(12, dtype=np.uint8).reshape(3, 2, 2), label: [[1], [0], [2]]}
     np.savez(tmp_path / "a.npz", **arrays)
     table = load(f"npz:{tmp_path}/a.npz", split)
-    assert table.images.shape == (3, 2, 2, 1) and table.images.dtype == np.uint8
-    assert table.labels.tolist() == [1, 0, 2] and table.classes == ("0", "1", "2")
+    assert table.input.shape == (3, 2, 2, 1) and table.input.dtype == np.uint8
+    assert table.label.tolist() == [1, 0, 2] and table.classes == ("0", "1", "2")
 
 
 def test_npz_of_floats_without_labels(tmp_path):
     np.savez(tmp_path / "a.npz", image=np.full((2, 2, 2, 3), 0.5))
     table = load(f"npz:{tmp_path}/a.npz", "train", labelled=False)
-    assert table.images.dtype == np.float32 and table.images[0, 0, 0, 0] == 0.5
+    assert table.input.dtype == np.float32 and table.input[0, 0, 0, 0] == 0.5
     refused("labels in its split 'train', or labelled=False", data=f"npz:{tmp_path}/a.npz")
 
 
@@ -402,16 +409,19 @@ NAN = np.where(np.arange(3)[:, None, None, None] == 1, np.nan, GOOD)
         ({"image": np.full((1, 2, 2), np.inf), "label": [0]}, "got 'image 0'; expected finite"),
         ({"image": np.zeros((3, 3, 8, 8)), "label": [0, 1, 2]}, "channels last"),
         ({"image": np.zeros((3, 4)), "label": [0, 1, 2]}, "got (3, 4); expected images [N, H, W]"),
-        ({"image": GOOD, "label": [0.0, 1.0, 2.0]}, "got 'float64'; expected labels of an integer"),
-        ({"image": GOOD, "label": np.eye(3, dtype=int)}, "got (3, 3); expected one label for each"),
-        ({"image": GOOD, "label": [0, 1]}, "got (2,); expected one label for each of 3 images"),
+        ({"image": GOOD, "label": [0.0, 1.0, 2.0]}, "got 'float64'; expected 'label': integers"),
+        (
+            {"image": GOOD, "label": np.eye(3, dtype=int)},
+            "got (3, 3); expected 'label': integers [n]",
+        ),
+        ({"image": GOOD, "label": [0, 1]}, "got 2; expected 3 examples in 'label'"),
         ({"image": GOOD, "label": [0, -1, 1]}, "got -1; expected the label of example 1"),
         ({"image": GOOD[:0], "label": np.arange(0)}, "at least one example"),
         ({"image": np.array([None, 1]), "label": [0, 1]}, "'image' without pickled objects"),
         ({"data": GOOD}, "among ['data']"),
         (
             {"x_train": GOOD, "y_train": [0, 1, 2], "x_test": GOOD[:, :1], "y_test": [0, 1, 2]},
-            "images of one type and shape; size= resizes them",
+            "'input' of one type and shape; size= resizes images",
         ),
     ],
 )
@@ -476,14 +486,14 @@ def test_tfds(prepared, monkeypatch):
     monkeypatch.setattr(tfds.features.Image, "decode_example_np", counted)
     table = load("tfds:tiny_insects", "train[:50%]+test", root=str(prepared))
     assert table.classes == ("bee", "ant") and not table.resident
-    assert len(table) == 9 and sorted(table.labels[5:]) == [0, 0, 1, 1]
+    assert len(table) == 9 and sorted(table.label[5:]) == [0, 0, 1, 1]
     assert not decoded, "labels are known without decoding images"
     table = materialise(pickle.loads(pickle.dumps(table)), 10**6)
-    assert decoded and table.images.shape == (9, 4, 4, 3) and table.images.dtype == np.uint8
-    np.testing.assert_array_equal(table.images[:, 0, 0, 0] // 10 % 2, table.labels)
-    assert load("tfds:tiny_insects", "test", labelled=False, root=str(prepared)).labels is None
+    assert decoded and table.input.shape == (9, 4, 4, 3) and table.input.dtype == np.uint8
+    np.testing.assert_array_equal(table.input[:, 0, 0, 0] // 10 % 2, table.label)
+    assert load("tfds:tiny_insects", "test", labelled=False, root=str(prepared)).label is None
     ants = load("tfds:tiny_insects", "test", classes=("ant",), labelled=False, root=str(prepared))
-    assert ants.labels is None and {int(i[0, 0, 0]) for i in ants.images} == {10, 30}
+    assert ants.label is None and {int(i[0, 0, 0]) for i in ants.input} == {10, 30}
 
 
 def test_tfds_refusals(prepared):
@@ -506,8 +516,3 @@ def test_tfds_prepared_in_another_format(prepared, tmp_path):
     info = json.loads((target / "dataset_info.json").read_text())
     (target / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     refused("--file_format array_record", data="tfds:tiny_insects", root=str(tmp_path))
-
-
-def test_table_needs_no_labels():
-    table = Table(np.zeros((3, 2, 2, 1), np.uint8), None, ())
-    assert table.take([2]).labels is None and len(table.take([2, 1])) == 2

@@ -1,1 +1,36 @@
-"""Sources of images and labels, their transforms, and the streams that feed a step."""
+"""Sources of data, their transforms, and the streams that feed a step."""
+
+import importlib
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tljax.data.table import Table
+
+
+def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any) -> "Table":
+    """A split of a data set as a table of columns, decoded into memory.
+
+    Args:
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`.
+      split: in TFDS's grammar, for every source: `train[:80%]+test`.
+      limit_bytes: a table that would take more stays lazy, its images decoded when asked for.
+      options: `labelled`, `classes`, `per_class`, `seed`, `size`, `channels`, `root` and `field`,
+        as `tljax.data.sources` has them.
+
+    Returns:
+      The table, columns `[n, ...]`.
+
+    Raises:
+      UserError: what cannot be read, or does not fit together.
+    """
+    from tljax.data import sources
+
+    return sources.materialise(sources.load(data, split, **options), limit_bytes)
+
+
+def __getattr__(name: str) -> Any:
+    """`tljax.data.Table` and `tljax.data.class_weights`, imported when first asked for."""
+    if name in ("Table", "class_weights"):
+        return getattr(importlib.import_module("tljax.data.table"), name)
+    raise AttributeError(f"module 'tljax.data' has no attribute {name!r}")

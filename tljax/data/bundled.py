@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tljax.data.formats import Request, Rows, Splits
+from tljax.data.table import Table
 
 BUNDLED = ("digits", "pairs")  # what these are called as sources; they have no place
 
@@ -41,14 +42,14 @@ def _digits() -> Rows:
     digits: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images = np.rint(digits.images[order] * (255 / 16)).astype(np.uint8)[..., None]
-    return Rows(images, digits.target[order], tuple(map(str, digits.target_names)))
+    names = tuple(map(str, digits.target_names))
+    return Rows(Table(input=images, label=digits.target[order], classes=names))
 
 
 @functools.cache
 def _pairs(start: int, stop: int, per_class: int) -> Rows:
     """`per_class` pairs a class of the digits from `start` to `stop`, in a shuffled order."""
-    images: Any
-    images, labels, _ = _digits()
+    images, labels = _digits().table.input, _digits().table.label
     members = [start + np.flatnonzero(labels[start:stop] == digit) for digit in range(10)]
     rng = np.random.default_rng(start)
     lefts, rights = [], []
@@ -60,4 +61,5 @@ def _pairs(start: int, stop: int, per_class: int) -> Rows:
     order = rng.permutation(100 * per_class)
     halves = [images[np.concatenate(side)[order]] for side in (lefts, rights)]
     numbers = np.repeat(np.arange(100), per_class)[order]
-    return Rows(np.concatenate(halves, axis=2), numbers, tuple(f"{n:02d}" for n in range(100)))
+    names = tuple(f"{n:02d}" for n in range(100))
+    return Rows(Table(input=np.concatenate(halves, axis=2), label=numbers, classes=names))

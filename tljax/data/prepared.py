@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data.formats import Lazy, Request, Rows, Splits
+from tljax.data.formats import Request, Rows, Splits
+from tljax.data.lazy import Lazy
+from tljax.data.table import Table
 from tljax.errors import wrong
 
 
@@ -28,7 +30,7 @@ def read_tfds(request: Request) -> Splits:
         expected = textwrap.shorten(f"NAME or NAME/CONFIG of TFDS ({error})", 400)
         raise wrong(field, name, expected) from None
     features, names = builder.info.features, list(builder.info.splits)
-    formats = {each.value for each in builder.info.available_file_formats()}
+    formats = {entry.value for entry in builder.info.available_file_formats()}
     if not names or "array_record" not in formats:
         command = f"tfds build {name} --file_format array_record"
         command += f" --data_dir {request.root}" if request.root else ""
@@ -48,7 +50,8 @@ def read_tfds(request: Request) -> Splits:
     def rows(split: str) -> Rows:
         items = [(split, row) for row in range(len(records[split]))]
         images = Lazy(functools.partial(_decode_record, records=records), items, field)
-        return Rows(images, _RecordLabels(encoded[split]) if classes else None, classes)
+        table = Table(input=images, classes=classes, field=field)
+        return Rows(table, label=_RecordLabels(encoded[split]) if classes else None)
 
     return {split: functools.partial(rows, split) for split in names}
 

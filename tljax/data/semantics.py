@@ -125,22 +125,22 @@ def _matched(
     for row, at in places.items():
         if len(at) > 1:
             raise wrong(field, row, f"one row of each class in {source}, not {len(at)}")
-    found = [places.get(name) or folded.get(name.casefold(), []) for name in classes]
-    for name, at in zip(classes, found, strict=True):
+    matches = [places.get(name) or folded.get(name.casefold(), []) for name in classes]
+    for name, at in zip(classes, matches, strict=True):
         if len(at) > 1:
             both = " and ".join(repr(rows[i]) for i in at)
             raise wrong(field, name, f"one row in {source} that this may mean, not {both}")
-    if not any(found) and len(rows) == len(classes) and _are_numbers(classes):
+    if not any(matches) and len(rows) == len(classes) and _are_numbers(classes):
         return values
-    missing = [name for name, at in zip(classes, found, strict=True) if not at]
+    missing = [name for name, at in zip(classes, matches, strict=True) if not at]
     if missing:
         near = [difflib.get_close_matches(name, rows, n=1, cutoff=0.5) for name in missing]
         listed = ", ".join(
-            f"{name!r} (nearest: {each[0]!r})" if each else repr(name)
-            for name, each in zip(missing, near, strict=True)
+            f"{name!r} (nearest: {names[0]!r})" if names else repr(name)
+            for name, names in zip(missing, near, strict=True)
         )
         raise UserError(f"{field}: no row in {source} for {listed}; expected one for every class")
-    return values[[i for (i,) in found]]
+    return values[[i for (i,) in matches]]
 
 
 def _are_numbers(classes: Sequence[str]) -> bool:
@@ -223,7 +223,7 @@ def _strings(array: np.ndarray, key: str, count: int, field: str) -> list[str]:
     if array.shape != (count,) or array.dtype.kind not in "US":
         expected = f"{count} strings in the array {key!r}, as 'attributes' has it"
         raise wrong(field, f"{array.dtype}{list(array.shape)}", expected)
-    return [each.decode() if isinstance(each, bytes) else each for each in array.tolist()]
+    return [text.decode() if isinstance(text, bytes) else text for text in array.tolist()]
 
 
 # Tables that need no file.

@@ -1,4 +1,4 @@
-"""Where images and labels come from: `load("folder:~/office31", "amazon[:80%]")` and the like."""
+"""Where data comes from: `load("folder:~/office31", "amazon[:80%]")` and the like."""
 
 import dataclasses
 import functools
@@ -7,40 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
-from tljax.data.formats import Lazy, Request, Splits, read_folder, read_idx, read_npz
+from tljax.data.formats import Request, Splits, read_folder, read_idx
+from tljax.data.lazy import Lazy
 from tljax.data.prepared import read_tfds
 from tljax.data.splits import resolve
+from tljax.data.table import TARGETS, Table
 from tljax.errors import unknown, wrong
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Images and labels of one split, with random access."""
-
-    images: Any  # array [N, H, W, C], uint8 or float32; or lazy: len(), images[i] -> [H, W, C]
-    labels: np.ndarray | None  # int32 [N], None when unlabelled
-    classes: tuple[str, ...]  # names of classes; () where only labels would tell
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def resident(self) -> bool:
-        """Whether the images are decoded and in memory."""
-        return isinstance(self.images, np.ndarray)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all images once decoded; of lazy ones, by the first."""
-        return self.images.nbytes
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> "Table":
-        """The examples at `indices`, in that order; lazy images stay lazy."""
-        at = np.asarray(indices, np.int64)
-        images = self.images.take(at) if isinstance(self.images, Lazy) else self.images[at]
-        labels = None if self.labels is None else self.labels[at]
-        return dataclasses.replace(self, images=images, labels=labels)
 
 
 def load(
@@ -63,8 +37,8 @@ def load(
         `SCHEMES` holds the reader of each.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
-      labelled: whether labels are kept. If not, they are dropped here, and read only to tell
-        which examples are of `classes`.
+      labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
+        but for `label` to tell which examples are of `classes`.
       classes: keeps only the examples of these, given by name or, if integers, by number. Their
         labels stay what they are, numbers in the full list of classes.
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
@@ -77,11 +51,11 @@ def load(
       root: the directory that relative paths start from, and TFDS's data directory.
 
     Returns:
-      The table, its images uint8 in 0..255 or float32 as stored.
+      The table; images are uint8 in 0..255, or float32 as stored.
 
     Raises:
       UserError: an unknown source or split, files missing or damaged, labels missing or out of
-        range, an unknown class or one with too few examples, images that do not fit together.
+        range, an unknown class or one with too few examples, columns that do not fit together.
     """
     if not isinstance(data, str):
         raise wrong(field, data, "a source such as 'folder:DIR'")
@@ -92,56 +66,65 @@ def load(
         expected = f"{scheme!r} alone" if where else f"'{scheme}:' and its place or name"
         raise wrong(field, data, expected)
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
-    for name, value, least in (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0)):
-        optional = value is None and name != "seed"
-        if not optional and (type(value) is not int or value < least):
-            raise wrong(beside + name, value, f"a whole number of at least {least}")
+    for name, count, least in (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0)):
+        optional = count is None and name != "seed"
+        if not optional and (type(count) is not int or count < least):
+            raise wrong(beside + name, count, f"a whole number of at least {least}")
     if channels not in (None, 1, 3):
         raise wrong(beside + "channels", channels, "1, 3 or None")
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
-    read = labelled or classes is not None  # whether labels are
-    splits = SCHEMES[scheme](Request(where, field, read, root))
+    targets = TARGETS if labelled else ("label",) if classes is not None else ()
+    splits = SCHEMES[scheme](Request(where, field, targets, root))
     # A split that is not mentioned stays closed: its size plays no part.
     asked = splits if split == "all" else [name for name in splits if name in str(split)]
-    rows = {name: splits[name]() for name in asked}
-    sizes = {name: len(rows[name].images) if name in rows else 0 for name in splits}
+    opened = {name: splits[name]() for name in asked}
+    sizes = {name: len(opened[name].table) if name in opened else 0 for name in splits}
     pieces = []
     for name, start, stop in resolve(split, sizes, beside + "split"):
-        images, labels, names = rows[name]
-        if read and labels is None:
-            escape = "classes=None" if classes is not None else "labelled=False"
-            raise wrong(field, data, f"labels in its split {name!r}, or {escape}")
-        piece = Table(images, labels if read else None, names).take(range(start, stop))
-        images = _fitted(piece.images, size, channels, field)
-        pieces.append(dataclasses.replace(piece, images=images))
+        rows, at = opened[name], np.arange(start, stop)
+        piece = rows.table.take(at)
+        if rows.label is not None and targets:
+            piece = piece.with_column("label", rows.label[at])
+        if labelled and not piece.labelled:
+            raise wrong(field, data, f"labels in its split {name!r}, or labelled=False")
+        holds = {"'label'": piece.label is not None, "images": rows.image}
+        for option, value, needs in (
+            ("classes", classes, "'label'"),
+            ("per_class", per_class, "'label'"),
+            ("size", size, "images"),
+            ("channels", channels, "images"),
+        ):
+            if value is not None and not holds[needs]:
+                raise wrong(beside + option, value, f"None, as split {name!r} holds no {needs}")
+        if size or channels:
+            piece = piece.with_column("input", _fitted(piece.input, size, channels, field))
+        pieces.append(piece)
     table = _joined(pieces, field)
-    if table.labels is not None:
-        table = dataclasses.replace(table, labels=_checked(table.labels, table.classes, field))
     kept = class_numbers(classes, table.classes, beside + "classes")
     if per_class:
         table = table.take(_draw(table, kept, per_class, seed, beside + "per_class"))
     elif classes is not None:
-        table = table.take(np.flatnonzero(np.isin(np.asarray(table.labels), kept)))
+        table = table[np.isin(table.label, kept)]
         if not len(table):
             raise wrong(beside + "classes", tuple(classes), f"classes with examples in {split!r}")
-    return table if labelled else dataclasses.replace(table, labels=None)
+    return table if labelled else table.unlabelled()
 
 
-def materialise(table: Table, limit_bytes: int) -> Table:
-    """Decodes a lazy table if its images then take at most `limit_bytes`; else returns it as it is.
+def materialise(table: Table, limit_bytes: float) -> Table:
+    """Decodes a lazy table that then takes at most `limit_bytes`; returns others as they are.
 
     Raises:
       UserError: images of different shapes, or one that cannot be decoded.
     """
     if table.resident or table.nbytes > limit_bytes:
         return table
-    first = table.images[0]
-    images = np.empty((len(table), *first.shape), first.dtype)
-    for i in range(len(table)):
-        images[i] = table.images[i]
-    return dataclasses.replace(table, images=images)
+    images = table.input
+    decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
+    for i in range(len(images)):
+        decoded[i] = images[i]
+    return table.with_column("input", decoded)
 
 
 def _fitted(
@@ -192,26 +175,21 @@ def _joined(pieces: Sequence[Table], field: str) -> Table:
     for piece in pieces:
         if piece.classes != classes[: len(piece.classes)]:
             raise wrong(field, piece.classes, f"splits of the same classes, {classes}")
-    lazy = [piece.images for piece in pieces if isinstance(piece.images, Lazy)]
-    arrays = [piece.images for piece in pieces if isinstance(piece.images, np.ndarray)]
-    kinds = sorted({(str(array.dtype), *array.shape[1:]) for array in arrays})
-    if len(kinds) > 1:
-        raise wrong(field, kinds, "images of one type and shape; size= resizes them")
-    images = np.concatenate(arrays) if arrays else Lazy.concatenate(lazy)
-    labels = [piece.labels for piece in pieces if piece.labels is not None]
-    return Table(images, np.concatenate(labels) if labels else None, classes)
-
-
-def _checked(labels: np.ndarray, classes: tuple[str, ...], field: str) -> np.ndarray:
-    """Labels as int32, all of them names of classes."""
-    if not classes:
-        raise wrong(field, classes, "at least one class")
-    outside = np.flatnonzero((labels < 0) | (labels >= len(classes)))
-    if outside.size:
-        first = outside[0]
-        expected = f"from 0 to {len(classes) - 1}, or labelled=False"
-        raise wrong(field, int(labels[first]), f"the label of example {first} {expected}")
-    return labels.astype(np.int32)
+        if piece.columns.keys() != pieces[0].columns.keys():
+            expected = f"splits of the same columns, {list(pieces[0].columns)}"
+            raise wrong(field, list(piece.columns), expected)
+    columns: dict[str, Any] = {}
+    for name, first in pieces[0].columns.items():
+        parts = [piece.columns[name] for piece in pieces]
+        if isinstance(first, Lazy):
+            columns[name] = Lazy.concatenate(parts)
+            continue
+        kinds = sorted({(str(part.dtype), *part.shape[1:]) for part in parts})
+        if len(kinds) > 1:
+            expected = f"{name!r} of one type and shape; size= resizes images"
+            raise wrong(field, kinds, expected)
+        columns[name] = np.concatenate(parts)
+    return Table(**columns, classes=classes or None, field=field)
 
 
 def class_numbers(
@@ -223,15 +201,15 @@ def class_numbers(
     if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
         raise wrong(field, classes, "a list of names or numbers of classes, at least one, or None")
     numbers = []
-    for each in classes:
-        if isinstance(each, str):
-            if each not in names:
-                raise unknown(field, each, names)
-            numbers.append(names.index(each))
-        elif type(each) is int and 0 <= each < len(names):
-            numbers.append(each)
+    for entry in classes:
+        if isinstance(entry, str):
+            if entry not in names:
+                raise unknown(field, entry, names)
+            numbers.append(names.index(entry))
+        elif type(entry) is int and 0 <= entry < len(names):
+            numbers.append(entry)
         else:
-            raise wrong(field, each, f"a name, or a whole number from 0 to {len(names) - 1}")
+            raise wrong(field, entry, f"a name, or a whole number from 0 to {len(names) - 1}")
     return numbers
 
 
@@ -240,7 +218,7 @@ def _draw(table: Table, kept: Sequence[int], count: int, seed: int, field: str) 
     rng = np.random.default_rng(seed)
     chosen = []
     for label, name in enumerate(table.classes):
-        members = rng.permutation(np.flatnonzero(table.labels == label))
+        members = rng.permutation(np.flatnonzero(table.label == label))
         if label not in kept:
             continue
         if len(members) < count:

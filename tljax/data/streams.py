@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 from jax import Array
 
-from tljax.data.order import balanced_draw, draw
+from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
 from tljax.errors import UserError, unknown, wrong
@@ -43,6 +43,7 @@ def identity(name: str) -> int:
     return zlib.crc32(name.encode()) & 0x7FFFFFFF
 
 
+BY_CLASS = "by_class"  # of a stream whose classes come equally often: where each one's rows are
 NEIGHBOURS = "neighbours"  # a resident array [n, k]: the rows of each row's nearest neighbours
 
 
@@ -78,10 +79,11 @@ def batch_of(
         stream = next(s for s in streams.values() if s.base == base)
         order = jax.random.split(jax.random.fold_in(key, identity(base)))[0]
         columns = {**data[base].columns, **rows.get(base, {})}
-        if stream.balanced:
-            drawn[base] = balanced_draw(columns, stream.batch, step, order, data[base].seen)
-        else:
+        places = columns.pop(BY_CLASS, None)
+        if places is None:
             drawn[base] = draw(columns, stream.batch, step, order)
+        else:
+            drawn[base] = balanced_draw(columns, stream.batch, step, order, ByClass(**places))
     batches = {}
     for name, stream in streams.items():
         examples = dict(drawn[stream.base])

@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 import numpy as np
 
-from tljax.data.formats import Lazy
+from tljax.data.lazy import Lazy
 from tljax.errors import unknown, wrong
 
 TARGETS = ("label", "labels", "value", "span")  # what an unlabelled table lacks
@@ -215,7 +215,8 @@ def _names(
             expected = "labels that count classes from 0, at most 100,000 of them"
             raise wrong(field, seen[-1], expected)
         count = columns["labels"].shape[1] if "labels" in columns else 0
-        classes = list(map(str, range(max(count, seen[-1] + 1 if seen else 0))))
+        count = max(count, *(label + 1 for label in seen or ()), 1 if seen else 0)
+        classes = list(map(str, range(count)))
     names = tuple(classes)
     if isinstance(classes, str) or not all(isinstance(name, str) for name in names):
         raise wrong(field, classes, "classes: a list of their names")

@@ -9,6 +9,7 @@ import numpy as np
 
 from tljax import trees
 from tljax.data import streams
+from tljax.data.order import by_class
 from tljax.data.streams import Reader
 from tljax.data.table import Table
 from tljax.errors import UserError, wrong
@@ -47,14 +48,19 @@ def start(
     tables: Mapping[str, Any] = {}
     heads: Mapping[str, Any] = {}
     if phase.prepare:
-        before = _variables(phase, data, readers, key, earlier, lenient=True)
+        before = _variables(phase, data, readers, key, earlier)
         heads, tables, rows = _prepared(phase, before, data, readers, earlier, seed)
     variables = _variables(phase, data, readers, key, earlier, tables, rows)
     if heads:
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
         variables["params"] = {**variables["params"], "heads": heads}
     transfer.moving(variables["params"], phase.train)
-    origin = {**variables, "tables": dict(tables), "rows": {n: dict(r) for n, r in rows.items()}}
+    rows = {name: dict(found) for name, found in rows.items()}
+    for stream in phase.streams.values():
+        if stream.balanced:
+            places = by_class(np.asarray(data[stream.base].label))._asdict()
+            rows[stream.base] = {**rows.get(stream.base, {}), streams.BY_CLASS: places}
+    origin = {**variables, "tables": dict(tables), "rows": rows}
     return resumed(phase, origin, key)
 
 

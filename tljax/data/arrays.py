@@ -1,0 +1,123 @@
+"""Arrays of one `.npz` file: images, feature vectors, tokens or waveforms, and what is known."""
+
+import functools
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tljax.data.formats import Request, Rows, Splits
+from tljax.data.table import Table
+from tljax.errors import wrong
+
+_KEY = re.compile(r"(?:(.+)_)?(input|images?|x|mask|labels?|y|value|span)|([xy])_(.+)")
+_INPUTS = ("input", "image", "images", "x")
+# Which column an array becomes, by the last word of its name; of two, what it holds decides.
+_MEANS = {
+    **{word: ("input",) for word in _INPUTS},
+    **{word: (word,) for word in ("mask", "label", "value", "span")},
+    "labels": ("label", "labels"),
+    "y": ("label", "value"),
+}
+
+
+def read_npz(request: Request) -> Splits:
+    """Arrays named `<split>_<word>`, or `x_<split>` and `y_<split>`; without a split, `train`.
+
+    The words are `image`, `images`, `x`, `input`, `mask`, `label`, `labels`, `y`, `value` and
+    `span`. Images are uint8 or floats, [N, H, W] or [N, H, W, C]. An `x` of rank 2 is no image: it
+    and `input` are taken as they are, integers or floats [N, ...]. Integers `label`, `labels` and
+    `y` [N] are labels, 0 and 1 in `labels` [N, K] are several of each example, and floats `y` are
+    values. An array `classes` of strings holds the names of classes, for every split.
+    """
+    field, path = request.field, request.path
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile:
+        raise wrong(field, str(path), "an archive that np.savez wrote") from None
+    except OSError:
+        raise wrong(field, str(path), "an existing .npz file") from None
+    splits: dict[str, dict[str, str]] = {}
+    for key in keys:
+        if match := _KEY.fullmatch(key):
+            split = match[1] or match[4] or "train"
+            splits.setdefault(split, {})[key] = match[2] or match[3]
+    splits = {n: words for n, words in splits.items() if set(words.values()) & set(_INPUTS)}
+    if not splits:
+        expected = f"arrays 'input', '<split>_images' or 'x_<split>' among {keys}"
+        raise wrong(field, str(path), expected)
+    named = "classes" in keys
+    return {n: functools.partial(_rows, request, words, named) for n, words in splits.items()}
+
+
+def _rows(request: Request, words: Mapping[str, str], named: bool) -> Rows:
+    """One split, of the arrays whose names end in `words`, name -> word."""
+    field = request.field
+    columns: dict[str, Any] = {}
+    names: dict[str, str] = {}  # of the array that each column is
+    image = False
+    for name, word in words.items():
+        if not {"input", "mask", *request.targets}.intersection(_MEANS[word]):
+            continue
+        array = _array(request, name)
+        column = _column(word, array)
+        if column in columns:
+            both = f"{names[column]!r} and {name!r}"
+            raise wrong(field, str(request.path), f"one array for its {column!r}, not {both}")
+        if column == "input":
+            image = word != "input" and not (word == "x" and array.ndim == 2)
+            array = _pixels(array, field) if image else array
+        if array.dtype.kind == "f" and column in ("input", "value"):
+            array = _finite(array, "image" if image else name, field)
+        columns[column], names[column] = array, name
+    columns = {n: c for n, c in columns.items() if n in ("input", "mask", *request.targets)}
+    classes = None
+    if named:
+        strings = _array(request, "classes")
+        if strings.ndim != 1 or strings.dtype.kind not in "US":
+            expected = "'classes' to be strings, the names of classes"
+            raise wrong(field, f"{strings.dtype}{list(strings.shape)}", expected)
+        classes = strings.astype(str).tolist()
+    return Rows(Table(**columns, classes=classes, field=field), image)
+
+
+def _array(request: Request, name: str) -> np.ndarray:
+    try:
+        with np.load(request.path) as archive:
+            return archive[name]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        expected = f"an undamaged array {name!r} without pickled objects ({error})"
+        raise wrong(request.field, str(request.path), expected) from None
+
+
+def _column(word: str, array: np.ndarray) -> str:
+    """The column that an array of this word is."""
+    first, *second = _MEANS[word]
+    several = array.ndim == 2 and (array.shape[1] > 1 or array.dtype == bool)
+    other = several if word == "labels" else array.dtype.kind == "f"
+    return second[0] if second and other else first
+
+
+def _pixels(images: np.ndarray, field: str) -> np.ndarray:
+    """Images as uint8 or floats, [N, H, W, C]."""
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise wrong(field, str(images.dtype), "images of uint8, or of a float type")
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or (images.shape[1] in (1, 3) and images.shape[3] > 4):
+        expected = "images [N, H, W] or [N, H, W, C], channels last; else name the array 'input'"
+        raise wrong(field, images.shape, expected)
+    return images
+
+
+def _finite(array: np.ndarray, name: str, field: str) -> np.ndarray:
+    """The numbers of an array `[n, ...]` as float32, all of them finite."""
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    finite = np.isfinite(array).all(axis=tuple(range(1, array.ndim)))
+    if not finite.all():
+        raise wrong(field, f"{name} {finite.argmin()}", "finite values; it holds NaN or inf")
+    return array
