@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import generalised, metrics, objective, validators
+from tljax import metrics, objective
 from tljax.data import streams, transforms
 from tljax.data.sources import Table
 from tljax.errors import UserError, wrong
+from tljax.metrics import generalised, validators
 from tljax.solvers import zero_shot
 
 READOUTS = {
