@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import AbstractArray, Float, jaxtyped
+from jaxtyping import AbstractArray, Float, Shaped, jaxtyped
 
 from tljax import checks
 from tljax.errors import UserError, wrong
@@ -114,4 +114,5 @@ def _text(kind: Any, sizes: _Sizes) -> str:
     """`float [batch=3 of logits, width]`: the kind, with the lengths that are known."""
     axes = kind.dim_str.split()
     axes = ["{}={} of {}".format(axis, *sizes[axis]) if axis in sizes else axis for axis in axes]
-    return f"{kind.dtype.__name__.lower()} [{', '.join(axes)}]"
+    name = "array" if kind.dtype is Shaped else kind.dtype.__name__.lower()
+    return f"{name} [{', '.join(axes)}]"

@@ -215,3 +215,73 @@ def test_the_distance_refuses():
     with pytest.raises(UserError, match="source_features: got nan"):
         metrics.proxy_a_distance(x * np.nan, x)
     assert metrics.proxy_a_distance(x, x) <= 0  # nothing to tell them by
+
+
+WANTED = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+SCORES = np.array([[1.0, -1.0, -2.0], [2.0, 3.0, -1.0], [-1.0, 1.0, -3.0]])
+
+
+def test_multilabel_by_hand():
+    """The first label has scores 1, 2, −1, the first and the last example have it.
+
+    They are 2nd and 3rd of three: (1/2 + 2/3) / 2 = 7/12. The second label's example is first: 1.
+    The third does not occur. F1: 2·1/(2·1 + 1 + 1) = ½; 2·1/(2·1 + 1) = ⅔; 0. In all 2 right of
+    4 that are called true and 3 that are: 4/7. Wrong are 3 of 9 decisions.
+    """
+    assert metrics.multilabel(SCORES, WANTED) == pytest.approx(
+        {
+            "mean_average_precision": (7 / 12 + 1) / 2,
+            "f1_macro": (1 / 2 + 2 / 3 + 0) / 3,
+            "f1_micro": 4 / 7,
+            "accuracy": 6 / 9,
+        }
+    )
+
+
+def test_multilabel_of_a_single_label_is_of_the_positive_class():
+    # Not the mean over both classes, which scikit-learn makes of a single column.
+    result = metrics.multilabel(SCORES[:, :1], WANTED[:, :1].astype(bool))
+    assert result["f1_macro"] == result["f1_micro"] == 1 / 2
+    assert result["mean_average_precision"] == pytest.approx(7 / 12)
+
+
+def test_multilabel_at_its_ends():
+    perfect = metrics.multilabel(2.0 * WANTED - 1, WANTED)
+    ends = {"mean_average_precision": 1, "f1_macro": 2 / 3, "f1_micro": 1, "accuracy": 1}
+    assert perfect == pytest.approx(ends)
+    nothing = metrics.multilabel(SCORES, 0 * WANTED)
+    assert math.isnan(nothing["mean_average_precision"]) and nothing["f1_micro"] == 0
+
+
+def test_multilabel_does_not_depend_on_the_order_of_examples_or_labels():
+    plain = metrics.multilabel(SCORES, WANTED)
+    assert metrics.multilabel(SCORES[[2, 0, 1]], WANTED[[2, 0, 1]]) == pytest.approx(plain)
+    assert metrics.multilabel(SCORES[:, ::-1], WANTED[:, ::-1]) == pytest.approx(plain)
+
+
+def test_multilabel_refuses():
+    with pytest.raises(UserError, match=r"wanted: got 2 at \[0, 0\]; expected 0 and 1 only"):
+        metrics.multilabel(SCORES, 2 * WANTED)
+    with pytest.raises(UserError, match=r"wanted: got int64 \[3, 2\]; .*labels=3 of scores"):
+        metrics.multilabel(SCORES, WANTED[:, :2])
+
+
+def test_regression_by_hand():
+    """Errors 1, 0, −2: mae 1, rmse √(5/3). The values deviate by −2, 0, 2: r² = 1 − 5/8."""
+    result = metrics.regression([2, 3, 3], [1, 3, 5])
+    assert result == pytest.approx({"mae": 1, "rmse": math.sqrt(5 / 3), "r2": 3 / 8})
+    assert metrics.regression([3, 3, 3], [1, 3, 5])["r2"] == pytest.approx(0)
+
+
+def test_regression_of_vectors_is_the_mean_over_their_numbers():
+    predicted, value = np.array([[2.0, 1], [3, 3], [3, 5]]), np.array([[1.0, 1], [3, 3], [5, 5]])
+    result = metrics.regression(predicted, value)
+    assert result == pytest.approx({"mae": 1 / 2, "rmse": math.sqrt(5 / 3) / 2, "r2": 11 / 16})
+    assert metrics.regression(predicted[:, :1], value[:, :1]) == pytest.approx(
+        metrics.regression(predicted[:, 0], value[:, 0])
+    )
+
+
+def test_regression_refuses():
+    with pytest.raises(UserError, match=r"regression: value: got float64 \[3\]; expected "):
+        metrics.regression([[1.0], [2.0], [3.0]], [1, 2, 3])

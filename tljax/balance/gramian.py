@@ -10,10 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Scalar
 
 from tljax.errors import UserError
 from tljax.typed import shaped
+
+Tasks = Float[Array, "tasks"]
+Gramian = Float[Array, "tasks tasks"]
 
 FLOOR = 1e-8
 """Keeps a squared norm that is divided by, or whose root is taken, above 0."""
@@ -22,9 +25,7 @@ NEWTON_STEPS = 25
 
 
 @shaped
-def pcgrad(
-    gramian: Float[Array, "tasks tasks"], order: Integer[Array, "tasks others"]
-) -> Float[Array, "tasks"]:
+def pcgrad(gramian: Gramian, order: Integer[Array, "tasks others"]) -> Tasks:
     """Each task's gradient loses what conflicts with the others', one after another; then a sum.
 
     The running g_i meets the original g_j of every other task; if their product is negative,
@@ -64,7 +65,7 @@ def pcgrad(
 
 
 @shaped
-def mgda(gramian: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
+def mgda(gramian: Gramian) -> Tasks:
     """The shortest vector in the convex hull of the gradients: min over the simplex of wᵀAw.
 
     Following it descends on every task, or it is 0 and the point is Pareto-stationary. Solved
@@ -92,9 +93,7 @@ def mgda(gramian: Float[Array, "tasks tasks"]) -> Float[Array, "tasks"]:
 
 
 @shaped
-def cagrad(
-    gramian: Float[Array, "tasks tasks"], c: float | Float[Array, ""] = 0.5, rescale: bool = True
-) -> Float[Array, "tasks"]:
+def cagrad(gramian: Gramian, c: float | Scalar = 0.5, rescale: bool = True) -> Tasks:
     """The direction near the mean gradient ḡ along which the worst task gains most.
 
     ḡ + (c‖ḡ‖/‖g_w‖) g_w, where w minimises wᵀAb + c‖ḡ‖ √(wᵀAw + 1e-8) over the simplex, with

@@ -6,9 +6,11 @@ Weights w mean that the combined gradient is Σ_i w_i g_i, g_i the gradient of t
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import shaped
+
+Tasks = Float[Array, "tasks"]
 
 FLOOR = 1e-8
 """Losses are ≥ 0; one that is divided by, or whose logarithm is taken, is kept above 0 by this."""
@@ -16,10 +18,8 @@ FLOOR = 1e-8
 
 @shaped
 def dynamic_weight_average(
-    previous: Float[Array, "tasks"],
-    before_previous: Float[Array, "tasks"],
-    temperature: float | Float[Array, ""] = 2.0,
-) -> Float[Array, "tasks"]:
+    previous: Tasks, before_previous: Tasks, temperature: float | Scalar = 2.0
+) -> Tasks:
     """The tasks whose loss fell least of late weigh most: K · softmax(r/T), r the losses' ratio.
 
     Args:
@@ -41,12 +41,12 @@ def dynamic_weight_average(
 
 @shaped
 def gradnorm(
-    theta: Float[Array, "tasks"],
-    losses: Float[Array, "tasks"],
-    initial_losses: Float[Array, "tasks"],
-    gradient_norms: Float[Array, "tasks"],
-    alpha: float | Float[Array, ""] = 1.5,
-) -> Float[Array, ""]:
+    theta: Tasks,
+    losses: Tasks,
+    initial_losses: Tasks,
+    gradient_norms: Tasks,
+    alpha: float | Scalar = 1.5,
+) -> Scalar:
     """How far the weighted gradients' norms are from where they should be: Σ |G_i − Ḡ r_i^α|.
 
     w = K · softmax(θ), G_i = w_i ‖g_i‖, Ḡ its mean; r_i is the loss over its initial value,
@@ -77,7 +77,7 @@ def gradnorm(
 
 
 @shaped
-def famo(theta: Float[Array, "tasks"], losses: Float[Array, "tasks"]) -> Float[Array, "tasks"]:
+def famo(theta: Tasks, losses: Tasks) -> Tasks:
     """Weights with which all losses fall at a like rate: w_i = (z_i/D_i) / Σ (z/D).
 
     z = softmax(θ) and D = L + 1e-8. The gradient of Σ w_i L_i, w held constant, is that of the
@@ -101,11 +101,7 @@ def famo(theta: Float[Array, "tasks"], losses: Float[Array, "tasks"]) -> Float[A
 
 
 @shaped
-def famo_gradient(
-    theta: Float[Array, "tasks"],
-    previous_losses: Float[Array, "tasks"],
-    losses: Float[Array, "tasks"],
-) -> Float[Array, "tasks"]:
+def famo_gradient(theta: Tasks, previous_losses: Tasks, losses: Tasks) -> Tasks:
     """What FAMO's θ descends along: the losses' log decrease through the softmax's Jacobian.
 
     δ = log D_previous − log D_now gives z ∘ (δ − zᵀδ): the tasks that fell most lose weight.

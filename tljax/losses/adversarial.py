@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import at_least, shaped
 
 
 @jax.custom_vjp
 def reverse_gradient(
-    x: Float[Array, "*shape"], scale: float | Float[Array, ""] = 1.0
+    x: Float[Array, "*shape"], scale: float | Scalar = 1.0
 ) -> Float[Array, "*shape"]:
     """The identity going forward; going backward the gradient is multiplied by −`scale`.
 
@@ -40,7 +40,7 @@ reverse_gradient.defvjp(_reverse_forward, _reverse_backward)
 
 @shaped
 def ramp(
-    progress: float | Float[Array, "*shape"], gamma: float | Float[Array, ""] = 10.0
+    progress: float | Float[Array, "*shape"], gamma: float | Scalar = 10.0
 ) -> Float[Array, "*shape"]:
     """A weight that rises from 0 at the start towards 1 at the end: 2 / (1 + exp(−γ·p)) − 1.
 
@@ -62,7 +62,7 @@ def domain_confusion(
     target_logits: Float[Array, "target ..."],
     source_weights: Float[Array, "source"] | None = None,
     target_weights: Float[Array, "target"] | None = None,
-) -> Float[Array, ""]:
+) -> Scalar:
     """The discriminator's loss: the mean of its binary cross-entropies on source and on target.
 
     Each domain is averaged by itself before the two are averaged, so that unequal batches weigh
@@ -156,8 +156,8 @@ def margin_disparity(
     source_adversarial: Float[Array, "source classes"],
     target_logits: Float[Array, "target classes"],
     target_adversarial: Float[Array, "target classes"],
-    margin: float | Float[Array, ""] = 4.0,
-) -> Float[Array, ""]:
+    margin: float | Scalar = 4.0,
+) -> Scalar:
     """MDD's loss of the adversarial head: agree with the label head on source, not on target.
 
     γ · mean CE(source_adversarial, argmax source_logits)

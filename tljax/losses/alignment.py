@@ -3,10 +3,13 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.errors import UserError, unknown, wrong
 from tljax.typed import at_least, shaped
+
+Source = Float[Array, "source width"]
+Target = Float[Array, "target width"]
 
 BANDWIDTHS = (2**-3, 2**-2, 2**-1, 2**0, 2**1)
 """Multiples of the mean squared distance, as of the authors' code for DAN and JAN."""
@@ -14,11 +17,11 @@ BANDWIDTHS = (2**-3, 2**-2, 2**-1, 2**0, 2**1)
 
 @shaped
 def mk_mmd(
-    source: Float[Array, "source width"],
-    target: Float[Array, "target width"],
+    source: Source,
+    target: Target,
     bandwidths: tuple[float, ...] = BANDWIDTHS,
     estimator: str = "quadratic",
-) -> Float[Array, ""]:
+) -> Scalar:
     """The squared maximum mean discrepancy under a sum of Gaussian kernels.
 
     A kernel is exp(−d²/(2σ²)) with σ² = α · mean(d²), one for each α in `bandwidths`; the mean is
@@ -57,9 +60,9 @@ def joint_mmd(
     source_layers: list[Float[Array, "source _"]] | tuple[Float[Array, "source _"], ...],
     target_layers: list[Float[Array, "target _"]] | tuple[Float[Array, "target _"], ...],
     bandwidths: tuple[float, ...] = BANDWIDTHS,
-    softmax_sigma: float | Float[Array, ""] = 0.92,
+    softmax_sigma: float | Scalar = 0.92,
     estimator: str = "quadratic",
-) -> Float[Array, ""]:
+) -> Scalar:
     """The discrepancy of joint distributions: `mk_mmd` under the product of the layers' kernels.
 
     Every layer but the last has the sum of Gaussians of `mk_mmd`, with its own mean distance; the
@@ -160,9 +163,7 @@ def _different(kernel_BxB: Array) -> Array:
 
 
 @shaped
-def coral(
-    source: Float[Array, "source width"], target: Float[Array, "target width"]
-) -> Float[Array, ""]:
+def coral(source: Source, target: Target) -> Scalar:
     """The squared distance between the domains' covariances: ‖C_s − C_t‖²_F / (4·width²).
 
     Covariances are unbiased, divided by batch − 1; means are not compared. Half precision is
@@ -193,8 +194,8 @@ def _covariance(x_BxD: Array) -> Array:
 
 @shaped
 def minimum_class_confusion(
-    logits: Float[Array, "batch classes"], temperature: float | Float[Array, ""] = 2.5
-) -> Float[Array, ""]:
+    logits: Float[Array, "batch classes"], temperature: float | Scalar = 2.5
+) -> Scalar:
     """How often two classes are probable for the same target example, per class.
 
     With P = softmax(logits / T) and w the examples' certainty weights 1 + exp(−entropy), of mean

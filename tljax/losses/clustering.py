@@ -4,17 +4,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import shaped
+
+Clusters = Float[Array, "batch clusters"]
 
 
 @shaped
 def scan(
-    logits: Float[Array, "batch clusters"],
-    neighbour_logits: Float[Array, "batch clusters"],
-    entropy_weight: float | Float[Array, ""] = 5.0,
-) -> Float[Array, ""]:
+    logits: Clusters, neighbour_logits: Clusters, entropy_weight: float | Scalar = 5.0
+) -> Scalar:
     """An example and its neighbour are in the same cluster, and all clusters are used.
 
     −mean log⟨p, p_neighbour⟩ − w · H(p̄), with p̄ the batch's mean of p and H in nats. Computed
@@ -42,10 +42,8 @@ def scan(
 
 @shaped
 def self_label(
-    logits: Float[Array, "batch clusters"],
-    augmented_logits: Float[Array, "batch clusters"],
-    threshold: float | Float[Array, ""] = 0.99,
-) -> Float[Array, ""]:
+    logits: Clusters, augmented_logits: Clusters, threshold: float | Scalar = 0.99
+) -> Scalar:
     """Cross-entropy of an augmented view with the labels that the plain view is sure of.
 
     An example counts if its highest probability exceeds the threshold. Examples are weighted by
@@ -81,8 +79,8 @@ def self_label(
 def soft_assignment(
     z: Float[Array, "batch features"],
     centroids: Float[Array, "clusters features"],
-    alpha: float | Float[Array, ""] = 1.0,
-) -> Float[Array, "batch clusters"]:
+    alpha: float | Scalar = 1.0,
+) -> Clusters:
     """Student's t similarity of embeddings to centroids: q ∝ (1 + ‖z − μ‖²/α)^(−(α+1)/2).
 
     Args:
@@ -103,7 +101,7 @@ def soft_assignment(
 
 
 @shaped
-def target_distribution(q: Float[Array, "batch clusters"]) -> Float[Array, "batch clusters"]:
+def target_distribution(q: Clusters) -> Clusters:
     """What assignments are trained towards: squared, each cluster over its size, renormalised.
 
     p_ij ∝ q_ij² / Σ_i q_ij with rows that sum to 1. The loss is KL(p ‖ q).

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Scalar
 
 from tljax.errors import UserError, wrong
 from tljax.typed import shaped
+
+Maps = Float[Array, "batch h w c"]
 
 
 def l2_sp(params: object, anchor: object) -> Array:
@@ -69,7 +71,7 @@ def l2_penalty(params: object) -> Array:
 def distillation(
     logits: Float[Array, "*batch classes"],
     teacher_logits: Float[Array, "*batch classes"],
-    temperature: float | Float[Array, ""] = 3.0,
+    temperature: float | Scalar = 3.0,
 ) -> Float[Array, "*batch"]:
     """KL(teacher ‖ student) of the predictions, both softened by the temperature.
 
@@ -97,9 +99,7 @@ def distillation(
 
 @shaped
 def feature_map_distance(
-    maps: Float[Array, "batch h w c"],
-    anchor_maps: Float[Array, "batch h w c"],
-    channel_weights: Float[Array, "c"] | None = None,
+    maps: Maps, anchor_maps: Maps, channel_weights: Float[Array, "c"] | None = None
 ) -> Float[Array, "batch"]:
     """Half the squared distance between feature maps, with channel weights or without.
 
@@ -131,7 +131,7 @@ def feature_map_distance(
 
 @shaped
 def channel_importance(
-    increases: Float[Array, "c"], temperature: float | Float[Array, ""] = 5.0
+    increases: Float[Array, "c"], temperature: float | Scalar = 5.0
 ) -> Float[Array, "c"]:
     """How much each channel mattered to the source task: a softmax of standardised loss increases.
 
@@ -157,7 +157,7 @@ def channel_importance(
 
 
 @shaped
-def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) -> Float[Array, ""]:
+def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) -> Scalar:
     """The sum of squares of the k smallest singular values of a batch of features.
 
     A matrix has min(batch, width) singular values; with fewer examples than features the smallest

@@ -2,13 +2,15 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import shaped
 
+Tasks = Float[Array, "tasks"]
+
 
 @shaped
-def weighted_sum(losses: Float[Array, "tasks"], weights: Float[Array, "tasks"]) -> Float[Array, ""]:
+def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
     """The losses, each times its weight, summed: Σ wᵢ Lᵢ.
 
     Args:
@@ -27,9 +29,7 @@ def weighted_sum(losses: Float[Array, "tasks"], weights: Float[Array, "tasks"]) 
 
 
 @shaped
-def uncertainty_weighted(
-    losses: Float[Array, "tasks"], log_variances: Float[Array, "tasks"]
-) -> Float[Array, ""]:
+def uncertainty_weighted(losses: Tasks, log_variances: Tasks) -> Scalar:
     """Losses weighted by learned noise: Σ Lᵢ / (2 exp(sᵢ)) + sᵢ / 2.
 
     The same ½ for every kind of loss, in regression's form; sᵢ = log σᵢ², so the best sᵢ is

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import at_least, shaped
+
+Views = Float[Array, "batch features"]
 
 
 @shaped
@@ -33,11 +35,7 @@ def reconstruction(
 
 
 @shaped
-def nt_xent(
-    z1: Float[Array, "batch features"],
-    z2: Float[Array, "batch features"],
-    temperature: float | Float[Array, ""] = 0.5,
-) -> Float[Array, ""]:
+def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     """Contrast: each view must find its other view among all views of the batch, by cosine.
 
     The mean over all 2B views of −log softmax of the similarities divided by the temperature,
@@ -69,11 +67,7 @@ def nt_xent(
 
 
 @shaped
-def barlow_twins(
-    z1: Float[Array, "batch features"],
-    z2: Float[Array, "batch features"],
-    off_diagonal: float | Float[Array, ""] = 5e-3,
-) -> Float[Array, ""]:
+def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> Scalar:
     """The cross-correlation of two views' dimensions is pulled to the identity matrix.
 
     Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij² with C = z1ᵀ z2 / B of views standardised per dimension by
@@ -101,12 +95,12 @@ def barlow_twins(
 
 @shaped
 def vicreg(
-    z1: Float[Array, "batch features"],
-    z2: Float[Array, "batch features"],
-    similarity: float | Float[Array, ""] = 25.0,
-    variance: float | Float[Array, ""] = 25.0,
-    covariance: float | Float[Array, ""] = 1.0,
-) -> Float[Array, ""]:
+    z1: Views,
+    z2: Views,
+    similarity: float | Scalar = 25.0,
+    variance: float | Scalar = 25.0,
+    covariance: float | Scalar = 1.0,
+) -> Scalar:
     """Two views agree, while every dimension keeps its spread and no two dimensions say the same.
 
     λ · mean (z1 − z2)² + μ · Σ_views mean_d max(0, 1 − √(var_d + 1e-4)) + ν · Σ_views

@@ -2,15 +2,13 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Scalar
 
 from tljax.typed import shaped
 
 
 @shaped
-def weighted_mean(
-    values: Float[Array, "batch"], weights: Float[Array, "batch"]
-) -> Float[Array, ""]:
+def weighted_mean(values: Float[Array, "batch"], weights: Float[Array, "batch"]) -> Scalar:
     """The mean of losses under weights: Σ wᵢ lᵢ / Σ wᵢ.
 
     Divided by the weights of this batch, not by its size, so that only their ratios count: the

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Scalar
 
 from tljax.typed import shaped
+
+Scores = Float[Array, "batch classes"]
+Labels = Integer[Array, "batch"]
 
 
 @shaped
@@ -13,7 +16,7 @@ def compatibility(
     features: Float[Array, "batch features"],
     class_embeddings: Float[Array, "classes attributes"],
     weights: Float[Array, "features attributes"],
-) -> Float[Array, "batch classes"]:
+) -> Scores:
     """How well every example fits every class: xᵀ W φ(y).
 
     Args:
@@ -40,11 +43,7 @@ def _hinges(scores: Array, labels: Array, margin: float | Array) -> Array:
 
 
 @shaped
-def devise(
-    scores: Float[Array, "batch classes"],
-    labels: Integer[Array, "batch"],
-    margin: float | Float[Array, ""] = 0.1,
-) -> Float[Array, "batch"]:
+def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Every class that comes within the margin costs: Σ_{j≠y} max(0, m − s_y + s_j).
 
     Args:
@@ -65,11 +64,7 @@ def devise(
 
 
 @shaped
-def sje(
-    scores: Float[Array, "batch classes"],
-    labels: Integer[Array, "batch"],
-    margin: float | Float[Array, ""] = 0.1,
-) -> Float[Array, "batch"]:
+def sje(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Only the worst class costs: max_{j≠y} max(0, m − s_y + s_j).
 
     Args:
@@ -90,11 +85,7 @@ def sje(
 
 
 @shaped
-def ale(
-    scores: Float[Array, "batch classes"],
-    labels: Integer[Array, "batch"],
-    margin: float | Float[Array, ""] = 0.1,
-) -> Float[Array, "batch"]:
+def ale(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Classes within the margin cost, the more the fewer: β_r/r · Σ_{j≠y} max(0, m − s_y + s_j).
 
     r is the number of classes j ≠ y whose term is positive, β_r = Σ_{i≤r} 1/i. The first places

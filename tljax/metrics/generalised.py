@@ -9,6 +9,10 @@ from tljax import checks
 from tljax.errors import UserError
 from tljax.typed import shaped
 
+Scores = Num[np.ndarray, "n classes"]
+Labels = Integer[np.ndarray, "n"]
+Seen = Bool[np.ndarray, "classes"]
+
 
 class SeenUnseen(NamedTuple):
     """Generalised zero-shot accuracies: on seen and unseen classes, and their harmonic mean."""
@@ -24,12 +28,7 @@ def harmonic_mean(seen: float, unseen: float) -> float:
 
 
 @shaped
-def seen_unseen(
-    predicted: Integer[np.ndarray, "n"],
-    labels: Integer[np.ndarray, "n"],
-    seen: Bool[np.ndarray, "classes"],
-    classes: int,
-) -> SeenUnseen:
+def seen_unseen(predicted: Labels, labels: Labels, seen: Seen, classes: int) -> SeenUnseen:
     """S, U and H of predictions among all classes: accuracy per class, then the mean over classes.
 
     Args:
@@ -64,11 +63,7 @@ class StackingCurve(NamedTuple):
 
 
 @shaped
-def stacking_curve(
-    scores: Num[np.ndarray, "n classes"],
-    labels: Integer[np.ndarray, "n"],
-    seen: Bool[np.ndarray, "classes"],
-) -> StackingCurve:
+def stacking_curve(scores: Scores, labels: Labels, seen: Seen) -> StackingCurve:
     """The exact seen-unseen curve of calibrated stacking.
 
     An example goes over to the unseen classes where γ passes its best seen score minus its best
@@ -119,11 +114,7 @@ def stacking_curve(
     return StackingCurve(gammas, s, u, float(np.trapezoid(s, u)))
 
 
-def best_gamma(
-    scores: Num[np.ndarray, "n classes"],
-    labels: Integer[np.ndarray, "n"],
-    seen: Bool[np.ndarray, "classes"],
-) -> float:
+def best_gamma(scores: Scores, labels: Labels, seen: Seen) -> float:
     """The γ of calibrated stacking with the largest H, in the middle of where it is the largest.
 
     Meant for validation data, where some of the *seen* classes were held out of the training and

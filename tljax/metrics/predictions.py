@@ -6,6 +6,8 @@ from jaxtyping import Float, Integer, Shaped
 from tljax import checks
 from tljax.typed import shaped
 
+Classes = Integer[np.ndarray, "n"]
+
 
 @shaped
 def accuracy(predicted: Shaped[np.ndarray, "n"], labels: Shaped[np.ndarray, "n"]) -> float:
@@ -25,7 +27,7 @@ def attribute_accuracy(
 
 @shaped
 def confusion_matrix(
-    predicted: Integer[np.ndarray, "n"], labels: Integer[np.ndarray, "n"], classes: int
+    predicted: Classes, labels: Classes, classes: int
 ) -> Integer[np.ndarray, "classes classes"]:
     """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
     from sklearn import metrics  # slow to import
@@ -43,9 +45,7 @@ def per_class_accuracy(
 
 
 @shaped
-def clustering(
-    assignments: Integer[np.ndarray, "n"], labels: Integer[np.ndarray, "n"]
-) -> dict[str, float]:
+def clustering(assignments: Classes, labels: Classes) -> dict[str, float]:
     """How well clusters agree with classes, whatever either are called.
 
     Args:

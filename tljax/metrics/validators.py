@@ -13,9 +13,12 @@ from tljax import checks
 from tljax.errors import UserError
 from tljax.typed import at_least, shaped
 
+Logits = Float[np.ndarray, "n classes"]
+Losses = Float[np.ndarray, "n"]
+
 
 @shaped
-def entropy(logits: Float[np.ndarray, "n classes"]) -> float:
+def entropy(logits: Logits) -> float:
     """The mean entropy of the predictions, in nats; lower is better.
 
     A model that gives every example the same class with certainty has 0: see
@@ -38,7 +41,7 @@ def entropy(logits: Float[np.ndarray, "n classes"]) -> float:
 
 
 @shaped
-def information_maximisation(logits: Float[np.ndarray, "n classes"]) -> float:
+def information_maximisation(logits: Logits) -> float:
     """The entropy of the mean prediction minus the mean entropy, in nats; higher is better.
 
     Args:
@@ -104,7 +107,7 @@ def density_ratio(
     target: Float[np.ndarray, "n_t width"],
     source_validation: Float[np.ndarray, "n width"],
     seed: int = 0,
-) -> Float[np.ndarray, "n"]:
+) -> Losses:
     """How much more likely an example is in the target than in the source: w = p_t(x) / p_s(x).
 
     The odds of a logistic regression between the domains, times their sizes' ratio n_s / n_t. Its
@@ -144,9 +147,7 @@ def density_ratio(
 
 
 @shaped
-def importance_weighted_validation(
-    losses: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"]
-) -> float:
+def importance_weighted_validation(losses: Losses, weights: Losses) -> float:
     """The mean of weight × loss over held-out source examples; lower is better.
 
     It estimates the target loss without bias, and its variance may be unbounded: see `dev`.
@@ -169,7 +170,7 @@ def importance_weighted_validation(
 
 
 @shaped
-def dev(losses: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"]) -> float:
+def dev(losses: Losses, weights: Losses) -> float:
     """Deep embedded validation: mean(w·l) + η·(mean(w) − 1), η = −Cov(w·l, w)/Var(w).
 
     Lower is better. The mean of w should be 1, and what it misses corrects the estimate of

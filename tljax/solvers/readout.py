@@ -4,24 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Scalar
 
 from tljax import checks
 from tljax.errors import UserError, wrong
 from tljax.solvers import arrays
 from tljax.typed import shaped
 
+Features = Float[np.ndarray, "batch width"]
+Labels = Integer[np.ndarray, "batch"]
+Readout = tuple[Float[np.ndarray, "width classes"], Float[np.ndarray, "classes"]]
+
 ABSENT = -1e9  # the logit of a class without examples: finite, and never the largest
 _BLOCK = 1024  # rows of a matrix of similarities that are held at once
 
 
 @shaped
-def ridge(
-    features: Float[np.ndarray, "batch width"],
-    labels: Integer[np.ndarray, "batch"],
-    classes: int,
-    lam: float = 1.0,
-) -> tuple[Float[np.ndarray, "width classes"], Float[np.ndarray, "classes"]]:
+def ridge(features: Features, labels: Labels, classes: int, lam: float = 1.0) -> Readout:
     """The linear readout with the least Σ‖x W + b − one-hot‖² + λ‖W‖², a sum and not a mean.
 
     The intercept is not penalised. The scores of an example sum to 1, and those of a class
@@ -48,12 +47,7 @@ def ridge(
 
 
 @shaped
-def softmax(
-    features: Float[np.ndarray, "batch width"],
-    labels: Integer[np.ndarray, "batch"],
-    classes: int,
-    lam: float = 1.0,
-) -> tuple[Float[np.ndarray, "width classes"], Float[np.ndarray, "classes"]]:
+def softmax(features: Features, labels: Labels, classes: int, lam: float = 1.0) -> Readout:
     """Multinomial logistic regression: the least Σ cross-entropy + ½ λ‖W‖², a sum and not a mean.
 
     The intercept is not penalised. λ is 1/C of scikit-learn, also with two classes, where
@@ -101,7 +95,7 @@ def knn_logits(
     bank_labels: Integer[Array, "bank"],
     classes: int,
     k: int = 20,
-    temperature: float | Float[Array, ""] = 0.07,
+    temperature: float | Scalar = 0.07,
 ) -> Float[Array, "batch classes"]:
     """The logarithm of the votes of the k nearest examples, each with exp(cosine / temperature).
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Scalar
 
 from tljax import checks
 from tljax.errors import wrong
@@ -21,9 +21,9 @@ def eszsl(
     features: Float[Array, "batch width"],
     labels: Integer[Array, "batch"],
     class_attributes: Float[Array, "classes attributes"],
-    gamma: float | Float[Array, ""] = 1.0,
-    lam: float | Float[Array, ""] = 1.0,
-    negative: float | Float[Array, ""] = -1.0,
+    gamma: float | Scalar = 1.0,
+    lam: float | Scalar = 1.0,
+    negative: float | Scalar = -1.0,
 ) -> Float[Array, "width attributes"]:
     """The bilinear map V of ESZSL: a class scores x V s(class), the largest wins.
 
@@ -207,9 +207,7 @@ def cosine_scores(
 
 @shaped
 def calibrated_stacking(
-    scores: Float[Array, "batch classes"],
-    seen: Bool[Array, "classes"],
-    gamma: float | Float[Array, ""],
+    scores: Float[Array, "batch classes"], seen: Bool[Array, "classes"], gamma: float | Scalar
 ) -> Float[Array, "batch classes"]:
     """The scores with γ taken off those of the seen classes.
 
