@@ -1,4 +1,4 @@
-"""What host-side functions ask of their arrays; what does not fit is a `UserError` of one line."""
+"""What annotations cannot say of values; what does not fit is a `UserError` of one line."""
 
 from typing import Any
 
@@ -7,48 +7,36 @@ import numpy as np
 from tljax.errors import UserError, wrong
 
 
-def shape(name: str, given: tuple[int, ...], expected: tuple[int | str, ...]) -> None:
-    """Refuses a shape that differs from `expected`; a letter there stands for any length ≥ 1."""
-    fits = len(given) == len(expected) and all(
-        length >= 1 if isinstance(wanted, str) else length == wanted
-        for length, wanted in zip(given, expected, strict=True)
-    )
-    if not fits:
-        said = ", ".join(map(str, expected))
-        raise UserError(f"{name}: got shape {list(given)}; expected [{said}]")
+def finite(name: str, array: np.ndarray) -> None:
+    """Refuses numbers that are not finite, by the first of them."""
+    _all(name, array, np.isfinite(array), "finite numbers")
 
 
-def numbers(name: str, value: Any, *expected: int | str) -> np.ndarray:
-    """`value` as a float64 array of the expected shape, all of it finite."""
-    array = np.asarray(value)
-    shape(name, array.shape, expected)
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        first = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise UserError(f"{name}: got {array[tuple(first)]} at {first}; expected finite numbers")
-    return array
+def within(name: str, labels: np.ndarray, classes: int) -> None:
+    """Refuses labels that are no classes in [0, `classes`)."""
+    _all(name, labels, (labels >= 0) & (labels < classes), f"classes in 0…{classes - 1}")
 
 
-def labels(name: str, value: Any, length: int | str, classes: int) -> np.ndarray:
+def bits(name: str, array: np.ndarray) -> None:
+    """Refuses other numbers than 0 and 1."""
+    _all(name, array, np.isin(array, (0, 1)), "0 and 1 only")
+
+
+def _all(name: str, array: np.ndarray, right: np.ndarray, expected: str) -> None:
+    if not right.all():
+        first = np.argwhere(~right)[0].tolist()
+        raise UserError(f"{name}: got {array[tuple(first)]} at {first}; expected {expected}")
+
+
+def labels(name: str, value: Any, length: int, classes: int) -> np.ndarray:
     """`value` as an int64 vector of classes, each in [0, `classes`)."""
     array = np.asarray(value)
-    shape(name, array.shape, (length,))
-    if array.dtype.kind not in "iu":
-        raise UserError(f"{name}: got {array.dtype} numbers; expected integers")
-    outside = np.flatnonzero((array < 0) | (array >= classes))
-    if len(outside):
-        i = int(outside[0])
-        raise UserError(f"{name}: got {array[i]} at [{i}]; expected classes in 0…{classes - 1}")
+    if array.shape != (length,) or array.dtype.kind not in "iu":
+        raise UserError(
+            f"{name}: got {array.dtype} {list(array.shape)}; expected integer [{length}]"
+        )
+    within(name, array, classes)
     return array.astype(np.int64)
-
-
-def mask(name: str, value: Any, *expected: int | str) -> np.ndarray:
-    """`value` as a Boolean array of the expected shape; 0 and 1 are not accepted for it."""
-    array = np.asarray(value)
-    shape(name, array.shape, expected)
-    if array.dtype != bool:
-        raise UserError(f"{name}: got {array.dtype} numbers; expected booleans")
-    return array
 
 
 def positive(name: str, value: Any) -> float:

@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from experiments import report  # noqa: E402
-from tljax import experiment, validators  # noqa: E402
+from tljax import experiment  # noqa: E402
+from tljax.metrics import validators  # noqa: E402
 
 HERE = Path(__file__).parent
 SEEDS = (100, 102)  # no result uses them; a third did not fit into the budget

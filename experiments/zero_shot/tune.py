@@ -18,8 +18,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from experiments import report  # noqa: E402
 from experiments.zero_shot import run  # noqa: E402
-from tljax import evaluate, experiment, generalised  # noqa: E402
+from tljax import evaluate, experiment  # noqa: E402
 from tljax.data import semantics  # noqa: E402
+from tljax.metrics import generalised  # noqa: E402
 from tljax.solvers import zero_shot  # noqa: E402
 
 RATES = (0.01, 0.03, 0.1)

@@ -166,9 +166,11 @@ def test_under_jit_and_vmap_with_a_traced_number(name):
 
 def test_shapes_that_do_not_fit():
     for name in PAIRED:
-        with pytest.raises(ValueError, match=rf"^{name}: got logits \(4, 3\) and \(4, 2\).*$"):
+        with pytest.raises(
+            ValueError, match=rf"^{name}: .*: got float32 \[4, 2\]; .*=3 of logits\]$"
+        ):
             getattr(clustering, name)(jnp.zeros((4, 3)), jnp.zeros((4, 2)))
-    with pytest.raises(ValueError, match=r"^soft_assignment: got embeddings \(4, 3\) .*\(2, 4\)"):
+    with pytest.raises(ValueError, match=r"^soft_assignment: centroids: got float32 \[2, 4\]"):
         clustering.soft_assignment(jnp.zeros((4, 3)), jnp.zeros((2, 4)))
-    with pytest.raises(ValueError, match=r"^target_distribution: got \(4,\); expected"):
+    with pytest.raises(ValueError, match=r"^target_distribution: q: got float32 \[4\]; expected"):
         clustering.target_distribution(jnp.zeros(4))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from tljax.errors import UserError
 from tljax.losses import conservative
 
 # Compiled whole, which is quicker to test than one operation at a time.
@@ -231,7 +232,7 @@ def test_shrinkage_widens_half_precision(dtype):
 
 @pytest.mark.parametrize("k", [0, 3, -1])
 def test_shrinkage_refuses_a_wrong_k(k):
-    with pytest.raises(ValueError, match=rf"k {k} for features \(2, 3\)"):
+    with pytest.raises(ValueError, match=rf"k: got {k}; expected 1…2"):
         batch_spectral_shrinkage(jnp.ones((2, 3)), k)
 
 
@@ -336,7 +337,7 @@ def test_a_batch_may_come_in_any_order(name):
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(loss, shapes):
-    with pytest.raises(ValueError, match=loss.__name__) as error:
-        loss(*map(jnp.ones, shapes))
-    assert all(str(shape) in str(error.value) for shape in set(shapes[-2:]))
-    assert "\n" not in str(error.value)
+    types = [int if loss is co_tuning and i == 2 else float for i in range(len(shapes))]
+    with pytest.raises(UserError, match=rf"{loss.__name__}: \w+: got") as error:
+        loss(*map(jnp.ones, shapes, types))
+    assert any(f"32 {list(shape)}; expected" in str(error.value) for shape in shapes[-2:])

@@ -118,11 +118,11 @@ def test_under_vmap_over_margins(name):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("labels", [jnp.zeros(2, int), jnp.zeros((3, 1), int)])
 def test_labels_that_do_not_fit(name, labels):
-    with pytest.raises(ValueError, match=rf"^{name}: got scores \(3, 4\) and labels .*$"):
+    with pytest.raises(ValueError, match=rf"^{name}: labels: got int32 .* \[batch=3 of scores\]$"):
         getattr(zero_shot, name)(SCORES, labels)
 
 
 @pytest.mark.parametrize("shapes", [((2, 3), (4, 5), (3, 4)), ((3,), (4, 5), (3, 5))])
 def test_embeddings_that_do_not_fit(shapes):
-    with pytest.raises(ValueError, match=r"^compatibility: got features \(.*expected .*$"):
+    with pytest.raises(ValueError, match=r"^compatibility: \w+: got .*; expected .*$"):
         compatibility(*map(jnp.zeros, shapes))

@@ -73,7 +73,7 @@ def test_more_restarts_are_never_worse():
         (X, 2.5, "clusters: got 2.5; expected an integer"),
         (np.ones((9, 2)), 3, "clusters: got 3; expected at most 1, the number of different"),
         (X * np.nan, 3, r"features: got nan at \[0, 0\]"),
-        (X[:, 0], 3, r"features: got shape \[60\]; expected \[n, width\]"),
+        (X[:, 0], 3, r"kmeans: features: got float64 \[60\]; expected float \[n, width\]"),
     ],
 )
 def test_kmeans_refuses(features, clusters, message):

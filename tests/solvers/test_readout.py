@@ -116,8 +116,8 @@ def test_softmax_does_not_depend_on_the_names_of_classes():
     ("changed", "message"),
     [
         ({"features": X * np.nan}, r"features: got nan at \[0, 0\]; expected finite numbers"),
-        ({"features": X[0]}, r"features: got shape \[5\]"),
-        ({"labels": Y[:-1]}, r"labels: got shape \[39\]; expected \[40\]"),
+        ({"features": X[0]}, r"features: got float64 \[5\]"),
+        ({"labels": Y[:-1]}, r"labels: got int64 \[39\]; expected integer \[batch=40"),
         ({"classes": 3}, r"labels: got 3 at \[\d+\]; expected classes in 0…2"),
         ({"lam": 0.0}, "lam: got 0.0; expected a finite number above 0"),
         ({"lam": np.nan}, "lam: got nan"),
@@ -188,7 +188,7 @@ def test_knn_is_finite_at_extremes_and_its_gradient_too():
         ({"k": 4}, r"k: got 4; expected 1…3 \(the size of the bank\)"),
         ({"k": 0}, "k: got 0"),
         ({"features": [[np.nan, 0.0]]}, "features: got nan"),
-        ({"bank": BANK[:, :1]}, r"bank: got shape \[3, 1\]; expected \[bank, 2\]"),
+        ({"bank": BANK[:, :1]}, r"bank: got float32 \[3, 1\]; expected float \[bank, width=2"),
         ({"bank_labels": [0, 1, 3]}, r"bank_labels: got 3 at \[2\]; expected classes in 0…2"),
     ],
 )
@@ -223,7 +223,7 @@ def test_relationship_rows_are_distributions_whatever_the_order():
         ([[0.5, 0.5], [0.5, 0.9], [1, 0]], [0, 1, 2], "row 1 with sum 1.4"),
         ([[np.nan, 0.5]] * 3, [0, 1, 2], "source_probabilities: got nan"),
         ([[0.5, 0.5]] * 3, [0, 1, 4], r"labels: got 4 at \[2\]"),
-        ([[0.5, 0.5]] * 3, [0, 1], r"labels: got shape \[2\]; expected \[3\]"),
+        ([[0.5, 0.5]] * 3, [0, 1], r"labels: got int64 \[2\]; expected integer \[n=3"),
     ],
 )
 def test_relationship_refuses(p, labels, message):

@@ -11,6 +11,7 @@ from tljax.losses import (
     conservative,
     multitask,
     self_taught,
+    supervised,
     zero_shot,
 )
 from tljax.losses.adversarial import (
@@ -33,6 +34,7 @@ from tljax.losses.conservative import (
 )
 from tljax.losses.multitask import uncertainty_weighted, weighted_sum
 from tljax.losses.self_taught import barlow_twins, nt_xent, reconstruction, vicreg
+from tljax.losses.supervised import weighted_mean
 from tljax.losses.zero_shot import ale, compatibility, devise, sje
 
 __all__ = [
@@ -68,9 +70,11 @@ __all__ = [
     "self_taught",
     "sje",
     "soft_assignment",
+    "supervised",
     "target_distribution",
     "uncertainty_weighted",
     "vicreg",
+    "weighted_mean",
     "weighted_sum",
     "zero_shot",
 ]

@@ -4,10 +4,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Float, Scalar
+
+from tljax.typed import at_least, shaped
 
 
 @jax.custom_vjp
-def reverse_gradient(x: Array, scale: float | Array = 1.0) -> Array:
+def reverse_gradient(
+    x: Float[Array, "*shape"], scale: float | Scalar = 1.0
+) -> Float[Array, "*shape"]:
     """The identity going forward; going backward the gradient is multiplied by −`scale`.
 
     Args:
@@ -33,7 +38,10 @@ def _reverse_backward(scale: Array, gradient: Array) -> tuple[Array, Array]:
 reverse_gradient.defvjp(_reverse_forward, _reverse_backward)
 
 
-def ramp(progress: float | Array, gamma: float | Array = 10.0) -> Array:
+@shaped
+def ramp(
+    progress: float | Float[Array, "*shape"], gamma: float | Scalar = 10.0
+) -> Float[Array, "*shape"]:
     """A weight that rises from 0 at the start towards 1 at the end: 2 / (1 + exp(−γ·p)) − 1.
 
     Args:
@@ -48,12 +56,13 @@ def ramp(progress: float | Array, gamma: float | Array = 10.0) -> Array:
     return jnp.tanh(0.5 * gamma * jnp.asarray(progress))
 
 
+@shaped
 def domain_confusion(
-    source_logits: Array,
-    target_logits: Array,
-    source_weights: Array | None = None,
-    target_weights: Array | None = None,
-) -> Array:
+    source_logits: Float[Array, "source ..."],
+    target_logits: Float[Array, "target ..."],
+    source_weights: Float[Array, "source"] | None = None,
+    target_weights: Float[Array, "target"] | None = None,
+) -> Scalar:
     """The discriminator's loss: the mean of its binary cross-entropies on source and on target.
 
     Each domain is averaged by itself before the two are averaged, so that unequal batches weigh
@@ -70,32 +79,26 @@ def domain_confusion(
       A scalar ≥ 0.
 
     Raises:
-      ValueError: weights that do not fit their logits.
+      UserError: weights that do not fit their logits.
 
     Ganin et al. 2016, "Domain-Adversarial Training of Neural Networks", eq. 9; with weights, Long
     et al. 2018, "Conditional Adversarial Domain Adaptation", section 3.
     """
     source = optax.losses.sigmoid_binary_cross_entropy(source_logits, jnp.ones_like(source_logits))
     target = optax.losses.sigmoid_binary_cross_entropy(target_logits, jnp.zeros_like(target_logits))
-    source = _weighted("source", source, source_weights)
-    target = _weighted("target", target, target_weights)
+    if source_weights is not None:
+        source = source_weights.reshape(source.shape) * source
+    if target_weights is not None:
+        target = target_weights.reshape(target.shape) * target
     return 0.5 * (source.mean() + target.mean())
 
 
-def _weighted(domain: str, losses: Array, weights: Array | None) -> Array:
-    if weights is None:
-        return losses
-    if losses.shape not in (weights.shape, (*weights.shape, 1)) or weights.ndim != 1:
-        raise ValueError(
-            f"domain_confusion: got {domain}_weights {weights.shape} for {domain}_logits "
-            f"{losses.shape}; expected [batch]"
-        )
-    return weights.reshape(losses.shape) * losses
-
-
+@shaped
 def conditional_map(
-    features: Array, probabilities: Array, projections: tuple[Array, Array] | None = None
-) -> Array:
+    features: Float[Array, "batch width"],
+    probabilities: Float[Array, "batch classes"],
+    projections: tuple[Float[Array, "width d"], Float[Array, "classes d"]] | None = None,
+) -> Float[Array, "batch products"]:
     """What CDAN's discriminator sees: the product of predictions and features.
 
     In full it is the outer product, flattened class-major: element class · width + feature. With
@@ -111,35 +114,21 @@ def conditional_map(
       `[batch, classes · width]`, or `[batch, d]`.
 
     Raises:
-      ValueError: shapes that do not fit.
+      UserError: shapes that do not fit.
 
     Long et al. 2018, "Conditional Adversarial Domain Adaptation", section 3.
     """
-    if (features.ndim, probabilities.ndim) != (2, 2) or len(features) != len(probabilities):
-        raise ValueError(
-            f"conditional_map: got features {features.shape} and probabilities "
-            f"{probabilities.shape}; expected [batch, width] and [batch, classes]"
-        )
     probabilities = jax.lax.stop_gradient(probabilities)
     if projections is None:
         product = probabilities[:, :, None] * features[:, None, :]
         return product.reshape(len(features), probabilities.shape[1] * features.shape[1])
-    of_features, of_classes = projections
+    of_features, of_classes = jax.lax.stop_gradient(projections)
     d = of_features.shape[-1]
-    if (of_features.shape, of_classes.shape) != (
-        (features.shape[1], d),
-        (probabilities.shape[1], d),
-    ):
-        raise ValueError(
-            f"conditional_map: got projections {of_features.shape} and {of_classes.shape} for "
-            f"features {features.shape} and probabilities {probabilities.shape}; expected "
-            "[width, d] and [classes, d]"
-        )
-    of_features, of_classes = jax.lax.stop_gradient((of_features, of_classes))
     return (features @ of_features) * (probabilities @ of_classes) / d**0.5
 
 
-def entropy_weights(logits: Array) -> Array:
+@shaped
+def entropy_weights(logits: Float[Array, "batch classes"]) -> Float[Array, "batch"]:
     """Weights that favour examples with certain predictions: 1 + exp(−entropy), of mean 1.
 
     The entropy is −Σ p log(p + 1e−5), and the mean is over this batch.
@@ -151,25 +140,24 @@ def entropy_weights(logits: Array) -> Array:
       `[batch]`, positive; they carry no gradient.
 
     Raises:
-      ValueError: `logits` is no matrix.
+      UserError: `logits` is no matrix.
 
     Long et al. 2018, "Conditional Adversarial Domain Adaptation", section 3 (CDAN+E); 1e−5 and
     the mean of 1 are from the authors' code.
     """
-    if logits.ndim != 2:
-        raise ValueError(f"entropy_weights: got logits {logits.shape}; expected [batch, classes]")
     p = jax.nn.softmax(jax.lax.stop_gradient(logits))
     weights = 1 + jnp.exp((p * jnp.log(p + 1e-5)).sum(-1))
     return weights / weights.mean()
 
 
+@shaped
 def margin_disparity(
-    source_logits: Array,
-    source_adversarial: Array,
-    target_logits: Array,
-    target_adversarial: Array,
-    margin: float | Array = 4.0,
-) -> Array:
+    source_logits: Float[Array, "source classes"],
+    source_adversarial: Float[Array, "source classes"],
+    target_logits: Float[Array, "target classes"],
+    target_adversarial: Float[Array, "target classes"],
+    margin: float | Scalar = 4.0,
+) -> Scalar:
     """MDD's loss of the adversarial head: agree with the label head on source, not on target.
 
     γ · mean CE(source_adversarial, argmax source_logits)
@@ -188,26 +176,16 @@ def margin_disparity(
       A scalar ≥ 0.
 
     Raises:
-      ValueError: shapes that do not fit, or fewer than two classes.
+      UserError: shapes that do not fit, or fewer than two classes.
 
     Zhang et al. 2019, "Bridging Theory and Algorithm for Domain Adaptation", section 5; the floor
     of 1e−6 is an addition, and where it acts the target has no gradient.
     """
-    logits = source_logits, source_adversarial, target_logits, target_adversarial
-    shapes = [each.shape for each in logits]
-    alike = shapes[0] == shapes[1] and shapes[2] == shapes[3]
-    if not alike or {len(shape) for shape in shapes} != {2} or shapes[0][1] != shapes[2][1]:
-        raise ValueError(
-            f"margin_disparity: got source {shapes[0]} and {shapes[1]}, target {shapes[2]} and "
-            f"{shapes[3]}; expected [batch, classes], alike within a domain"
-        )
-    classes = shapes[0][1]
-    if classes < 2:
-        raise ValueError(f"margin_disparity: got shape {shapes[0]}; expected at least two classes")
+    at_least(2, axis=1, source_logits=source_logits)
     agree = optax.losses.softmax_cross_entropy_with_integer_labels(
         source_adversarial, source_logits.argmax(-1)
     )
-    labels = jax.nn.one_hot(target_logits.argmax(-1), classes, dtype=bool)
+    labels = jax.nn.one_hot(target_logits.argmax(-1), target_logits.shape[-1], dtype=bool)
     # The others' sum, where 1 − p would round to 0.
     others = jnp.where(labels, 0, jax.nn.softmax(target_adversarial)).sum(-1)
     return margin * agree.mean() - jnp.log(jnp.maximum(others, 1e-6)).mean()

@@ -3,17 +3,25 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Scalar
+
+from tljax.errors import UserError, unknown, wrong
+from tljax.typed import at_least, shaped
+
+Source = Float[Array, "source width"]
+Target = Float[Array, "target width"]
 
 BANDWIDTHS = (2**-3, 2**-2, 2**-1, 2**0, 2**1)
 """Multiples of the mean squared distance, as of the authors' code for DAN and JAN."""
 
 
+@shaped
 def mk_mmd(
-    source: Array,
-    target: Array,
+    source: Source,
+    target: Target,
     bandwidths: tuple[float, ...] = BANDWIDTHS,
     estimator: str = "quadratic",
-) -> Array:
+) -> Scalar:
     """The squared maximum mean discrepancy under a sum of Gaussian kernels.
 
     A kernel is exp(−d²/(2σ²)) with σ² = α · mean(d²), one for each α in `bandwidths`; the mean is
@@ -36,24 +44,25 @@ def mk_mmd(
       A scalar; 0 with zero gradient where all examples are the same.
 
     Raises:
-      ValueError: shapes that do not fit, a batch of one, no bandwidth or one that is not
+      UserError: shapes that do not fit, a batch of one, no bandwidth or one that is not
         positive, or an unknown estimator.
 
     Long et al. 2015, "Learning Transferable Features with Deep Adaptation Networks", section 3;
     Gretton et al. 2012, "A Kernel Two-Sample Test", eq. 3.
     """
-    _check("mk_mmd", source, target, bandwidths, estimator)
+    _check("mk_mmd", bandwidths, estimator)
     distances, mean = _distances(source, target, estimator)
-    return _discrepancy([_gaussians(each, mean, bandwidths) for each in distances], estimator)
+    return _discrepancy([_gaussians(d, mean, bandwidths) for d in distances], estimator)
 
 
+@shaped
 def joint_mmd(
-    source_layers: list[Array] | tuple[Array, ...],
-    target_layers: list[Array] | tuple[Array, ...],
+    source_layers: list[Float[Array, "source _"]] | tuple[Float[Array, "source _"], ...],
+    target_layers: list[Float[Array, "target _"]] | tuple[Float[Array, "target _"], ...],
     bandwidths: tuple[float, ...] = BANDWIDTHS,
-    softmax_sigma: float | Array = 0.92,
+    softmax_sigma: float | Scalar = 0.92,
     estimator: str = "quadratic",
-) -> Array:
+) -> Scalar:
     """The discrepancy of joint distributions: `mk_mmd` under the product of the layers' kernels.
 
     Every layer but the last has the sum of Gaussians of `mk_mmd`, with its own mean distance; the
@@ -70,56 +79,33 @@ def joint_mmd(
       A scalar, as of `mk_mmd`.
 
     Raises:
-      ValueError: as in `mk_mmd`, or sequences that are empty or differ in length.
+      UserError: as in `mk_mmd`, or sequences that are empty or differ in length or in a width.
 
     Long et al. 2017, "Deep Transfer Learning with Joint Adaptation Networks", section 4; 0.92 is
     from the authors' code.
     """
-    if not source_layers or len(source_layers) != len(target_layers):
-        raise ValueError(
-            f"joint_mmd: got {len(source_layers)} source_layers and {len(target_layers)} "
-            "target_layers; expected as many, at least one"
+    _check("joint_mmd", bandwidths, estimator)
+    widths = [[layer.shape[-1] for layer in layers] for layers in (source_layers, target_layers)]
+    if widths[0] != widths[1] or not widths[0]:
+        raise UserError(
+            f"joint_mmd: target_layers: got the widths {widths[1]}; expected those of the "
+            f"source_layers, {widths[0]}, at least one"
         )
     pairs = list(zip(source_layers, target_layers, strict=True))
-    for source, target in pairs:
-        _check("joint_mmd", source, target, bandwidths, estimator)
-    batches = [(len(source), len(target)) for source, target in pairs]
-    if len(set(batches)) > 1:
-        raise ValueError(f"joint_mmd: got batches {batches}; expected the same for all layers")
     distances, _ = _distances(*pairs[-1], estimator)
-    kernels = [jnp.exp(-each / (2 * softmax_sigma**2)) for each in distances]
+    kernels = [jnp.exp(-d / (2 * softmax_sigma**2)) for d in distances]
     for source, target in pairs[:-1]:
         distances, mean = _distances(source, target, estimator)
-        factors = [_gaussians(each, mean, bandwidths) for each in distances]
-        kernels = [one * other for one, other in zip(kernels, factors, strict=True)]
+        factors = [_gaussians(d, mean, bandwidths) for d in distances]
+        kernels = [kernel * factor for kernel, factor in zip(kernels, factors, strict=True)]
     return _discrepancy(kernels, estimator)
 
 
-def _check(function: str, source: Array, target: Array, bandwidths: tuple, estimator: str) -> None:
+def _check(function: str, bandwidths: tuple[float, ...], estimator: str) -> None:
     if estimator not in ("quadratic", "linear"):
-        raise ValueError(
-            f"{function}: got estimator {estimator!r}; expected 'quadratic' or 'linear'"
-        )
+        raise unknown(f"{function}: estimator", estimator, ("quadratic", "linear"))
     if not len(bandwidths) or not all(alpha > 0 for alpha in bandwidths):
-        raise ValueError(f"{function}: got bandwidths {bandwidths}; expected positive numbers")
-    _two_domains(function, source, target)
-    if estimator == "linear" and len(source) != len(target):
-        raise ValueError(
-            f"{function}: got source {source.shape} and target {target.shape}; "
-            "expected equal batches for the linear estimator"
-        )
-
-
-def _two_domains(function: str, source: Array, target: Array) -> None:
-    if (
-        (source.ndim, target.ndim) != (2, 2)
-        or source.shape[1] != target.shape[1]
-        or min(len(source), len(target)) < 2
-    ):
-        raise ValueError(
-            f"{function}: got source {source.shape} and target {target.shape}; "
-            "expected [batch, width] for both, equal widths and at least 2 examples each"
-        )
+        raise wrong(f"{function}: bandwidths", bandwidths, "positive numbers")
 
 
 def _wide(x: Array) -> Array:
@@ -128,6 +114,10 @@ def _wide(x: Array) -> Array:
 
 def _distances(source: Array, target: Array, estimator: str) -> tuple[list[Array], Array]:
     """Squared distances within source, within target and across, and the mean of all pairs."""
+    at_least(2, source=source, target=target)
+    if estimator == "linear" and len(source) != len(target):
+        batches = [len(source), len(target)]
+        raise wrong("batches of source and target", batches, "equal ones, estimator 'linear'")
     # Distances do not change with the origin. At one of the examples, little cancels in the
     # quadratic form, and nothing where all examples are the same.
     origin = jax.lax.stop_gradient(_wide(source[:1]))
@@ -141,7 +131,7 @@ def _distances(source: Array, target: Array, estimator: str) -> tuple[list[Array
         next_source, next_target = jnp.roll(source, -1, 0), jnp.roll(target, -1, 0)
         across = jnp.concatenate([source - next_target, next_source - target])
         differences = [source - next_source, target - next_target, across]
-        return [jnp.square(each).sum(-1) for each in differences], mean
+        return [jnp.square(difference).sum(-1) for difference in differences], mean
     pairs = (source, source), (target, target), (source, target)
     return [_between(one, other) for one, other in pairs], mean
 
@@ -172,7 +162,8 @@ def _different(kernel_BxB: Array) -> Array:
     return jnp.where(itself, 0, kernel_BxB).sum() / (batch * (batch - 1))
 
 
-def coral(source: Array, target: Array) -> Array:
+@shaped
+def coral(source: Source, target: Target) -> Scalar:
     """The squared distance between the domains' covariances: ‖C_s − C_t‖²_F / (4·width²).
 
     Covariances are unbiased, divided by batch − 1; means are not compared. Half precision is
@@ -186,11 +177,11 @@ def coral(source: Array, target: Array) -> Array:
       A scalar ≥ 0.
 
     Raises:
-      ValueError: shapes that do not fit, or a batch of one.
+      UserError: shapes that do not fit, or a batch of one.
 
     Sun & Saenko 2016, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", eq. 1.
     """
-    _two_domains("coral", source, target)
+    at_least(2, source=source, target=target)
     difference_DxD = _covariance(source) - _covariance(target)
     return jnp.square(difference_DxD).sum() / (4 * source.shape[1] ** 2)
 
@@ -201,7 +192,10 @@ def _covariance(x_BxD: Array) -> Array:
     return jnp.matmul(centred_BxD.T, centred_BxD, precision="highest") / (len(x_BxD) - 1)
 
 
-def minimum_class_confusion(logits: Array, temperature: float | Array = 2.5) -> Array:
+@shaped
+def minimum_class_confusion(
+    logits: Float[Array, "batch classes"], temperature: float | Scalar = 2.5
+) -> Scalar:
     """How often two classes are probable for the same target example, per class.
 
     With P = softmax(logits / T) and w the examples' certainty weights 1 + exp(−entropy), of mean
@@ -216,14 +210,10 @@ def minimum_class_confusion(logits: Array, temperature: float | Array = 2.5) -> 
       A scalar in [0, 1].
 
     Raises:
-      ValueError: `logits` is no matrix.
+      UserError: `logits` is no matrix.
 
     Jin et al. 2020, "Minimum Class Confusion for Versatile Domain Adaptation", section 3.
     """
-    if logits.ndim != 2:
-        raise ValueError(
-            f"minimum_class_confusion: got logits {logits.shape}; expected [batch, classes]"
-        )
     log_p_BxC = jax.nn.log_softmax(logits / temperature)
     p_BxC = jax.lax.stop_gradient(jnp.exp(log_p_BxC))
     certainty_Bx1 = 1 + jnp.exp((p_BxC * jnp.log(p_BxC + 1e-5)).sum(-1, keepdims=True))

@@ -4,9 +4,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Float, Scalar
+
+from tljax.typed import shaped
+
+Clusters = Float[Array, "batch clusters"]
 
 
-def scan(logits: Array, neighbour_logits: Array, entropy_weight: float | Array = 5.0) -> Array:
+@shaped
+def scan(
+    logits: Clusters, neighbour_logits: Clusters, entropy_weight: float | Scalar = 5.0
+) -> Scalar:
     """An example and its neighbour are in the same cluster, and all clusters are used.
 
     −mean log⟨p, p_neighbour⟩ − w · H(p̄), with p̄ the batch's mean of p and H in nats. Computed
@@ -21,11 +29,10 @@ def scan(logits: Array, neighbour_logits: Array, entropy_weight: float | Array =
       A scalar, at least −w · log(clusters): it is negative when it works.
 
     Raises:
-      ValueError: shapes that differ, or that are not matrices.
+      UserError: shapes that differ, or that are not matrices.
 
     Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels", eq. 2.
     """
-    _same("scan", logits, neighbour_logits)
     log_p = jax.nn.log_softmax(logits)
     agreement = jax.nn.logsumexp(log_p + jax.nn.log_softmax(neighbour_logits), axis=-1)
     log_mean = jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(logits))
@@ -33,7 +40,10 @@ def scan(logits: Array, neighbour_logits: Array, entropy_weight: float | Array =
     return -agreement.mean() - entropy_weight * entropy
 
 
-def self_label(logits: Array, augmented_logits: Array, threshold: float | Array = 0.99) -> Array:
+@shaped
+def self_label(
+    logits: Clusters, augmented_logits: Clusters, threshold: float | Scalar = 0.99
+) -> Scalar:
     """Cross-entropy of an augmented view with the labels that the plain view is sure of.
 
     An example counts if its highest probability exceeds the threshold. Examples are weighted by
@@ -49,12 +59,11 @@ def self_label(logits: Array, augmented_logits: Array, threshold: float | Array 
       A scalar ≥ 0; 0, with a gradient of 0, if no example counts.
 
     Raises:
-      ValueError: shapes that differ, or that are not matrices.
+      UserError: shapes that differ, or that are not matrices.
 
     Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels", section 2.3;
     the balancing is that of the authors' code.
     """
-    _same("self_label", logits, augmented_logits)
     probabilities = jax.nn.softmax(jax.lax.stop_gradient(logits))
     counts = probabilities.max(axis=-1) > threshold
     labels = probabilities.argmax(axis=-1)
@@ -66,7 +75,12 @@ def self_label(logits: Array, augmented_logits: Array, threshold: float | Array 
     return (weights * losses).sum() / jnp.maximum(weights.sum(), 1)
 
 
-def soft_assignment(z: Array, centroids: Array, alpha: float | Array = 1.0) -> Array:
+@shaped
+def soft_assignment(
+    z: Float[Array, "batch features"],
+    centroids: Float[Array, "clusters features"],
+    alpha: float | Scalar = 1.0,
+) -> Clusters:
     """Student's t similarity of embeddings to centroids: q ∝ (1 + ‖z − μ‖²/α)^(−(α+1)/2).
 
     Args:
@@ -78,20 +92,16 @@ def soft_assignment(z: Array, centroids: Array, alpha: float | Array = 1.0) -> A
       Probabilities `[batch, clusters]`; rows sum to 1.
 
     Raises:
-      ValueError: shapes that do not fit together.
+      UserError: shapes that do not fit together.
 
     Xie, Girshick & Farhadi 2016, "Unsupervised Deep Embedding for Clustering Analysis", eq. 1.
     """
-    if z.ndim != 2 or centroids.ndim != 2 or z.shape[1] != centroids.shape[1]:
-        raise ValueError(
-            f"soft_assignment: got embeddings {z.shape} and centroids {centroids.shape}; "
-            "expected [batch, D] and [clusters, D]"
-        )
     squares = jnp.square(z[:, None, :] - centroids[None, :, :]).sum(axis=-1)
     return jax.nn.softmax(-0.5 * (alpha + 1) * jnp.log1p(squares / alpha))
 
 
-def target_distribution(q: Array) -> Array:
+@shaped
+def target_distribution(q: Clusters) -> Clusters:
     """What assignments are trained towards: squared, each cluster over its size, renormalised.
 
     p_ij ∝ q_ij² / Σ_i q_ij with rows that sum to 1. The loss is KL(p ‖ q).
@@ -103,23 +113,12 @@ def target_distribution(q: Array) -> Array:
       Probabilities `[batch, clusters]`, through which no gradient flows.
 
     Raises:
-      ValueError: not a matrix.
+      UserError: not a matrix.
 
     Xie, Girshick & Farhadi 2016, "Unsupervised Deep Embedding for Clustering Analysis", eq. 3.
     """
-    if q.ndim != 2:
-        raise ValueError(f"target_distribution: got {q.shape}; expected [batch, clusters]")
     q = jax.lax.stop_gradient(q)
     tiny = jnp.finfo(q.dtype).tiny
     # A cluster that nothing belongs to has a size of 0, and 0/0 is to be 0.
     p = q * (q / jnp.maximum(q.sum(axis=0, keepdims=True), tiny))
     return p / jnp.maximum(p.sum(axis=-1, keepdims=True), tiny)
-
-
-def _same(name: str, logits: Array, others: Array) -> None:
-    """Refuses logits that are not two matrices of one shape."""
-    if logits.shape != others.shape or logits.ndim != 2:
-        raise ValueError(
-            f"{name}: got logits {logits.shape} and {others.shape}; "
-            "expected the same [batch, clusters]"
-        )

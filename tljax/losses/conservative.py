@@ -4,6 +4,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jaxtyping import Float, Integer, Scalar
+
+from tljax.errors import UserError, wrong
+from tljax.typed import shaped
+
+Maps = Float[Array, "batch h w c"]
 
 
 def l2_sp(params: object, anchor: object) -> Array:
@@ -21,7 +27,7 @@ def l2_sp(params: object, anchor: object) -> Array:
       A scalar ≥ 0; it and its gradient are 0 at w = w⁰.
 
     Raises:
-      ValueError: a path that only one of the trees has, or shapes that differ.
+      UserError: a path that only one of the trees has, or shapes that differ.
 
     Li, Grandvalet & Davoine 2018, "Explicit Inductive Bias for Transfer Learning with
     Convolutional Networks", section 3.
@@ -34,7 +40,7 @@ def l2_sp(params: object, anchor: object) -> Array:
             shapes = jnp.shape(moving[path]), jnp.shape(fixed[path])
             wrong.append(f"! {_name(path)} {shapes[0]} against {shapes[1]}")
     if wrong:
-        raise ValueError(
+        raise UserError(
             "l2_sp: expected an anchor like the parameters (- it lacks, + only it has, ! shapes): "
             + ", ".join(wrong)
         )
@@ -61,7 +67,12 @@ def l2_penalty(params: object) -> Array:
     return 0.5 * jnp.asarray(sum(squares, 0.0))
 
 
-def distillation(logits: Array, teacher_logits: Array, temperature: float | Array = 3.0) -> Array:
+@shaped
+def distillation(
+    logits: Float[Array, "*batch classes"],
+    teacher_logits: Float[Array, "*batch classes"],
+    temperature: float | Scalar = 3.0,
+) -> Float[Array, "*batch"]:
     """KL(teacher ‖ student) of the predictions, both softened by the temperature.
 
     Without the factor T² of Hinton et al. 2015: the weight of the loss stands for it. It differs
@@ -77,19 +88,19 @@ def distillation(logits: Array, teacher_logits: Array, temperature: float | Arra
       `[batch]`, each ≥ 0.
 
     Raises:
-      ValueError: shapes that differ.
+      UserError: shapes that differ.
 
     Li & Hoiem 2016, "Learning without Forgetting", eqs. 2 and 3.
     """
-    _alike("distillation", "logits", logits, "teacher_logits", teacher_logits)
     student = jax.nn.log_softmax(logits / temperature)
     teacher = jax.nn.log_softmax(teacher_logits / temperature)
     return optax.losses.kl_divergence_with_log_targets(student, teacher)
 
 
+@shaped
 def feature_map_distance(
-    maps: Array, anchor_maps: Array, channel_weights: Array | None = None
-) -> Array:
+    maps: Maps, anchor_maps: Maps, channel_weights: Float[Array, "c"] | None = None
+) -> Float[Array, "batch"]:
     """Half the squared distance between feature maps, with channel weights or without.
 
     Without weights it is ½ Σ(m − m⁰)² over space and channels. With weights a it is
@@ -105,28 +116,23 @@ def feature_map_distance(
       `[batch]`, each ≥ 0 where the weights are.
 
     Raises:
-      ValueError: shapes that do not fit.
+      UserError: shapes that do not fit.
 
     Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
     Convolutional Networks", section 3.
     """
-    _alike("feature_map_distance", "maps", maps, "anchor_maps", anchor_maps)
-    if maps.ndim != 4:
-        raise ValueError(f"feature_map_distance: got maps {maps.shape}; expected [batch, h, w, c]")
     squares_BxC = jnp.square(maps - anchor_maps).sum((-3, -2))
     if channel_weights is None:
         return 0.5 * squares_BxC.sum(-1)
     _, height, width, channels = maps.shape
-    if channel_weights.shape != (channels,):
-        raise ValueError(
-            f"feature_map_distance: got channel_weights {channel_weights.shape} for maps "
-            f"{maps.shape}; expected ({channels},)"
-        )
     scale = 0.5 * channels / (height * width)
     return scale * (squares_BxC * channel_weights[None, :]).sum(-1)
 
 
-def channel_importance(increases: Array, temperature: float | Array = 5.0) -> Array:
+@shaped
+def channel_importance(
+    increases: Float[Array, "c"], temperature: float | Scalar = 5.0
+) -> Float[Array, "c"]:
     """How much each channel mattered to the source task: a softmax of standardised loss increases.
 
     Standardised with the biased deviation, as the authors' code does. Equal increases, one
@@ -140,19 +146,18 @@ def channel_importance(increases: Array, temperature: float | Array = 5.0) -> Ar
       `[c]`, positive, with sum 1; it carries no gradient.
 
     Raises:
-      ValueError: `increases` is no vector.
+      UserError: `increases` is no vector.
 
     Li et al. 2019 (DELTA), section 3, "attention"; the 5 is from the authors' code.
     """
-    if increases.ndim != 1:
-        raise ValueError(f"channel_importance: got increases {increases.shape}; expected [c]")
     centred = increases - increases.mean()
     deviation = jnp.sqrt(jnp.square(centred).mean())
     standard = centred / jnp.where(deviation > 0, deviation, 1)
     return jax.lax.stop_gradient(jax.nn.softmax(standard / temperature))
 
 
-def batch_spectral_shrinkage(features: Array, k: int = 1) -> Array:
+@shaped
+def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) -> Scalar:
     """The sum of squares of the k smallest singular values of a batch of features.
 
     A matrix has min(batch, width) singular values; with fewer examples than features the smallest
@@ -167,16 +172,13 @@ def batch_spectral_shrinkage(features: Array, k: int = 1) -> Array:
       A scalar ≥ 0. Where singular values coincide its gradient is a limit of those nearby.
 
     Raises:
-      ValueError: `features` is no matrix, or k is out of range.
+      UserError: `features` is no matrix, or k is out of range.
 
     Chen et al. 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage
     for Safe Transfer Learning", section 4.
     """
-    if features.ndim != 2 or not 1 <= k <= min(features.shape):
-        raise ValueError(
-            f"batch_spectral_shrinkage: got k {k} for features {features.shape}; expected "
-            "[batch, width] and 1 <= k <= min(batch, width)"
-        )
+    if not 1 <= k <= min(features.shape):
+        raise wrong("batch_spectral_shrinkage: k", k, f"1…{min(features.shape)}, min(batch, width)")
     x_NxM = features.astype(jnp.promote_types(features.dtype, jnp.float32))
     if x_NxM.shape[0] < x_NxM.shape[1]:
         x_NxM = x_NxM.T
@@ -188,7 +190,12 @@ def batch_spectral_shrinkage(features: Array, k: int = 1) -> Array:
     return jnp.square(jnp.matmul(x_NxM, smallest_MxK, precision="highest")).sum()
 
 
-def co_tuning(source_logits: Array, relationship: Array, labels: Array) -> Array:
+@shaped
+def co_tuning(
+    source_logits: Float[Array, "batch source"],
+    relationship: Float[Array, "target source"],
+    labels: Integer[Array, "batch"],
+) -> Float[Array, "batch"]:
     """Cross-entropy of the source head with the source classes that a target label stands for.
 
     −Σ_s p(s|y) · log softmax(source_logits)_s, unweighted; the usual weight is 2.3.
@@ -202,28 +209,8 @@ def co_tuning(source_logits: Array, relationship: Array, labels: Array) -> Array
       `[batch]`, each ≥ 0.
 
     Raises:
-      ValueError: shapes that do not fit.
+      UserError: shapes that do not fit.
 
     You et al. 2020, "Co-Tuning for Transfer Learning", section 3.
     """
-    if (
-        source_logits.ndim != 2
-        or relationship.ndim != 2
-        or relationship.shape[1] != source_logits.shape[1]
-        or labels.shape != source_logits.shape[:1]
-    ):
-        raise ValueError(
-            f"co_tuning: got source_logits {source_logits.shape}, relationship "
-            f"{relationship.shape} and labels {labels.shape}; expected [batch, source classes], "
-            "[target classes, source classes] and [batch]"
-        )
-    relationship = jnp.asarray(relationship)
     return optax.losses.softmax_cross_entropy(source_logits, relationship[labels])
-
-
-def _alike(function: str, name: str, one: Array, other_name: str, other: Array) -> None:
-    if one.shape != other.shape:
-        raise ValueError(
-            f"{function}: got {name} {one.shape} and {other_name} {other.shape}; "
-            "expected equal shapes"
-        )

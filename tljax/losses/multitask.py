@@ -2,9 +2,15 @@
 
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Scalar
+
+from tljax.typed import shaped
+
+Tasks = Float[Array, "tasks"]
 
 
-def weighted_sum(losses: Array, weights: Array) -> Array:
+@shaped
+def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
     """The losses, each times its weight, summed: Σ wᵢ Lᵢ.
 
     Args:
@@ -15,15 +21,15 @@ def weighted_sum(losses: Array, weights: Array) -> Array:
       A scalar.
 
     Raises:
-      ValueError: shapes that are not `[tasks]` for both.
+      UserError: shapes that are not `[tasks]` for both.
 
     Caruana 1997, "Multitask Learning": linear scalarisation.
     """
-    _tasks("weighted_sum", losses, "weights", weights)
     return jnp.sum(losses * weights)
 
 
-def uncertainty_weighted(losses: Array, log_variances: Array) -> Array:
+@shaped
+def uncertainty_weighted(losses: Tasks, log_variances: Tasks) -> Scalar:
     """Losses weighted by learned noise: Σ Lᵢ / (2 exp(sᵢ)) + sᵢ / 2.
 
     The same ½ for every kind of loss, in regression's form; sᵢ = log σᵢ², so the best sᵢ is
@@ -37,18 +43,9 @@ def uncertainty_weighted(losses: Array, log_variances: Array) -> Array:
       A scalar; it may be negative.
 
     Raises:
-      ValueError: shapes that are not `[tasks]` for both.
+      UserError: shapes that are not `[tasks]` for both.
 
     Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
     Geometry and Semantics", eq. 7 with s for log σ².
     """
-    _tasks("uncertainty_weighted", losses, "log_variances", log_variances)
     return 0.5 * jnp.sum(losses * jnp.exp(-log_variances) + log_variances)
-
-
-def _tasks(function: str, losses: Array, name: str, other: Array) -> None:
-    if losses.ndim != 1 or losses.shape != other.shape:
-        raise ValueError(
-            f"{function}: got losses {losses.shape} and {name} {other.shape}; "
-            "expected [tasks] for both"
-        )

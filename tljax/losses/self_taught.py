@@ -3,9 +3,17 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Scalar
+
+from tljax.typed import at_least, shaped
+
+Views = Float[Array, "batch features"]
 
 
-def reconstruction(x: Array, decoded: Array) -> Array:
+@shaped
+def reconstruction(
+    x: Float[Array, "batch *example"], decoded: Float[Array, "batch *example"]
+) -> Float[Array, "batch"]:
     """The squared error of a reconstruction, averaged within each example.
 
     A mean over all axes but the first, without the ½ of some papers, so that the size of an
@@ -19,19 +27,15 @@ def reconstruction(x: Array, decoded: Array) -> Array:
       `[batch]`, ≥ 0.
 
     Raises:
-      ValueError: shapes that differ, or no batch axis.
+      UserError: shapes that differ, or no batch axis.
 
     Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
     """
-    if x.shape != decoded.shape or x.ndim < 1:
-        raise ValueError(
-            f"reconstruction: got {x.shape} and its reconstruction {decoded.shape}; "
-            "expected the same [batch, ...]"
-        )
-    return jnp.square(jnp.subtract(decoded, x)).mean(axis=tuple(range(1, x.ndim)))
+    return jnp.square(decoded - x).mean(axis=tuple(range(1, x.ndim)))
 
 
-def nt_xent(z1: Array, z2: Array, temperature: float | Array = 0.5) -> Array:
+@shaped
+def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     """Contrast: each view must find its other view among all views of the batch, by cosine.
 
     The mean over all 2B views of −log softmax of the similarities divided by the temperature,
@@ -46,13 +50,12 @@ def nt_xent(z1: Array, z2: Array, temperature: float | Array = 0.5) -> Array:
       A scalar ≥ 0; log(2B − 1) when all vectors are the same.
 
     Raises:
-      ValueError: shapes that differ, or that are not matrices.
+      UserError: shapes that differ, or that are not matrices.
 
     Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
     eq. 1. `optax.losses.ntxent` is the same number, in memory that grows with B² · features and
     with gradients that can be NaN at a low temperature.
     """
-    _same("nt_xent", z1, z2)
     z = jnp.concatenate([z1, z2])
     # Written without a division by the norm, whose gradient at zero is NaN.
     z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(axis=-1, keepdims=True), 1e-12))
@@ -63,7 +66,8 @@ def nt_xent(z1: Array, z2: Array, temperature: float | Array = 0.5) -> Array:
     return jax.nn.logsumexp(others, axis=-1).mean() - of_pair.mean()
 
 
-def barlow_twins(z1: Array, z2: Array, off_diagonal: float | Array = 5e-3) -> Array:
+@shaped
+def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> Scalar:
     """The cross-correlation of two views' dimensions is pulled to the identity matrix.
 
     Σ_i (1 − C_ii)² + λ Σ_{i≠j} C_ij² with C = z1ᵀ z2 / B of views standardised per dimension by
@@ -78,11 +82,10 @@ def barlow_twins(z1: Array, z2: Array, off_diagonal: float | Array = 5e-3) -> Ar
       A scalar ≥ 0; where nothing varies, as in a batch of 1, it is the number of features.
 
     Raises:
-      ValueError: shapes that differ, or that are not matrices.
+      UserError: shapes that differ, or that are not matrices.
 
     Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", eq. 1.
     """
-    _same("barlow_twins", z1, z2)
     one, other = _standardised(z1), _standardised(z2)
     correlation_DxD = one.T @ other / len(z1)
     squares = jnp.square(correlation_DxD)
@@ -90,13 +93,14 @@ def barlow_twins(z1: Array, z2: Array, off_diagonal: float | Array = 5e-3) -> Ar
     return on + off_diagonal * _off_diagonal(squares).sum()
 
 
+@shaped
 def vicreg(
-    z1: Array,
-    z2: Array,
-    similarity: float | Array = 25.0,
-    variance: float | Array = 25.0,
-    covariance: float | Array = 1.0,
-) -> Array:
+    z1: Views,
+    z2: Views,
+    similarity: float | Scalar = 25.0,
+    variance: float | Scalar = 25.0,
+    covariance: float | Scalar = 1.0,
+) -> Scalar:
     """Two views agree, while every dimension keeps its spread and no two dimensions say the same.
 
     λ · mean (z1 − z2)² + μ · Σ_views mean_d max(0, 1 − √(var_d + 1e-4)) + ν · Σ_views
@@ -115,17 +119,12 @@ def vicreg(
       A scalar ≥ 0.
 
     Raises:
-      ValueError: shapes that differ, that are not matrices, or a batch of 1.
+      UserError: shapes that differ, that are not matrices, or a batch of 1.
 
     Bardes, Ponce & LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization", eq. 1–6.
     """
-    _same("vicreg", z1, z2)
+    at_least(2, z1=z1)  # a single example has no variance
     batch, features = z1.shape
-    if batch < 2:
-        raise ValueError(
-            f"vicreg: got views of shape {z1.shape}; expected a batch of at least 2, "
-            "since a single example has no variance"
-        )
     agreement = jnp.square(z1 - z2).mean()
     spread: float | Array = 0.0
     redundancy: float | Array = 0.0
@@ -147,11 +146,3 @@ def _standardised(z: Array) -> Array:
 def _off_diagonal(matrix: Array) -> Array:
     """`matrix` with zeros on its diagonal."""
     return jnp.where(jnp.eye(len(matrix), dtype=bool), 0, matrix)
-
-
-def _same(name: str, z1: Array, z2: Array) -> None:
-    """Refuses two views that are not matrices of one shape."""
-    if z1.shape != z2.shape or z1.ndim != 2:
-        raise ValueError(
-            f"{name}: got views {z1.shape} and {z2.shape}; expected the same [batch, features]"
-        )

@@ -3,9 +3,20 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Integer, Scalar
+
+from tljax.typed import shaped
+
+Scores = Float[Array, "batch classes"]
+Labels = Integer[Array, "batch"]
 
 
-def compatibility(features: Array, class_embeddings: Array, weights: Array) -> Array:
+@shaped
+def compatibility(
+    features: Float[Array, "batch features"],
+    class_embeddings: Float[Array, "classes attributes"],
+    weights: Float[Array, "features attributes"],
+) -> Scores:
     """How well every example fits every class: xᵀ W φ(y).
 
     Args:
@@ -17,32 +28,22 @@ def compatibility(features: Array, class_embeddings: Array, weights: Array) -> A
       Scores `[batch, classes]`; the highest is the prediction.
 
     Raises:
-      ValueError: shapes that do not fit together.
+      UserError: shapes that do not fit together.
 
     Akata et al. 2013, "Label-Embedding for Attribute-Based Classification", section 3.
     """
-    shapes = features.shape, class_embeddings.shape, weights.shape
-    if any(len(shape) != 2 for shape in shapes) or shapes[2] != (shapes[0][1], shapes[1][1]):
-        raise ValueError(
-            f"compatibility: got features {shapes[0]}, class embeddings {shapes[1]} and weights "
-            f"{shapes[2]}; expected [batch, D], [classes, A] and [D, A]"
-        )
     return features @ weights @ class_embeddings.T
 
 
-def _hinges(scores: Array, labels: Array, margin: float | Array, name: str) -> Array:
+def _hinges(scores: Array, labels: Array, margin: float | Array) -> Array:
     """max(0, m − s_y + s_j) for every class j ≠ y and 0 at y itself, `[batch, classes]`."""
-    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
-        raise ValueError(
-            f"{name}: got scores {scores.shape} and labels {labels.shape}; "
-            "expected [batch, classes] and [batch]"
-        )
     of_label = jnp.take_along_axis(scores, labels[:, None], axis=-1)
     is_label = jax.nn.one_hot(labels, scores.shape[-1], dtype=bool)
     return jnp.where(is_label, 0, jax.nn.relu(margin - of_label + scores))
 
 
-def devise(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
+@shaped
+def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Every class that comes within the margin costs: Σ_{j≠y} max(0, m − s_y + s_j).
 
     Args:
@@ -54,15 +55,16 @@ def devise(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
       `[batch]`, ≥ 0: a sum over the classes, not a mean.
 
     Raises:
-      ValueError: shapes that do not fit together.
+      UserError: shapes that do not fit together.
 
     Frome et al. 2013, "DeViSE: A Deep Visual-Semantic Embedding Model", eq. 1, whose margin is
     0.1 for unit vectors.
     """
-    return _hinges(scores, labels, margin, "devise").sum(axis=-1)
+    return _hinges(scores, labels, margin).sum(axis=-1)
 
 
-def sje(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
+@shaped
+def sje(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Only the worst class costs: max_{j≠y} max(0, m − s_y + s_j).
 
     Args:
@@ -74,15 +76,16 @@ def sje(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
       `[batch]`, ≥ 0.
 
     Raises:
-      ValueError: shapes that do not fit together.
+      UserError: shapes that do not fit together.
 
     Akata et al. 2015, "Evaluation of Output Embeddings for Fine-Grained Image Classification",
     section 3, "structured joint embedding".
     """
-    return _hinges(scores, labels, margin, "sje").max(axis=-1)
+    return _hinges(scores, labels, margin).max(axis=-1)
 
 
-def ale(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
+@shaped
+def ale(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Classes within the margin cost, the more the fewer: β_r/r · Σ_{j≠y} max(0, m − s_y + s_j).
 
     r is the number of classes j ≠ y whose term is positive, β_r = Σ_{i≤r} 1/i. The first places
@@ -97,12 +100,12 @@ def ale(scores: Array, labels: Array, margin: float | Array = 0.1) -> Array:
       `[batch]`, ≥ 0, at most `devise`; 0 where r = 0.
 
     Raises:
-      ValueError: shapes that do not fit together.
+      UserError: shapes that do not fit together.
 
     Akata et al. 2013, "Label-Embedding for Attribute-Based Classification", section 3, the
     weighted approximate ranking of Usunier et al. 2009 with the margin as an argument.
     """
-    hinges = _hinges(scores, labels, margin, "ale")
+    hinges = _hinges(scores, labels, margin)
     ranks = jnp.arange(1, scores.shape[-1] + 1, dtype=hinges.dtype)
     weights = jnp.concatenate([jnp.zeros_like(ranks[:1]), jnp.cumsum(1 / ranks) / ranks])
     return weights[(hinges > 0).sum(axis=-1)] * hinges.sum(axis=-1)

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tljax import generalised, metrics, validators
+from tljax import metrics
 from tljax.data import streams, transforms
-from tljax.data.formats import Lazy
+from tljax.data.lazy import Lazy
 from tljax.data.table import Table
 from tljax.errors import UserError, wrong
+from tljax.metrics import generalised, validators
 from tljax.phase import objective
 from tljax.phase.phase import Stream, numbers
 from tljax.solvers import zero_shot

@@ -3,13 +3,17 @@
 import warnings
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float
 
 from tljax import checks
 from tljax.errors import wrong
+from tljax.typed import shaped
 
 
-def kmeans(features: ArrayLike, clusters: int, seed: int = 0, restarts: int = 10) -> np.ndarray:
+@shaped
+def kmeans(
+    features: Float[np.ndarray, "n width"], clusters: int, seed: int = 0, restarts: int = 10
+) -> Float[np.ndarray, "clusters width"]:
     """The centroids of k-means (k-means++ starts, Lloyd's steps), the best of several starts.
 
     Computed in float64 on one thread, so that the same seed gives the same bits.
@@ -32,14 +36,13 @@ def kmeans(features: ArrayLike, clusters: int, seed: int = 0, restarts: int = 10
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    features = checks.numbers("features", features, "n", "width")
     clusters = checks.count("clusters", clusters, 1, len(features), "the number of examples")
     restarts = checks.count("restarts", restarts, 1, 10_000, "starts")
     model = KMeans(clusters, n_init=restarts, random_state=seed, algorithm="lloyd")
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # it says what the error below says
         model.fit(features)
-    found = len(np.unique(model.labels_))
-    if found < clusters:
-        raise wrong("clusters", clusters, f"at most {found}, the number of different examples")
+    different = len(np.unique(model.labels_))
+    if different < clusters:
+        raise wrong("clusters", clusters, f"at most {different}, the number of different examples")
     return model.cluster_centers_

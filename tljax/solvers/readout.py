@@ -4,19 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jaxtyping import Float, Integer, Scalar
 
 from tljax import checks
-from tljax.errors import UserError
+from tljax.errors import UserError, wrong
 from tljax.solvers import arrays
+from tljax.typed import shaped
+
+Features = Float[np.ndarray, "batch width"]
+Labels = Integer[np.ndarray, "batch"]
+Readout = tuple[Float[np.ndarray, "width classes"], Float[np.ndarray, "classes"]]
 
 ABSENT = -1e9  # the logit of a class without examples: finite, and never the largest
 _BLOCK = 1024  # rows of a matrix of similarities that are held at once
 
 
-def ridge(
-    features: ArrayLike, labels: ArrayLike, classes: int, lam: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+@shaped
+def ridge(features: Features, labels: Labels, classes: int, lam: float = 1.0) -> Readout:
     """The linear readout with the least Σ‖x W + b − one-hot‖² + λ‖W‖², a sum and not a mean.
 
     The intercept is not penalised. The scores of an example sum to 1, and those of a class
@@ -36,15 +40,14 @@ def ridge(
     """
     from sklearn.linear_model import Ridge  # slow to import
 
-    features, labels = _examples(features, labels, classes)
+    checks.within("labels", labels, classes)
     model = Ridge(alpha=checks.positive("lam", lam)).fit(features, np.eye(classes)[labels])
     # One class comes back without its axis.
     return np.reshape(model.coef_, (classes, -1)).T, np.reshape(model.intercept_, classes)
 
 
-def softmax(
-    features: ArrayLike, labels: ArrayLike, classes: int, lam: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+@shaped
+def softmax(features: Features, labels: Labels, classes: int, lam: float = 1.0) -> Readout:
     """Multinomial logistic regression: the least Σ cross-entropy + ½ λ‖W‖², a sum and not a mean.
 
     The intercept is not penalised. λ is 1/C of scikit-learn, also with two classes, where
@@ -65,7 +68,7 @@ def softmax(
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
-    features, labels = _examples(features, labels, classes)
+    checks.within("labels", labels, classes)
     lam = checks.positive("lam", lam)
     present = np.unique(labels)
     if len(present) < 2:
@@ -85,14 +88,15 @@ def softmax(
     return kernel, intercept
 
 
+@shaped
 def knn_logits(
-    features: ArrayLike,
-    bank: ArrayLike,
-    bank_labels: ArrayLike,
+    features: Float[Array, "batch width"],
+    bank: Float[Array, "bank width"],
+    bank_labels: Integer[Array, "bank"],
     classes: int,
     k: int = 20,
-    temperature: float | Array = 0.07,
-) -> Array:
+    temperature: float | Scalar = 0.07,
+) -> Float[Array, "batch classes"]:
     """The logarithm of the votes of the k nearest examples, each with exp(cosine / temperature).
 
     The softmax of it is each class's share of the votes. Under `jax.jit`, `classes` and `k` are
@@ -110,23 +114,26 @@ def knn_logits(
       `[batch, C]`, finite; −1e9 for a class that no neighbour votes for.
 
     Raises:
-      ValueError: shapes that do not fit, k out of range; outside of a trace also numbers that are
+      UserError: shapes that do not fit, k out of range; outside of a trace also numbers that are
         not finite and labels out of range.
 
     Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
     section 3.4.
     """
-    x = arrays.numbers("features", features, "batch", "width")
-    bank = arrays.numbers("bank", bank, "bank", x.shape[1]).astype(x.dtype)
-    bank_labels = arrays.labels("bank_labels", bank_labels, len(bank), classes)
+    x = arrays.finite("features", features)
+    bank = arrays.finite("bank", bank).astype(x.dtype)
+    arrays.within("bank_labels", bank_labels, classes)
     if not 1 <= k <= len(bank):
-        raise ValueError(f"k: got {k}; expected 1…{len(bank)} (the size of the bank)")
+        raise wrong("k", k, f"1…{len(bank)} (the size of the bank)")
     return _log_votes(x, bank, bank_labels, jnp.asarray(temperature), classes, k)
 
 
+@shaped
 def class_relationship(
-    source_probabilities: ArrayLike, labels: ArrayLike, classes: int
-) -> np.ndarray:
+    source_probabilities: Float[np.ndarray, "n source"],
+    labels: Integer[np.ndarray, "n"],
+    classes: int,
+) -> Float[np.ndarray, "classes source"]:
     """p(source class | target class): the mean source softmax of each target class's examples.
 
     Args:
@@ -143,8 +150,8 @@ def class_relationship(
 
     You et al. 2020, "Co-Tuning for Transfer Learning", the direct approach of section 3.2.
     """
-    p = checks.numbers("source_probabilities", source_probabilities, "n", "source classes")
-    labels = checks.labels("labels", labels, len(p), classes)
+    checks.within("labels", labels, classes)
+    p = source_probabilities
     bad = np.flatnonzero((p.min(axis=1) < 0) | (np.abs(p.sum(axis=1) - 1) > 1e-2))
     if len(bad):
         raise UserError(
@@ -158,7 +165,8 @@ def class_relationship(
     return np.eye(classes)[labels].T @ p / sizes[:, None]
 
 
-def neighbours(features: ArrayLike, k: int) -> np.ndarray:
+@shaped
+def neighbours(features: Float[Array, "n width"], k: int) -> Integer[np.ndarray, "n k"]:
     """The k examples with the largest cosine to each example, itself left out.
 
     Args:
@@ -171,13 +179,10 @@ def neighbours(features: ArrayLike, k: int) -> np.ndarray:
     Raises:
       UserError: another shape, numbers that are not finite, k out of range.
     """
-    checks.numbers("features", features, "n", "width")
-    n = len(np.asarray(features))
+    x, n = arrays.unit(arrays.finite("features", features)), len(features)
     k = checks.count("k", k, 1, n - 1, "the number of other examples")
-    x = jnp.asarray(features)
-    x = arrays.unit(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
-    found = [_nearest(x[i : i + _BLOCK], x, jnp.int32(i), k) for i in range(0, n, _BLOCK)]
-    return np.concatenate([np.asarray(block) for block in found])
+    blocks = [_nearest(x[i : i + _BLOCK], x, jnp.int32(i), k) for i in range(0, n, _BLOCK)]
+    return np.concatenate([np.asarray(block) for block in blocks])
 
 
 @jax.jit(static_argnames=("classes", "k"))
@@ -204,10 +209,3 @@ def _nearest(block: Array, x: Array, start: Array, k: int) -> Array:
         cosine = block @ x.T
     rows = jnp.arange(len(block))
     return jax.lax.top_k(cosine.at[rows, rows + start].set(-jnp.inf), k)[1].astype(jnp.int32)
-
-
-def _examples(
-    features: ArrayLike, labels: ArrayLike, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    features = checks.numbers("features", features, "batch", "width")
-    return features, checks.labels("labels", labels, len(features), classes)

@@ -8,20 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Integer, Scalar
 
 from tljax import checks
+from tljax.errors import wrong
 from tljax.solvers import arrays
+from tljax.typed import shaped
 
 
+@shaped
 def eszsl(
-    features: ArrayLike,
-    labels: ArrayLike,
-    class_attributes: ArrayLike,
-    gamma: float | Array = 1.0,
-    lam: float | Array = 1.0,
-    negative: float | Array = -1.0,
-) -> Array:
+    features: Float[Array, "batch width"],
+    labels: Integer[Array, "batch"],
+    class_attributes: Float[Array, "classes attributes"],
+    gamma: float | Scalar = 1.0,
+    lam: float | Scalar = 1.0,
+    negative: float | Scalar = -1.0,
+) -> Float[Array, "width attributes"]:
     """The bilinear map V of ESZSL: a class scores x V s(class), the largest wins.
 
     V minimises ‖X V Sᵀ − Y‖² + γ‖V Sᵀ‖² + λ‖X V‖² + γλ‖V‖², sums and not means, so that
@@ -40,14 +43,14 @@ def eszsl(
       V `[width, attributes]`.
 
     Raises:
-      ValueError: shapes that do not fit; outside of a trace also numbers that are not finite,
+      UserError: shapes that do not fit; outside of a trace also numbers that are not finite,
         labels that are no rows, and γ or λ that are not above 0.
 
     Romera-Paredes & Torr 2015, "An Embarrassingly Simple Approach to Zero-Shot Learning", eq. 5.
     """
-    x = arrays.numbers("features", features, "batch", "width")
-    s = arrays.numbers("class_attributes", class_attributes, "classes", "attributes")
-    labels = arrays.labels("labels", labels, len(x), len(s))
+    x = arrays.finite("features", features)
+    s = arrays.finite("class_attributes", class_attributes)
+    arrays.within("labels", labels, len(s))
     for name, value in (("gamma", gamma), ("lam", lam)):
         if not isinstance(value, jax.core.Tracer):
             checks.positive(name, value)
@@ -67,7 +70,12 @@ def _ridge(x_BxD: Array, y_BxK: Array, penalty: Array) -> Array:
         return jax.scipy.linalg.solve_triangular(r, q[: len(x_BxD)].T @ y_BxK)
 
 
-def sae(features: ArrayLike, semantics: ArrayLike, lam: float = 1.0) -> np.ndarray:
+@shaped
+def sae(
+    features: Float[np.ndarray, "batch width"],
+    semantics: Float[np.ndarray, "batch attributes"],
+    lam: float = 1.0,
+) -> Float[np.ndarray, "attributes width"]:
     """The tied linear auto-encoder W of SAE: features → W x in attribute space → Wᵀ s back.
 
     With examples as columns, X `[width, batch]` and S `[attributes, batch]`, W minimises
@@ -92,9 +100,7 @@ def sae(features: ArrayLike, semantics: ArrayLike, lam: float = 1.0) -> np.ndarr
     """
     from scipy import linalg  # slow to import
 
-    x_DxB = checks.numbers("features", features, "batch", "width").T
-    s_AxB = checks.numbers("semantics", semantics, x_DxB.shape[1], "attributes").T
-    lam = checks.positive("lam", lam)
+    x_DxB, s_AxB, lam = features.T, semantics.T, checks.positive("lam", lam)
     left, u_AxA = linalg.eigh(s_AxB @ s_AxB.T)
     right, v_DxD = linalg.eigh(lam * (x_DxB @ x_DxB.T))
     sums_AxD = left[:, None] + right[None]
@@ -104,9 +110,12 @@ def sae(features: ArrayLike, semantics: ArrayLike, lam: float = 1.0) -> np.ndarr
     return u_AxA @ inner_AxD @ v_DxD.T
 
 
+@shaped
 def dap(
-    attribute_logits: ArrayLike, class_attributes: ArrayLike, prior: ArrayLike | None = None
-) -> Array:
+    attribute_logits: Float[Array, "batch attributes"],
+    class_attributes: Float[Array, "classes attributes"],
+    prior: Float[Array, "attributes"] | None = None,
+) -> Float[Array, "batch classes"]:
     """Direct attribute prediction: Σ_m log p(a_m | x) − log p(a_m), at the class's own attributes.
 
     The logarithm of the paper's product, up to a term that is the same for every class.
@@ -122,31 +131,31 @@ def dap(
       `[batch, classes]`, finite; the largest wins.
 
     Raises:
-      ValueError: shapes that do not fit; outside of a trace also numbers that are not finite,
+      UserError: shapes that do not fit; outside of a trace also numbers that are not finite,
         attributes other than 0 and 1, and priors outside of [0, 1].
 
     Lampert, Nickisch & Harmeling 2009, "Learning to Detect Unseen Object Classes by Between-Class
     Attribute Transfer", eq. 2.
     """
-    logits = arrays.numbers("attribute_logits", attribute_logits, "batch", "attributes")
-    width = logits.shape[1]
-    prior = np.full(width, 0.5) if prior is None else prior
-    there = arrays.numbers("class_attributes", class_attributes, "classes", width)
-    chance = arrays.numbers("prior", prior, width).astype(logits.dtype)
+    logits = arrays.finite("attribute_logits", attribute_logits)
+    prior = jnp.full(logits.shape[1], 0.5) if prior is None else prior
     if not isinstance(class_attributes, jax.core.Tracer):
-        if not np.isin(class_attributes, (0, 1)).all():
-            raise ValueError("class_attributes: got other numbers; expected 0 and 1 only")
-    if not isinstance(prior, jax.core.Tracer):
-        if np.min(prior) < 0 or np.max(prior) > 1:
-            raise ValueError(f"prior: got {np.min(prior)}…{np.max(prior)}; expected [0, 1]")
-    there = there.astype(logits.dtype)
+        checks.bits("class_attributes", np.asarray(class_attributes))
+    if not isinstance(prior, jax.core.Tracer) and not ((prior >= 0) & (prior <= 1)).all():
+        raise wrong("prior", [float(prior.min()), float(prior.max())], "numbers in [0, 1]")
+    there, chance = class_attributes.astype(logits.dtype), prior.astype(logits.dtype)
     chance = jnp.where((chance > 0) & (chance < 1), chance, 0.5)[None]
     present = jax.nn.log_sigmoid(logits) - jnp.log(chance)
     absent = jax.nn.log_sigmoid(-logits) - jnp.log1p(-chance)
     return present @ there.T + absent @ (1 - there).T
 
 
-def conse(probabilities: ArrayLike, seen_embeddings: ArrayLike, top: int = 10) -> Array:
+@shaped
+def conse(
+    probabilities: Float[Array, "batch seen"],
+    seen_embeddings: Float[Array, "seen attributes"],
+    top: int = 10,
+) -> Float[Array, "batch attributes"]:
     """The mean of the embeddings of the most probable seen classes, weighted by probability.
 
     The embeddings are not normalised inside the sum. Rank classes by `cosine_scores` with it.
@@ -160,22 +169,25 @@ def conse(probabilities: ArrayLike, seen_embeddings: ArrayLike, top: int = 10) -
       `[batch, attributes]`; zero where the probabilities are.
 
     Raises:
-      ValueError: shapes that do not fit, `top` below 1; outside of a trace also numbers that are
+      UserError: shapes that do not fit, `top` below 1; outside of a trace also numbers that are
         not finite.
 
     Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings", eq. 2.
     """
-    p = arrays.numbers("probabilities", probabilities, "batch", "seen")
-    embeddings = arrays.numbers("seen_embeddings", seen_embeddings, p.shape[1], "attributes")
+    p = arrays.finite("probabilities", probabilities)
+    embeddings = arrays.finite("seen_embeddings", seen_embeddings)
     if top < 1:
-        raise ValueError(f"top: got {top}; expected at least 1")
+        raise wrong("top", top, "at least 1")
     largest_BxT, which_BxT = jax.lax.top_k(p, min(top, p.shape[1]))
     total_Bx1 = largest_BxT.sum(axis=-1, keepdims=True)
     weights_BxT = largest_BxT / jnp.where(total_Bx1 > 0, total_Bx1, 1)
     return jnp.einsum("bt,bta->ba", weights_BxT, embeddings.astype(p.dtype)[which_BxT])
 
 
-def cosine_scores(vectors: ArrayLike, class_embeddings: ArrayLike) -> Array:
+@shaped
+def cosine_scores(
+    vectors: Float[Array, "batch attributes"], class_embeddings: Float[Array, "classes attributes"]
+) -> Float[Array, "batch classes"]:
     """The cosine of every vector with every class.
 
     Args:
@@ -186,14 +198,17 @@ def cosine_scores(vectors: ArrayLike, class_embeddings: ArrayLike) -> Array:
       `[batch, classes]` in [−1, 1]; 0 where either is the zero vector.
 
     Raises:
-      ValueError: shapes that do not fit; outside of a trace also numbers that are not finite.
+      UserError: shapes that do not fit; outside of a trace also numbers that are not finite.
     """
-    x = arrays.numbers("vectors", vectors, "batch", "attributes")
-    s = arrays.numbers("class_embeddings", class_embeddings, "classes", x.shape[1])
+    x = arrays.finite("vectors", vectors)
+    s = arrays.finite("class_embeddings", class_embeddings)
     return arrays.unit(x) @ arrays.unit(s).T
 
 
-def calibrated_stacking(scores: ArrayLike, seen: ArrayLike, gamma: float | Array) -> Array:
+@shaped
+def calibrated_stacking(
+    scores: Float[Array, "batch classes"], seen: Bool[Array, "classes"], gamma: float | Scalar
+) -> Float[Array, "batch classes"]:
     """The scores with γ taken off those of the seen classes.
 
     Args:
@@ -206,16 +221,11 @@ def calibrated_stacking(scores: ArrayLike, seen: ArrayLike, gamma: float | Array
       `[batch, classes]`.
 
     Raises:
-      ValueError: shapes that do not fit, `seen` not Boolean; outside of a trace also numbers that
+      UserError: shapes that do not fit, `seen` not Boolean; outside of a trace also numbers that
         are not finite.
 
     Chao et al. 2016, "An Empirical Study and Analysis of Generalized Zero-Shot Learning for
     Object Recognition in the Wild", eq. 3.
     """
-    scores = arrays.numbers("scores", scores, "batch", "classes")
-    seen = jnp.asarray(seen)
-    if seen.dtype != jnp.bool_ or seen.shape != scores.shape[1:]:
-        raise ValueError(
-            f"seen: got {seen.dtype} {list(seen.shape)}; expected bool {list(scores.shape[1:])}"
-        )
+    scores = arrays.finite("scores", scores)
     return scores - jnp.where(seen, jnp.asarray(gamma, scores.dtype), 0)[None]

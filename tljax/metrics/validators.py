@@ -7,13 +7,18 @@ its value alone says little.
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Integer
 
 from tljax import checks
 from tljax.errors import UserError
+from tljax.typed import at_least, shaped
+
+Logits = Float[np.ndarray, "n classes"]
+Losses = Float[np.ndarray, "n"]
 
 
-def entropy(logits: ArrayLike) -> float:
+@shaped
+def entropy(logits: Logits) -> float:
     """The mean entropy of the predictions, in nats; lower is better.
 
     A model that gives every example the same class with certainty has 0: see
@@ -31,11 +36,12 @@ def entropy(logits: ArrayLike) -> float:
     Morerio et al. 2018, "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain
     Adaptation", section 3.2.
     """
-    p, log_p = _softmax(checks.numbers("logits", logits, "n", "classes"))
+    p, log_p = _softmax(logits)
     return float(-(p * log_p).sum(axis=1).mean())
 
 
-def information_maximisation(logits: ArrayLike) -> float:
+@shaped
+def information_maximisation(logits: Logits) -> float:
     """The entropy of the mean prediction minus the mean entropy, in nats; higher is better.
 
     Args:
@@ -50,14 +56,15 @@ def information_maximisation(logits: ArrayLike) -> float:
     Krause, Perona & Gomes 2010, "Discriminative Clustering by Regularized Information
     Maximization", eq. 2; as a validator: Musgrave et al. 2022.
     """
-    p, _ = _softmax(checks.numbers("logits", logits, "n", "classes"))
+    p, _ = _softmax(logits)
     mean = p.mean(axis=0)
     marginal = -(mean * np.log(np.where(mean > 0, mean, 1))).sum()
     return float(marginal) - entropy(logits)
 
 
+@shaped
 def soft_neighbourhood_density(
-    features: ArrayLike, temperature: float = 0.05, block: int = 1024
+    features: Float[np.ndarray, "n width"], temperature: float = 0.05, block: int = 1024
 ) -> float:
     """The mean entropy of each example's softmax over its cosines with the others, in nats.
 
@@ -78,13 +85,10 @@ def soft_neighbourhood_density(
     Saito et al. 2021, "Tune It the Right Way: Unsupervised Validation of Domain Adaptation via
     Soft Neighborhood Density", eqs. 3 and 4.
     """
-    x = checks.numbers("features", features, "n", "width")
-    temperature = checks.positive("temperature", temperature)
-    n = len(x)
-    if n < 2:
-        raise UserError(f"features: got {n} example; expected at least 2")
-    largest = np.abs(x).max(axis=1, keepdims=True)
-    x = x / np.where(largest > 0, largest, 1)  # so that no square over- or underflows
+    at_least(2, features=features)
+    temperature, n = checks.positive("temperature", temperature), len(features)
+    largest = np.abs(features).max(axis=1, keepdims=True)
+    x = features / np.where(largest > 0, largest, 1)  # so that no square over- or underflows
     length = np.linalg.norm(x, axis=1, keepdims=True)
     x = x / np.where(length > 0, length, 1)
     total = 0.0
@@ -97,9 +101,13 @@ def soft_neighbourhood_density(
     return total / n
 
 
+@shaped
 def density_ratio(
-    source_train: ArrayLike, target: ArrayLike, source_validation: ArrayLike, seed: int = 0
-) -> np.ndarray:
+    source_train: Float[np.ndarray, "n_s width"],
+    target: Float[np.ndarray, "n_t width"],
+    source_validation: Float[np.ndarray, "n width"],
+    seed: int = 0,
+) -> Losses:
     """How much more likely an example is in the target than in the source: w = p_t(x) / p_s(x).
 
     The odds of a logistic regression between the domains, times their sizes' ratio n_s / n_t. Its
@@ -123,13 +131,9 @@ def density_ratio(
     from sklearn.metrics import log_loss  # slow to import
     from sklearn.model_selection import train_test_split
 
-    source = checks.numbers("source_train", source_train, "n", "width")
-    target = checks.numbers("target", target, "n", source.shape[1])
-    validation = checks.numbers("source_validation", source_validation, "n", source.shape[1])
-    for name, value in (("source_train", source), ("target", target)):
-        if len(value) < 5:
-            raise UserError(f"{name}: got {len(value)} examples; expected at least 5")
-    x, y = np.concatenate([source, target]), np.repeat([0, 1], [len(source), len(target)])
+    at_least(5, source_train=source_train, target=target)
+    sizes = len(source_train), len(target)
+    x, y = np.concatenate([source_train, target]), np.repeat([0, 1], sizes)
     fit, held, fit_y, held_y = train_test_split(x, y, test_size=0.2, random_state=seed, stratify=y)
     strengths = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     losses = [
@@ -138,10 +142,12 @@ def density_ratio(
     ]
     model = _logistic(x, y, strengths[int(np.argmin(losses))])
     # Very different domains would overflow the exponential.
-    return np.exp(np.clip(model.decision_function(validation), -50, 50)) * len(source) / len(target)
+    log_odds = np.clip(model.decision_function(source_validation), -50, 50)
+    return np.exp(log_odds) * sizes[0] / sizes[1]
 
 
-def importance_weighted_validation(losses: ArrayLike, weights: ArrayLike) -> float:
+@shaped
+def importance_weighted_validation(losses: Losses, weights: Losses) -> float:
     """The mean of weight × loss over held-out source examples; lower is better.
 
     It estimates the target loss without bias, and its variance may be unbounded: see `dev`.
@@ -159,11 +165,12 @@ def importance_weighted_validation(losses: ArrayLike, weights: ArrayLike) -> flo
     Sugiyama, Krauledat & Müller 2007, "Covariate Shift Adaptation by Importance Weighted Cross
     Validation", eq. 4.
     """
-    losses, weights = _weighted(losses, weights)
+    _not_negative(weights)
     return float(np.mean(weights * losses))
 
 
-def dev(losses: ArrayLike, weights: ArrayLike) -> float:
+@shaped
+def dev(losses: Losses, weights: Losses) -> float:
     """Deep embedded validation: mean(w·l) + η·(mean(w) − 1), η = −Cov(w·l, w)/Var(w).
 
     Lower is better. The mean of w should be 1, and what it misses corrects the estimate of
@@ -182,7 +189,7 @@ def dev(losses: ArrayLike, weights: ArrayLike) -> float:
     You et al. 2019, "Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation",
     eq. 9.
     """
-    losses, weights = _weighted(losses, weights)
+    _not_negative(weights)
     weighted = weights * losses
     centred = weights - weights.mean()
     # A constant that its mean misses by rounding is constant.
@@ -192,11 +199,12 @@ def dev(losses: ArrayLike, weights: ArrayLike) -> float:
     return float(weighted.mean() + eta * weights.mean() - eta)
 
 
+@shaped
 def reverse_validation(
-    source_features: ArrayLike,
-    source_labels: ArrayLike,
-    target_features: ArrayLike,
-    target_pseudo_labels: ArrayLike,
+    source_features: Float[np.ndarray, "n_s width"],
+    source_labels: Integer[np.ndarray, "n_s"],
+    target_features: Float[np.ndarray, "n_t width"],
+    target_pseudo_labels: Integer[np.ndarray, "n_t"],
     classes: int,
 ) -> float:
     """The source accuracy of a fresh logistic regression on the pseudo-labelled target.
@@ -219,13 +227,12 @@ def reverse_validation(
     Zhong et al. 2010, "Cross Validation Framework to Choose Amongst Models and Datasets for
     Transfer Learning"; Ganin et al. 2016, section 5.1.2.
     """
-    source = checks.numbers("source_features", source_features, "n", "width")
-    target = checks.numbers("target_features", target_features, "n", source.shape[1])
-    labels = checks.labels("source_labels", source_labels, len(source), classes)
-    pseudo = checks.labels("target_pseudo_labels", target_pseudo_labels, len(target), classes)
-    if (pseudo == pseudo[0]).all():
-        return float(np.mean(labels == pseudo[0]))
-    return float(np.mean(_logistic(target, pseudo, 1.0).predict(source) == labels))
+    checks.within("source_labels", source_labels, classes)
+    checks.within("target_pseudo_labels", target_pseudo_labels, classes)
+    if np.ptp(target_pseudo_labels) == 0:
+        return float(np.mean(source_labels == target_pseudo_labels[0]))
+    model = _logistic(target_features, target_pseudo_labels, 1.0)
+    return float(np.mean(model.predict(source_features) == source_labels))
 
 
 def _logistic(x: np.ndarray, y: np.ndarray, strength: float) -> Any:
@@ -243,9 +250,6 @@ def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.exp(log_p), log_p
 
 
-def _weighted(losses: ArrayLike, weights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    losses = checks.numbers("losses", losses, "n")
-    weights = checks.numbers("weights", weights, len(losses))
+def _not_negative(weights: np.ndarray) -> None:
     if weights.min() < 0:
         raise UserError(f"weights: got {weights.min()}; expected numbers of at least 0")
-    return losses, weights

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tljax import generalised
 from tljax.errors import UserError
+from tljax.metrics import generalised
 from tljax.solvers.zero_shot import calibrated_stacking
 
 SEEN = np.array([True, True, False, False])
@@ -44,9 +44,9 @@ def test_perfect_and_hopeless():
         ({"labels": [2, 3]}, "labels: got examples of 0 seen and 2 unseen classes"),
         ({"labels": [0, 4]}, r"labels: got 4 at \[1\]; expected classes in 0…3"),
         ({"predicted": [0, -1]}, r"predicted: got -1 at \[1\]"),
-        ({"predicted": [0]}, r"predicted: got shape \[1\]; expected \[2\]"),
-        ({"seen": SEEN[:3]}, r"seen: got shape \[3\]; expected \[4\]"),
-        ({"seen": SEEN.astype(int)}, "seen: got int64 numbers; expected booleans"),
+        ({"predicted": [0]}, r"labels: got int64 \[2\]; expected integer \[n=1 of predicted\]"),
+        ({"seen": SEEN[:3]}, "seen: got 3 classes; expected 4"),
+        ({"seen": SEEN.astype(int)}, r"seen: got int64 \[4\]; expected bool"),
     ],
 )
 def test_seen_unseen_refuses(changed, message):
@@ -172,7 +172,9 @@ def test_margins_that_rounding_tells_apart_are_one(dtype):
 def test_the_curve_refuses():
     with pytest.raises(UserError, match="scores: got nan"):
         generalised.stacking_curve(SCORES * np.nan, LABELS, TWO)
-    with pytest.raises(UserError, match=r"labels: got shape \[3\]; expected \[4\]"):
+    with pytest.raises(
+        UserError, match=r"labels: got int64 \[3\]; expected integer \[n=4 of scores"
+    ):
         generalised.stacking_curve(SCORES, LABELS[:3], TWO)
     with pytest.raises(UserError, match="labels: got examples of 1 seen and 0 unseen"):
         generalised.best_gamma(SCORES, LABELS * 0, TWO)

@@ -10,6 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Integer, Scalar
+
+from tljax.errors import UserError
+from tljax.typed import shaped
+
+Tasks = Float[Array, "tasks"]
+Gramian = Float[Array, "tasks tasks"]
 
 FLOOR = 1e-8
 """Keeps a squared norm that is divided by, or whose root is taken, above 0."""
@@ -17,7 +24,8 @@ NEWTON_STEPS = 25
 """Each divides the duality gap by up to 10: float64 has converged after 20, float32 after 12."""
 
 
-def pcgrad(gramian: Array, order: Array) -> Array:
+@shaped
+def pcgrad(gramian: Gramian, order: Integer[Array, "tasks others"]) -> Tasks:
     """Each task's gradient loses what conflicts with the others', one after another; then a sum.
 
     The running g_i meets the original g_j of every other task; if their product is negative,
@@ -32,16 +40,15 @@ def pcgrad(gramian: Array, order: Array) -> Array:
       Weights `[tasks]`, each ≥ 1; all are 1 where nothing conflicts.
 
     Raises:
-      ValueError: a Gramian that is not square, or an order of another shape.
+      UserError: a Gramian that is not square, or an order of another shape.
 
     Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1.
     """
-    gramian = _square("pcgrad", gramian)
-    tasks = len(gramian)
-    if order.shape not in ((tasks, tasks), (tasks, tasks - 1)):
-        raise ValueError(
-            f"pcgrad: got an order {order.shape} for a Gramian {gramian.shape}; "
-            "expected [tasks, tasks] or [tasks, tasks - 1]"
+    gramian, tasks = _wide(gramian), len(gramian)
+    if order.shape[1] not in (tasks, tasks - 1):
+        raise UserError(
+            f"pcgrad: order: got {list(order.shape)}; expected [tasks, tasks] or "
+            f"[tasks, tasks - 1] of {tasks} tasks"
         )
 
     def operated(task, others):
@@ -57,7 +64,8 @@ def pcgrad(gramian: Array, order: Array) -> Array:
     return jax.vmap(operated)(jnp.arange(tasks), order).sum(axis=0)
 
 
-def mgda(gramian: Array) -> Array:
+@shaped
+def mgda(gramian: Gramian) -> Tasks:
     """The shortest vector in the convex hull of the gradients: min over the simplex of wᵀAw.
 
     Following it descends on every task, or it is 0 and the point is Pareto-stationary. Solved
@@ -71,11 +79,11 @@ def mgda(gramian: Array) -> Array:
       length of a sum.
 
     Raises:
-      ValueError: a Gramian that is not square.
+      UserError: a Gramian that is not square.
 
     Sener & Koltun 2018, "Multi-Task Learning as Multi-Objective Optimization", eq. 3.
     """
-    gramian, _ = _scaled(_square("mgda", gramian))
+    gramian, _ = _scaled(_wide(gramian))
 
     def newton(_, point):
         return _newton(point, gramian @ point.weights, gramian)[0]
@@ -84,7 +92,8 @@ def mgda(gramian: Array) -> Array:
     return jax.lax.fori_loop(0, NEWTON_STEPS, newton, start).weights
 
 
-def cagrad(gramian: Array, c: float | Array = 0.5, rescale: bool = True) -> Array:
+@shaped
+def cagrad(gramian: Gramian, c: float | Scalar = 0.5, rescale: bool = True) -> Tasks:
     """The direction near the mean gradient ḡ along which the worst task gains most.
 
     ḡ + (c‖ḡ‖/‖g_w‖) g_w, where w minimises wᵀAb + c‖ḡ‖ √(wᵀAw + 1e-8) over the simplex, with
@@ -100,11 +109,11 @@ def cagrad(gramian: Array, c: float | Array = 0.5, rescale: bool = True) -> Arra
       Weights `[tasks]` > 0, on the scale of a mean of gradients, not of a sum.
 
     Raises:
-      ValueError: a Gramian that is not square.
+      UserError: a Gramian that is not square.
 
     Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-task Learning", algorithm 1.
     """
-    gramian, scale = _scaled(_square("cagrad", gramian))
+    gramian, scale = _scaled(_wide(gramian))
     tasks, floor, c = len(gramian), FLOOR / scale, jnp.asarray(c, gramian.dtype)
     # Below its rounding error the square root's argument says nothing.
     smoothing = jnp.maximum(floor, jnp.finfo(gramian.dtype).eps)
@@ -184,8 +193,6 @@ def _scaled(gramian: Array) -> tuple[Array, Array]:
     return gramian / scale, scale
 
 
-def _square(name: str, gramian: Array) -> Array:
-    """The Gramian in at least float32, if it is a square matrix."""
-    if gramian.ndim != 2 or gramian.shape[0] != gramian.shape[1]:
-        raise ValueError(f"{name}: got a Gramian {gramian.shape}; expected [tasks, tasks]")
-    return jnp.asarray(gramian, jnp.promote_types(gramian.dtype, jnp.float32))
+def _wide(gramian: Array) -> Array:
+    """The Gramian in at least float32."""
+    return gramian.astype(jnp.promote_types(gramian.dtype, jnp.float32))

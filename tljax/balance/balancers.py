@@ -1,9 +1,4 @@
-"""Multitask balance: how much each task's gradient counts in a step, by six methods.
-
-Each is a pure function; `BALANCERS` holds them behind one interface, with the state that some
-keep from step to step. Weights w mean that the combined gradient is Σ_i w_i g_i, g_i the
-gradient of task i's loss; the Gramian is A_ij = ⟨g_i, g_j⟩ over the shared parameters.
-"""
+"""The six methods behind one interface, with the state that some keep from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,126 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tljax.gramian import cagrad, mgda, pcgrad
-
-FLOOR = 1e-8
-"""Losses are ≥ 0; one that is divided by, or whose logarithm is taken, is kept above 0 by this."""
-
-
-def dynamic_weight_average(
-    previous: Array, before_previous: Array, temperature: float | Array = 2.0
-) -> Array:
-    """The tasks whose loss fell least of late weigh most: K · softmax(r/T), r the losses' ratio.
-
-    Args:
-      previous: `[tasks]`, mean losses ≥ 0 of the last epoch.
-      before_previous: `[tasks]`, those of the epoch before it; r = previous / before_previous.
-      temperature: T > 0; the larger, the more equal.
-
-    Returns:
-      Weights `[tasks]` that sum to K, the number of tasks.
-
-    Raises:
-      ValueError: shapes that differ, or that are not vectors.
-
-    Liu, Johns & Davison 2019, "End-to-End Multi-Task Learning with Attention", eq. 7.
-    """
-    _vectors("dynamic_weight_average", previous, before_previous)
-    ratios = jnp.maximum(previous, FLOOR) / jnp.maximum(before_previous, FLOOR)
-    return len(ratios) * jax.nn.softmax(ratios / temperature)
-
-
-def gradnorm(
-    theta: Array,
-    losses: Array,
-    initial_losses: Array,
-    gradient_norms: Array,
-    alpha: float | Array = 1.5,
-) -> Array:
-    """How far the weighted gradients' norms are from where they should be: Σ |G_i − Ḡ r_i^α|.
-
-    w = K · softmax(θ), G_i = w_i ‖g_i‖, Ḡ its mean; r_i is the loss over its initial value,
-    divided by the tasks' mean of that. The target Ḡ r_i^α is a constant: only θ through G_i gets
-    a gradient.
-
-    Args:
-      theta: θ, `[tasks]`; the softmax stands for the paper's renormalisation to a sum of K.
-      losses: `[tasks]`, ≥ 0.
-      initial_losses: `[tasks]`, those of the first step.
-      gradient_norms: `[tasks]`, ‖g_i‖ of the unweighted losses on the shared parameters.
-      alpha: α ≥ 0, how strongly the tasks are pulled to the same pace.
-
-    Returns:
-      A scalar ≥ 0.
-
-    Raises:
-      ValueError: shapes that differ, or that are not vectors.
-
-    Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing", eq. 2.
-    """
-    _vectors("gradnorm", theta, losses, initial_losses, gradient_norms)
-    constants = jax.lax.stop_gradient((losses, initial_losses, gradient_norms))
-    losses, initial_losses, gradient_norms = constants
-    ratios = jnp.maximum(losses, FLOOR) / jnp.maximum(initial_losses, FLOOR)
-    norms = len(theta) * jax.nn.softmax(theta) * gradient_norms
-    targets = norms.mean() * (ratios / ratios.mean()) ** alpha
-    return jnp.abs(norms - jax.lax.stop_gradient(targets)).sum()
-
-
-def famo(theta: Array, losses: Array) -> Array:
-    """Weights with which all losses fall at a like rate: w_i = (z_i/D_i) / Σ (z/D).
-
-    z = softmax(θ) and D = L + 1e-8. The gradient of Σ w_i L_i, w held constant, is that of the
-    paper's Σ z log D / Σ (z/D).
-
-    Args:
-      theta: θ, `[tasks]`, moved by `famo_gradient`.
-      losses: L, `[tasks]`, ≥ 0.
-
-    Returns:
-      Weights `[tasks]` ≥ 0 that sum to 1; they carry no gradient.
-
-    Raises:
-      ValueError: shapes that differ, or that are not vectors.
-
-    Liu et al. 2023, "FAMO: Fast Adaptive Multitask Optimization", algorithm 1.
-    """
-    _vectors("famo", theta, losses)
-    # A softmax of logs, which is the same and cannot overflow.
-    logs = jax.nn.log_softmax(theta) - jnp.log(jnp.maximum(losses, 0) + FLOOR)
-    return jax.lax.stop_gradient(jax.nn.softmax(logs))
-
-
-def famo_gradient(theta: Array, previous_losses: Array, losses: Array) -> Array:
-    """What FAMO's θ descends along: the losses' log decrease through the softmax's Jacobian.
-
-    δ = log D_previous − log D_now gives z ∘ (δ − zᵀδ): the tasks that fell most lose weight.
-
-    Args:
-      theta: θ, `[tasks]`, from which z = softmax(θ).
-      previous_losses: `[tasks]`, ≥ 0, before the step.
-      losses: `[tasks]`, ≥ 0, after it.
-
-    Returns:
-      `[tasks]`, which sums to 0.
-
-    Raises:
-      ValueError: shapes that differ, or that are not vectors.
-
-    Liu et al. 2023, "FAMO: Fast Adaptive Multitask Optimization", algorithm 1.
-    """
-    _vectors("famo_gradient", theta, previous_losses, losses)
-    before, now = (jnp.log(jnp.maximum(x, 0) + FLOOR) for x in (previous_losses, losses))
-    z, decrease = jax.nn.softmax(theta), before - now
-    return z * (decrease - z @ decrease)
-
-
-def _vectors(name: str, *arrays: Array) -> None:
-    """Refuses arrays that are not vectors of one length."""
-    shapes = [array.shape for array in arrays]
-    if len(shapes[0]) != 1 or len(set(shapes)) != 1:
-        got = ", ".join(map(str, shapes))
-        raise ValueError(f"{name}: got shapes {got}; expected all to be the same [tasks]")
+from tljax.balance.gramian import cagrad, mgda, pcgrad
+from tljax.balance.pace import dynamic_weight_average, famo, famo_gradient, gradnorm
+from tljax.errors import UserError
 
 
 class Balancer(NamedTuple):
@@ -179,7 +57,7 @@ def _start_dwa(tasks: int) -> dict[str, Array]:
 def _weigh_dwa(state, losses, gramian, key, *, epoch: int = 100, temperature: float = 2.0):
     """`dynamic_weight_average` of means over `epoch` steps; ones until there are two such means."""
     if epoch < 1:
-        raise ValueError(f"dwa: got an epoch of {epoch} steps; expected at least 1")
+        raise UserError(f"dwa: got an epoch of {epoch} steps; expected at least 1")
     weights = dynamic_weight_average(state["previous"], state["before_previous"], temperature)
     weights = jnp.where(state["epochs"] >= 2, weights, 1)
     state = state | {"sum": state["sum"] + _constant(losses), "steps": state["steps"] + 1}

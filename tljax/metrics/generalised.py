@@ -3,10 +3,15 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Integer, Num
 
 from tljax import checks
 from tljax.errors import UserError
+from tljax.typed import shaped
+
+Scores = Num[np.ndarray, "n classes"]
+Labels = Integer[np.ndarray, "n"]
+Seen = Bool[np.ndarray, "classes"]
 
 
 class SeenUnseen(NamedTuple):
@@ -22,9 +27,8 @@ def harmonic_mean(seen: float, unseen: float) -> float:
     return 2 * seen * unseen / (seen + unseen) if seen + unseen > 0 else 0.0
 
 
-def seen_unseen(
-    predicted: ArrayLike, labels: ArrayLike, seen: ArrayLike, classes: int
-) -> SeenUnseen:
+@shaped
+def seen_unseen(predicted: Labels, labels: Labels, seen: Seen, classes: int) -> SeenUnseen:
     """S, U and H of predictions among all classes: accuracy per class, then the mean over classes.
 
     Args:
@@ -41,8 +45,10 @@ def seen_unseen(
 
     Xian et al. 2019, "Zero-Shot Learning: A Comprehensive Evaluation", section 5.1.
     """
-    labels, seen, share = _shares(labels, seen, classes)
-    right = share * (checks.labels("predicted", predicted, len(labels), classes) == labels)
+    if len(seen) != classes:
+        raise UserError(f"seen: got {len(seen)} classes; expected {classes}")
+    checks.within("predicted", predicted, classes)
+    right = _shares(labels, seen) * (predicted == labels)
     s, u = (min(float(right[group].sum()), 1.0) for group in (seen[labels], ~seen[labels]))
     return SeenUnseen(s, u, harmonic_mean(s, u))
 
@@ -50,13 +56,14 @@ def seen_unseen(
 class StackingCurve(NamedTuple):
     """S and U at every γ that makes a difference, and the area under S as a function of U."""
 
-    gammas: np.ndarray  # [points], ascending
-    seen: np.ndarray  # [points], falling
-    unseen: np.ndarray  # [points], rising
+    gammas: Float[np.ndarray, "points"]  # ascending
+    seen: Float[np.ndarray, "points"]  # falling
+    unseen: Float[np.ndarray, "points"]  # rising
     ausuc: float
 
 
-def stacking_curve(scores: ArrayLike, labels: ArrayLike, seen: ArrayLike) -> StackingCurve:
+@shaped
+def stacking_curve(scores: Scores, labels: Labels, seen: Seen) -> StackingCurve:
     """The exact seen-unseen curve of calibrated stacking.
 
     An example goes over to the unseen classes where γ passes its best seen score minus its best
@@ -77,18 +84,18 @@ def stacking_curve(scores: ArrayLike, labels: ArrayLike, seen: ArrayLike) -> Sta
     Chao et al. 2016, "An Empirical Study and Analysis of Generalized Zero-Shot Learning for
     Object Recognition in the Wild", section 3.3.
     """
-    single = np.asarray(scores).dtype == np.float32
-    scores = checks.numbers("scores", scores, "n", "classes")
+    checks.finite("scores", scores)
     # Margins that differ by less are one place: rounding made them so, and no γ would fit between.
-    rounding = np.finfo(np.float32 if single else np.float64).eps
+    rounding = np.finfo(np.float32 if scores.dtype == np.float32 else np.float64).eps
+    scores = scores.astype(np.float64)
     resolution = 8 * float(rounding) * np.abs(scores).max()
-    labels, seen, share = _shares(labels, seen, scores.shape[1], len(scores))
+    share = _shares(labels, seen)
     best_seen = np.where(seen, scores, -np.inf)
     best_unseen = np.where(seen, -np.inf, scores)
     margins = best_seen.max(axis=1) - best_unseen.max(axis=1)
     is_seen = seen[labels]
-    own = np.where(is_seen, best_seen.argmax(axis=1), best_unseen.argmax(axis=1))
-    matters = np.flatnonzero(own == labels)  # another example is wrong at every γ
+    best = np.where(is_seen, best_seen.argmax(axis=1), best_unseen.argmax(axis=1))
+    matters = np.flatnonzero(best == labels)  # another example is wrong at every γ
     if not len(matters):
         return StackingCurve(np.zeros(1), np.zeros(1), np.zeros(1), 0.0)
     matters = matters[margins[matters].argsort(kind="stable")]
@@ -107,7 +114,7 @@ def stacking_curve(scores: ArrayLike, labels: ArrayLike, seen: ArrayLike) -> Sta
     return StackingCurve(gammas, s, u, float(np.trapezoid(s, u)))
 
 
-def best_gamma(scores: ArrayLike, labels: ArrayLike, seen: ArrayLike) -> float:
+def best_gamma(scores: Scores, labels: Labels, seen: Seen) -> float:
     """The γ of calibrated stacking with the largest H, in the middle of where it is the largest.
 
     Meant for validation data, where some of the *seen* classes were held out of the training and
@@ -121,15 +128,14 @@ def best_gamma(scores: ArrayLike, labels: ArrayLike, seen: ArrayLike) -> float:
     return float(best[np.abs(best).argmin()])
 
 
-def _shares(
-    labels: ArrayLike, seen: ArrayLike, classes: int, n: int | str = "n"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels and mask, checked, and what an example that is right adds to S or to U, `[n]`."""
-    labels = checks.labels("labels", labels, n, classes)
-    seen = checks.mask("seen", seen, classes)
-    sizes = np.bincount(labels, minlength=classes)
+def _shares(labels: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """What an example that is right adds to S or to U, `[n]`."""
+    checks.within("labels", labels, len(seen))
+    sizes = np.bincount(labels, minlength=len(seen))
     present = [int((sizes[group] > 0).sum()) for group in (~seen, seen)]
     if 0 in present:
-        said = f"{present[1]} seen and {present[0]} unseen classes"
-        raise UserError(f"labels: got examples of {said}; expected some of each")
-    return labels, seen, 1 / (sizes[labels] * np.array(present)[seen[labels].astype(int)])
+        raise UserError(
+            f"labels: got examples of {present[1]} seen and {present[0]} unseen classes; "
+            "expected some of each"
+        )
+    return 1 / (sizes[labels] * np.array(present)[seen[labels].astype(int)])

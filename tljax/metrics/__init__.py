@@ -1,0 +1,31 @@
+"""Numbers that a run is judged by. numpy in, floats out."""
+
+from tljax.metrics import generalised, validators
+from tljax.metrics.comparison import Interval, delta_p, interval, paired
+from tljax.metrics.domains import proxy_a_distance
+from tljax.metrics.predictions import (
+    accuracy,
+    attribute_accuracy,
+    clustering,
+    confusion_matrix,
+    multilabel,
+    per_class_accuracy,
+    regression,
+)
+
+__all__ = [
+    "Interval",
+    "accuracy",
+    "attribute_accuracy",
+    "clustering",
+    "confusion_matrix",
+    "delta_p",
+    "generalised",
+    "interval",
+    "multilabel",
+    "paired",
+    "per_class_accuracy",
+    "proxy_a_distance",
+    "regression",
+    "validators",
+]

@@ -1,0 +1,87 @@
+"""Runs against runs: means with their uncertainty, and changes from a baseline."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tljax.errors import UserError
+from tljax.typed import shaped
+
+
+class Interval(NamedTuple):
+    """A mean and the half-width of its confidence interval."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+def interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
+    """The mean over runs, with Student's t interval.
+
+    Args:
+      values: `[runs]`, one number a run; for a paired comparison, the differences.
+      confidence: in (0, 1).
+
+    Returns:
+      The mean and the half-width; the half-width of a single run is infinite.
+    """
+    from scipy.stats import t  # slow to import
+
+    values = np.asarray(values, np.float64)
+    if len(values) < 2:
+        return Interval(float(values.mean()), float("inf"))
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return Interval(
+        float(values.mean()), float(error * t.ppf(0.5 + confidence / 2, len(values) - 1))
+    )
+
+
+@shaped
+def paired(
+    a: Float[np.ndarray, "runs"], b: Float[np.ndarray, "runs"], confidence: float = 0.95
+) -> Interval:
+    """The mean of a − b over runs that share their seeds, with Student's t interval.
+
+    Args:
+      a, b: `[runs]`, run i of both with the same seed and the same data.
+      confidence: in (0, 1).
+
+    Returns:
+      The mean difference and its half-width; it is clear of 0 when |mean| > half-width.
+
+    Raises:
+      UserError: other shapes, numbers that are not finite.
+    """
+    return interval(a - b, confidence)
+
+
+@shaped
+def delta_p(
+    results: Float[np.ndarray, "n"],
+    baselines: Float[np.ndarray, "n"],
+    higher_is_better: bool | Bool[np.ndarray, "n"] = True,
+) -> float:
+    """Δp: the mean over tasks and metrics of the signed relative change from single-task runs.
+
+    Args:
+      results: `[n]`, a multitask model's numbers, one a task and metric.
+      baselines: `[n]`, those of a model for each task alone; not 0.
+      higher_is_better: `[n]` booleans, or one for all.
+
+    Returns:
+      A fraction, where papers print percent; above 0 the multitask model is better.
+
+    Raises:
+      UserError: other shapes, numbers that are not finite, a baseline of 0.
+
+    Maninis et al. 2019, "Attentive Single-Tasking of Multiple Tasks", eq. 5.
+    """
+    if (baselines == 0).any():
+        raise UserError(f"baselines: got 0 at {np.flatnonzero(baselines == 0)}; expected others")
+    signs = np.where(higher_is_better, 1, -1)
+    return float(np.mean(signs * (results - baselines) / np.abs(baselines)))

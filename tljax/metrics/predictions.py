@@ -1,0 +1,147 @@
+"""Predictions against what is true: classes, attributes, labels, values, clusters."""
+
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from tljax import checks
+from tljax.typed import shaped
+
+Classes = Integer[np.ndarray, "n"]
+
+
+@shaped
+def accuracy(predicted: Shaped[np.ndarray, "n"], labels: Shaped[np.ndarray, "n"]) -> float:
+    """The part of `predicted` `[n]` that equals `labels` `[n]`, in [0, 1]."""
+    return float(np.mean(predicted == labels))
+
+
+@shaped
+def attribute_accuracy(
+    predicted: Shaped[np.ndarray, "n attributes"], true: Shaped[np.ndarray, "n attributes"]
+) -> float:
+    """The part of the bits `predicted` `[n, attributes]` that equals `true`; all are 0 or 1."""
+    checks.bits("predicted", predicted)
+    checks.bits("true", true)
+    return float(np.mean(predicted == true))
+
+
+@shaped
+def confusion_matrix(
+    predicted: Classes, labels: Classes, classes: int
+) -> Integer[np.ndarray, "classes classes"]:
+    """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
+    from sklearn import metrics  # slow to import
+
+    return metrics.confusion_matrix(labels, predicted, labels=np.arange(classes))
+
+
+@shaped
+def per_class_accuracy(
+    confusion: Integer[np.ndarray, "classes classes"],
+) -> Float[np.ndarray, "classes"]:
+    """The accuracy within each true class, `[classes]`; NaN for a class that does not occur."""
+    total = confusion.sum(axis=1)
+    return np.where(total > 0, np.diag(confusion) / np.maximum(total, 1), np.nan)
+
+
+@shaped
+def clustering(assignments: Classes, labels: Classes) -> dict[str, float]:
+    """How well clusters agree with classes, whatever either are called.
+
+    Args:
+      assignments: `[n]` integers, the cluster of each example.
+      labels: `[n]` integers, its class; there may be more or fewer classes than clusters.
+
+    Returns:
+      `accuracy`, the part of the examples that the best one-to-one matching of clusters to
+      classes gets right (an unmatched cluster is wrong); `nmi`, the mutual information over the
+      arithmetic mean of the entropies; `ari`, the adjusted Rand index.
+
+    Raises:
+      UserError: shapes that do not fit, no integers.
+
+    Kuhn 1955, "The Hungarian Method"; Hubert & Arabie 1985, "Comparing Partitions".
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import
+    from sklearn import metrics
+
+    counts = metrics.cluster.contingency_matrix(labels, assignments)
+    right = counts[linear_sum_assignment(counts, maximize=True)].sum()
+    return {
+        "accuracy": float(right / len(labels)),
+        "nmi": float(metrics.normalized_mutual_info_score(labels, assignments)),
+        "ari": float(metrics.adjusted_rand_score(labels, assignments)),
+    }
+
+
+@shaped
+def multilabel(
+    scores: Float[np.ndarray, "n labels"], wanted: Shaped[np.ndarray, "n labels"]
+) -> dict[str, float]:
+    """How well labels that may occur together are predicted; each is called true above a score 0.
+
+    Args:
+      scores: `[n, labels]`, logits.
+      wanted: `[n, labels]`, 0 or 1.
+
+    Returns:
+      `mean_average_precision`, the mean over the labels that occur of the mean precision at the
+      rank of each example that has it, without interpolation, NaN if none occurs; `f1_macro`, the
+      mean over all labels of F1, which is 0 for one that neither occurs nor is predicted;
+      `f1_micro`, F1 of all decisions together; `accuracy`, the part of all single decisions that
+      is right. All in [0, 1].
+
+    Raises:
+      UserError: shapes that differ, scores that are not finite, other labels than 0 and 1.
+
+    Zhang & Zhou 2014, "A Review on Multi-Label Learning Algorithms", section 2.2.2.
+    """
+    from sklearn.metrics import average_precision_score, f1_score  # slow to import
+
+    checks.bits("wanted", wanted)
+    decided, wanted = (scores > 0).astype(int), wanted.astype(int)
+    # Label by label: scikit-learn takes a single column for two classes.
+    precisions = [
+        average_precision_score(true, score)
+        for true, score in zip(wanted.T, scores.T, strict=True)
+        if true.any()
+    ]
+    f1 = [
+        f1_score(true, label, zero_division=0)
+        for true, label in zip(wanted.T, decided.T, strict=True)
+    ]
+    return {
+        "mean_average_precision": float(np.mean(precisions)) if precisions else float("nan"),
+        "f1_macro": float(np.mean(f1)),
+        "f1_micro": float(f1_score(wanted.ravel(), decided.ravel(), zero_division=0)),
+        "accuracy": float(np.mean(decided == wanted)),
+    }
+
+
+@shaped
+def regression(
+    predicted: Float[np.ndarray, "n *d"], value: Float[np.ndarray, "n *d"]
+) -> dict[str, float]:
+    """How far predicted numbers are from the true ones.
+
+    Args:
+      predicted: `[n]` or `[n, d]`.
+      value: of the same shape, the true numbers.
+
+    Returns:
+      `mae`, the mean absolute error, and `rmse`, the root of the mean squared error, in the unit
+      of the values; `r2`, 1 − squared error / squared deviation from the mean over the examples,
+      1 at best, 0 for the mean itself, without a lower bound, and 0 where the values are all the
+      same and missed. Each is computed for every one of the d numbers and then averaged.
+
+    Raises:
+      UserError: shapes that differ, numbers that are not finite.
+    """
+    from sklearn import metrics  # slow to import
+
+    wanted, guessed = (array.reshape(len(array), -1) for array in (value, predicted))
+    return {
+        "mae": float(metrics.mean_absolute_error(wanted, guessed)),
+        "rmse": float(metrics.root_mean_squared_error(wanted, guessed)),
+        "r2": float(metrics.r2_score(wanted, guessed)),
+    }
