@@ -62,7 +62,7 @@ class Bound:
     A field is read as an attribute (`bound.margin`); a call fills all of them in.
     """
 
-    function: Callable[..., Any]
+    function: Any  # called, or with parts that are
     static: tuple[tuple[str, Any], ...] = ()
     numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -106,11 +106,12 @@ def _config(given: flags.FlagValues, changes: Changes) -> dict[str, Any]:
     if not isinstance(given.config, ConfigDict):
         path = given.config and config_flags.get_config_filename(given["config"])
         raise wrong("--config", path, "--config FILE, a Python file with get_config()")
-    from tljax.experiment import fields
+    from tljax.experiment.check import change, literal
+    from tljax.experiment.fields import plain
 
-    config = fields.plain(given.config)
+    config = plain(given.config)
     for path, text in changes:
-        config = fields.change(config, path, fields.literal(text), "--config")
+        config = change(config, path, literal(text), "--config")
     return config
 
 

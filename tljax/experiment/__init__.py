@@ -1,7 +1,8 @@
 """Config → phases → runs that can be killed and resumed; sweeps and searches of them."""
 
 from tljax.experiment.build import build
-from tljax.experiment.fields import FAMILIES, PHASE_FIELDS, blank, check, resolve
+from tljax.experiment.check import check, resolve
+from tljax.experiment.fields import FAMILIES, PHASE_FIELDS, blank
 from tljax.experiment.run import draw, outputs, run
 
 __all__ = ["FAMILIES", "PHASE_FIELDS", "blank", "build", "check", "draw"]

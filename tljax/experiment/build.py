@@ -12,7 +12,8 @@ from tljax.data import semantics, sources, streams, transforms
 from tljax.data.streams import Reader
 from tljax.data.table import Table, class_weights
 from tljax.errors import UserError, number, unknown, wrong
-from tljax.experiment.fields import Checked, EvaluationFields, PhaseFields, StreamFields, place
+from tljax.experiment.check import Checked, place
+from tljax.experiment.fields import EvaluationFields, PhaseFields, StreamFields
 from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.phase import evaluate, optimizers, prepare
@@ -181,7 +182,7 @@ def _table(
     """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
     few = fields.per_class if isinstance(fields, StreamFields) else None
     drawn = fields.seed if isinstance(fields, StreamFields) else None
-    arguments = dict(
+    arguments: dict[str, Any] = dict(
         labelled=fields.labelled,
         classes=fields.classes,
         per_class=few,

@@ -1,19 +1,16 @@
 """The one schema of a config: every field's type, range, default and meaning.
 
-From it come the blank config, the checks, the lines of refusal and `docs/fields.md`. What belongs to
-a function (a term, an optimiser, a transform, a module) has the fields of that function.
+From it come the blank config, the checks, the lines of refusal and `docs/fields.md`. What belongs
+to a function (a term, an optimiser, a transform, a module) has the fields of that function.
 """
 
-import ast
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import ml_collections
 import pydantic
 from annotated_types import Ge, Lt
-from pydantic import BeforeValidator, Field, ValidationError
-
-from tljax.errors import UserError, unknown, wrong
+from pydantic import BeforeValidator, Field
 
 FAMILIES = {
     "baseline": "the baselines that a method is held against",
@@ -103,18 +100,23 @@ class StreamFields(Fields):
     stem: Text = doc("", "the stem that its inputs pass")
 
 
+def _same(name: str) -> Any:
+    """A field as streams have it."""
+    return StreamFields.model_fields[name]
+
+
 class EvaluationFields(Fields):
     """What is evaluated; `evaluate.NAME`."""
 
-    data: Text = StreamFields.model_fields["data"]
-    split: Text = StreamFields.model_fields["split"]
+    data: Text = _same("data")
+    split: Text = _same("split")
     labelled: Flag = doc(True, "whether labels are read; without them validators judge")
     classes: Classes | None = doc(None, "those that are shown, and that compete")
-    size: Count | None = StreamFields.model_fields["size"]
-    channels: Literal[1, 3] | None = StreamFields.model_fields["channels"]
-    transforms: Specs = StreamFields.model_fields["transforms"]
+    size: Count | None = _same("size")
+    channels: Literal[1, 3] | None = _same("channels")
+    transforms: Specs = _same("transforms")
     batch: Count = doc(256, "examples at a time")
-    stem: Text = StreamFields.model_fields["stem"]
+    stem: Text = _same("stem")
     head: Text = doc("label", 'the head that is judged; "": the features')
     statistics: Text | None = doc(
         None, "the stream whose batch statistics are used where each keeps its own; None: its name"
@@ -246,7 +248,7 @@ def blank() -> ml_collections.ConfigDict:
     return config
 
 
-Config = ml_collections.ConfigDict | Mapping[str, Any]
+Config: TypeAlias = ml_collections.ConfigDict | Mapping[str, Any]
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -255,190 +257,37 @@ def plain(config: Config) -> dict[str, Any]:
     return {**blank().to_dict(), **fields}
 
 
-class Checked:
-    """A config that has been checked: its fields, those of its phases, and the plain dictionaries
-    that `config.json` holds."""
-
-    def __init__(self, plain: dict[str, Any], fields: ConfigFields, phases: dict[str, PhaseFields]):
-        self.plain, self.fields, self.phases = plain, fields, phases
-
-
-def check(config: Config) -> Checked:
-    """Every field known, every value of its type and in its range.
-
-    Raises:
-      UserError: naming the first field that is wrong, with its phase.
-    """
-    fields = plain(config)
-    phases = _phases(fields)
-    for name in fields:
-        if name not in ConfigFields.model_fields and name not in phases:
-            raise unknown("config", name, (*ConfigFields.model_fields, *phases))
-    top = {name: fields[name] for name in ConfigFields.model_fields}
-    checked, own = _validated(ConfigFields, top, ""), {}
-    for name in phases:
-        section = fields.get(name)
-        if not isinstance(section, Mapping):
-            raise wrong(name, section, f"dict(...) of {PHASE_FIELDS}, named in phases")
-        for field in section:
-            if field not in PHASE_FIELDS:
-                raise unknown(name, field, PHASE_FIELDS)
-        merged = {field: section.get(field, top[field]) for field in PHASE_FIELDS}
-        own[name] = _validated(PhaseFields, merged, f"{name}.")
-    own = own or {"train": PhaseFields(**{name: getattr(checked, name) for name in PHASE_FIELDS})}
-    for name, phase in own.items():
-        if not phase.steps and not phase.prepare:
-            expected = "an integer of at least 1, or something to prepare"
-            raise wrong(place(name, "steps"), 0, expected)
-    for field in ("streams", "evaluate"):
-        if not fields[field]:
-            raise wrong(field, fields[field], 'at least one: dict(NAME=dict(data="digits", …))')
-    return Checked(fields, checked, own)
-
-
-def resolve(config: Config) -> dict[str, Any]:
-    """A config as plain dictionaries, checked; see `check`."""
-    return check(config).plain
-
-
-def _phases(fields: Mapping[str, Any]) -> tuple[str, ...]:
-    phases = fields["phases"]
-    if not isinstance(phases, list | tuple) or not all(isinstance(name, str) for name in phases):
-        raise wrong("phases", phases, "names of phases: ('pretrain', 'adapt')")
-    for i, name in enumerate(phases):
-        taken = (*ConfigFields.model_fields, "fresh")
-        if name in taken or not name.isidentifier() or name in phases[:i]:
-            expected = "a name of its own for each phase: no field's, not 'fresh', no signs in it"
-            raise wrong(f"phases[{i}]", name, expected)
-    return tuple(phases)
-
-
-def place(phase: str, field: str) -> str:
-    """Where a field of a phase stands: a config without phases has it at the top."""
-    return field if phase == "train" else f"{phase}.{field}"
-
-
-def _validated(model: Any, values: Mapping[str, Any], prefix: str) -> Any:
-    """The section's fields, or the first mistake of them in one line."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise _refusal(model, error.errors(include_url=False)[0], prefix) from None
-
-
-def _refusal(model: Any, error: Any, prefix: str) -> UserError:
-    """The line for one of pydantic's errors: the field, its value, and what was expected."""
-    section, info, names = model, None, []
-    for key in error["loc"]:
-        if section is None:
-            break  # within the value of a field
-        names.append(str(key))
-        if isinstance(section, tuple):  # sections by name
-            section, info = section[0], None
-        elif key in section.model_fields:
-            info = section.model_fields[key]
-            section = _section(info.annotation)
-        else:
-            return unknown(prefix + ".".join(names[:-1]), key, section.model_fields)
-    field, value = prefix + ".".join(names), error["input"]
-    if info is not None and error["type"] == "literal_error" and isinstance(value, str):
-        return unknown(field, value, [choice for choice in _choices(info.annotation) if choice])
-    if info is None and isinstance(section, type):
-        expected = f"dict(...) of the fields {', '.join(sorted(section.model_fields))}"
-    else:
-        expected = _expected(info)
-    return wrong(field, value, expected)
-
-
-def _section(annotation: Any) -> Any:
+def inner(annotation: Any) -> Any:
     """The section that a field holds, in a tuple if it holds several by name; else None."""
     if isinstance(annotation, type) and issubclass(annotation, Fields):
         return annotation
-    for inner in get_args(annotation):
-        if isinstance(inner, type) and issubclass(inner, Fields):
-            return (inner,)
+    for part in get_args(annotation):
+        if isinstance(part, type) and issubclass(part, Fields):
+            return (part,)
     return None
 
 
-def _expected(info: Any) -> str:
+def expected(info: Any) -> str:
     """What a field takes, in words."""
     found = [item for item in info.metadata if isinstance(item, Expected)]
-    choices = [choice for choice in _choices(info.annotation) if choice]
-    for inner in get_args(info.annotation):
-        found += [item for item in getattr(inner, "__metadata__", ()) if isinstance(item, Expected)]
+    named = [choice for choice in choices(info.annotation) if choice]
+    for part in get_args(info.annotation):
+        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, Expected)]
     optional = type(None) in get_args(info.annotation)
-    words = str(found[0]) if found else " or ".join(map(str, choices)) or "dict(...)"
+    words = str(found[0]) if found else " or ".join(map(str, named)) or "dict(...)"
     return f"{words}, or None" if optional and "None" not in words else words
 
 
-def _choices(annotation: Any) -> list[Any]:
+def choices(annotation: Any) -> list[Any]:
     """The values of a Literal, also of one that may be None."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
-
-
-def change(config: Mapping[str, Any], path: str, value: Any, flag: str) -> dict[str, Any]:
-    """A config, as plain dictionaries, with one field set, whether a file wrote it or not.
-
-    Args:
-      config: plain.
-      path: "terms.domain.weight", "streams.target.transforms.0.strength".
-      value: of the field.
-      flag: "--over" or "--config", for error messages.
-
-    Raises:
-      UserError: a section, stream, term or phase that is not there. (Fields are checked with the
-        whole config.)
-    """
-    keys = path.split(".")
-    config = {**blank().to_dict(), **config}
-    phases = tuple(config["phases"]) if isinstance(config["phases"], list | tuple) else ()
-    if keys[0] not in config:
-        raise unknown(f"{flag} {path}: config", keys[0], (*ConfigFields.model_fields, *phases))
-    if keys[0] in phases and len(keys) > 2 and keys[1] in PHASE_FIELDS:
-        # A phase that does not have the field itself has that of the top level.
-        config[keys[0]] = {keys[1]: config[keys[1]], **config[keys[0]]}
-    return _changed(config, keys, value, f"{flag} {path}", ())
-
-
-def _changed(tree: Any, keys: list[str], value: Any, field: str, above: tuple[str, ...]) -> Any:
-    """The tree with a new value at the keys; only fields of sections are added."""
-    key, rest = keys[0], keys[1:]
-    here = ".".join(above) or "config"
-    if isinstance(tree, list | tuple):
-        if not key.isdigit() or int(key) >= len(tree):
-            raise unknown(f"{field}: {here}", key, map(str, range(len(tree))))
-        at = int(key)
-        inner = _changed(tree[at], rest, value, field, (*above, key)) if rest else value
-        return (*tree[:at], inner, *tree[at + 1 :])
-    if not isinstance(tree, Mapping):
-        # A weight or a name that stands for a section: terms.label=1.0, schedule="cosine".
-        tree = {"weight" if isinstance(tree, int | float) else "name": tree}
-    if rest and key not in tree:
-        raise unknown(f"{field}: {here}", key, tree)
-    if not rest:
-        before = tree.get(key) if isinstance(tree, dict) else None
-        if isinstance(before, str) and isinstance(value, bool | int | float):
-            value = str(value)
-        return {**tree, key: value}
-    return {**tree, key: _changed(tree[key], rest, value, field, (*above, key))}
-
-
-def literal(text: str) -> Any:
-    """A value as it is typed: a Python literal, true or false, or else a string."""
-    text = text.strip()
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    return [choice for part in get_args(annotation) for choice in choices(part)]
 
 
 def reference() -> str:
     """`docs/fields.md`: every field of a config, its type, its default and its meaning."""
-    sections = {
+    sections: dict[str, tuple[Any, Any]] = {
         "": (ConfigFields, "The top level, which holds the fields of its one phase as well."),
         "PHASE": (PhaseFields, PhaseFields.__doc__),
         "streams.NAME": (StreamFields, StreamFields.__doc__),
@@ -460,7 +309,7 @@ def reference() -> str:
             if not name and field in PHASE_FIELDS:
                 continue
             default = info.get_default(call_default_factory=True)
-            cells = (f"`{field}`", _expected(info), f"`{default!r}`", info.description)
+            cells = (f"`{field}`", expected(info), f"`{default!r}`", info.description)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ import jax
 
 from tljax import trees
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment.fields import Checked
+from tljax.experiment.check import Checked
 from tljax.models.network import outputs_of
 from tljax.phase.evaluate import READOUTS, Outputs, Split, check_fit, confusion, outputs, score
 from tljax.train.checkpoint import write_json
@@ -51,7 +51,7 @@ def _over(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_splits(network: Any, splits: Iterable[Split], variables: Variables) -> None:
-    """Refuses evaluations of a head that is not there, or too narrow, or of inputs of other kinds."""
+    """Refuses evaluations of a head that is not there or too narrow, or of other inputs."""
     heads = variables["params"].get("heads", {})
     for split in splits:
         if split.head and split.head not in heads:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 
 from tljax.errors import wrong
-from tljax.experiment import fields, results, start
+from tljax.experiment import results, start
 from tljax.experiment.build import Built, build, flowing, place_errors
-from tljax.experiment.fields import Checked
+from tljax.experiment.check import Checked, check
+from tljax.experiment.fields import Config, blank
 from tljax.experiment.results import Variables
 from tljax.phase.evaluate import Outputs
 from tljax.report import figures
@@ -26,8 +26,6 @@ from tljax.train.checkpoint import Checkpoints, write_json
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records, read
 from tljax.train.step import State, evaluated
-
-Config = ml_collections.ConfigDict | Mapping[str, Any]
 
 
 def run(
@@ -48,7 +46,7 @@ def run(
       Stopped: SIGTERM or SIGINT came; the state has been saved.
     """
     display = display or Display(quiet=True)
-    checked, workdir, began = fields.check(config), Path(workdir), time.monotonic()
+    checked, workdir, began = check(config), Path(workdir), time.monotonic()
     _claim(workdir, checked)
     finished = workdir / "result.json"
     if finished.exists():
@@ -77,7 +75,7 @@ def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
 
     A run that has not ended is run to its end first.
     """
-    checked, workdir = fields.check(config), Path(workdir)
+    checked, workdir = check(config), Path(workdir)
     _claim(workdir, checked)
     unit = Unit("", build(checked), workdir)
     with loop.stop_on_signals() as stop:
@@ -95,7 +93,7 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> None:
     """
     workdir = Path(workdir)
     if built is None:
-        built = build(fields.check(json.loads((workdir / "config.json").read_text())))
+        built = build(check(json.loads((workdir / "config.json").read_text())))
     finals: dict[str, Variables] = {}
     for name in built.phases:
         ended = start.final(workdir, name)
@@ -110,7 +108,7 @@ def _claim(workdir: Path, config: Checked) -> None:
     """Makes the workdir this config's, of all processes alike, or refuses it."""
     hosts.agree(config.plain)
     if hosts.leader():
-        results.claim(workdir, config.plain, fields.blank().to_dict())
+        results.claim(workdir, config.plain, blank().to_dict())
     hosts.wait("the workdir")
     if not (workdir / "config.json").exists():
         expected = (
@@ -160,10 +158,12 @@ def finish(
     ]
     passed: list[list[str]] = [[] for _ in units]
     for name in units[0].built.phases:
-        ended = [start.final(unit.workdir, name) for unit in units]
+        kept = [start.final(unit.workdir, name) for unit in units]
         restarts = units[0].built.config.phases[name].restarts
         names = [f"{name}@{restart}" if restart else name for restart in range(restarts)]
-        if not all(ended):
+        ended = [each for each in kept if each is not None]
+        if len(ended) < len(units):
+            ended = []
             begun = [
                 _begin(unit, i, name, restart, finals[i])
                 for i, unit in enumerate(units)
@@ -182,7 +182,7 @@ def finish(
                 broken = loop.faults_of(jax.device_get(best.faults))
                 fault = _fault(name, broken) if broken else ""
                 mesh = unit.built.phases[name].mesh
-                ended[i] = start.keep(unit.workdir, name, evaluated(best), mesh, fault)
+                ended.append(start.keep(unit.workdir, name, evaluated(best), mesh, fault))
         for i, (variables, fault) in enumerate(ended):
             finals[i][name] = results.with_heads(results.carried(finals[i]), variables)
             failed[i] = failed[i] or fault

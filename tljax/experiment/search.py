@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 from tljax import metrics
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import choice, fields, results, sweep
+from tljax.experiment import choice, results, sweep
+from tljax.experiment.check import resolve
+from tljax.experiment.fields import Config
 from tljax.experiment.sweep import Point
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
@@ -98,7 +100,7 @@ def edges(space: Space) -> list[Point]:
 
 
 def run(
-    config: fields.Config,
+    config: Config,
     space: Space,
     workdir: str | os.PathLike,
     *,
@@ -132,7 +134,7 @@ def run(
             raise wrong(f"--{name}", count, "an integer of at least 1")
     if not space:
         raise wrong("--over", [], EXPECTED)
-    resolved = fields.resolve(config)
+    resolved = resolve(config)
     bounds = sweep.members(config, edges(space))
     select = _selected(select, resolved, [each.config.plain for each in bounds])
     optuna = _optuna()

@@ -29,7 +29,7 @@ def begin(
     path = workdir / "phases" / (f"{name}@{restart}" if restart else name) / "start"
     phase = built.phases[name]
     if path.exists():
-        origin = {"params": {}, "batch_stats": {}, "tables": {}, "rows": {}}
+        origin: dict[str, Any] = {"params": {}, "batch_stats": {}, "tables": {}, "rows": {}}
         origin |= {k: v for k, v in checkpoint.load(path).items() if v is not None}
         return starting.resumed(phase, origin, built.key(name, restart))
     state = fresh(built, name, restart, earlier)

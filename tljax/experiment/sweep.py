@@ -19,8 +19,10 @@ from typing import Any, NamedTuple
 import jax
 
 from tljax.errors import UserError, wrong
-from tljax.experiment import fields, results
+from tljax.experiment import results
 from tljax.experiment.build import Opened, build
+from tljax.experiment.check import Checked, change, check, literal, resolve
+from tljax.experiment.fields import Config, blank, plain
 from tljax.experiment.run import Unit, finish, fitting, structure
 from tljax.train import lanes, loop
 from tljax.train.checkpoint import write_json
@@ -34,7 +36,7 @@ class Member(NamedTuple):
 
     name: str  # of its directory; the same for the same resolved config
     point: Point
-    config: fields.Checked
+    config: Checked
 
 
 def parse(over: Sequence[str]) -> list[Point]:
@@ -71,7 +73,7 @@ def values(text: str, argument: str) -> list[Any]:
     try:
         found = ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
-        found = [fields.literal(each) for each in text.split(",")]
+        found = [literal(each) for each in text.split(",")]
     if not found:
         raise wrong("--over", argument, "at least one value")
     return found
@@ -99,20 +101,20 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
-def members(config: fields.Config, points: Iterable[Point]) -> list[Member]:
+def members(config: Config, points: Iterable[Point]) -> list[Member]:
     """The runs of a sweep, each once.
 
     Raises:
       UserError: a field that is not there, or a value of another kind than it has.
     """
     found: dict[str, Member] = {}
-    plain = fields.plain(config)
+    unchanged = plain(config)
     for point in points:
-        changed = plain
+        changed = unchanged
         for path, value in point.items():
-            changed = fields.change(changed, path, value, "--over")
+            changed = change(changed, path, value, "--over")
         try:
-            checked = fields.check(changed)
+            checked = check(changed)
         except UserError as error:
             raise UserError(f"--over {dict(point)}: {error}") from None
         text = json.dumps(checked.plain, sort_keys=True)
@@ -124,7 +126,7 @@ def members(config: fields.Config, points: Iterable[Point]) -> list[Member]:
 
 
 def run(
-    config: fields.Config,
+    config: Config,
     points: Iterable[Point],
     workdir: str | os.PathLike,
     display: Display | None = None,
@@ -161,7 +163,7 @@ def run(
     display.say(f"{own} of {len(chosen)} runs are ours, of which {own - len(left)} have finished")
     units = built(left, workdir)
     for unit in units:
-        results.claim(unit.workdir, unit.built.config.plain, fields.blank().to_dict())
+        results.claim(unit.workdir, unit.built.config.plain, blank().to_dict())
     groups: dict[Any, list[Unit]] = {}
     for unit in units:
         groups.setdefault(structure(unit), []).append(unit)
@@ -215,9 +217,9 @@ def built(chosen: Iterable[Member], workdir: Path) -> list[Unit]:
     return units
 
 
-def _claim(workdir: Path, config: fields.Config) -> None:
+def _claim(workdir: Path, config: Config) -> None:
     """Makes the directory this config's sweep, or refuses it."""
-    results.claim(workdir, {"sweep": fields.resolve(config)})
+    results.claim(workdir, {"sweep": resolve(config)})
 
 
 def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Heads: features to outputs `[batch, outputs]`. Each learns its input width when it is called."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
@@ -11,7 +13,7 @@ from tljax.solvers.readout import knn_logits
 class Linear(nn.Module, kw_only=True):
     """One dense layer."""
 
-    outputs: int | None = None
+    outputs: Any = None  # how many; None: as many as a term asks for
     bias: bool = True
 
     @nn.compact
@@ -22,7 +24,7 @@ class Linear(nn.Module, kw_only=True):
 class MLPHead(nn.Module, kw_only=True):
     """Dense layers of width `hidden` with ReLU, then one of `outputs`."""
 
-    outputs: int | None = None
+    outputs: Any = None  # how many; None: as many as a term asks for
     hidden: tuple[int, ...] = (128,)
 
     @nn.compact
@@ -39,7 +41,7 @@ class Prototypes(nn.Module, kw_only=True):
     largest (Xie et al. 2016, eq. 1).
     """
 
-    outputs: int | None = None
+    outputs: Any = None  # how many; None: as many as a term asks for
     alpha: float = 1.0
 
     @nn.compact
@@ -53,7 +55,7 @@ class Prototypes(nn.Module, kw_only=True):
 class Neighbours(nn.Module, kw_only=True):
     """Weighted k nearest neighbours in a bank of features, which the preparation `knn` fills."""
 
-    outputs: int | None = None
+    outputs: Any = None  # how many; None: as many as a term asks for
     k: int = 20
     temperature: float = 0.07
 

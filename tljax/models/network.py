@@ -41,12 +41,11 @@ class Bank(nn.Module):
         module, field = modules[name], f"network.{self.kind}.{name}.outputs"
         if getattr(module, "outputs", 0) is None:
             stored = outputs_of(self.variables.get("params", {}).get(name))
-            width = stored or default or outputs
-            if width is None:
+            if not (stored or default or outputs):
                 raise wrong(field, None, "a number of outputs")
-            module = module.clone(outputs=width)
-        width = getattr(module, "outputs", outputs)
-        if outputs and width < outputs:
+            module = module.clone(outputs=stored or default or outputs)
+        width = getattr(module, "outputs", None)
+        if outputs and width and width < outputs:
             raise wrong(field, width, f"at least {outputs}, an output for each label")
         return module.clone(parent=self, name=name)(x)
 
@@ -188,6 +187,8 @@ def module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
     fields = {key: value for key, value in config.items() if key != "name"}
     static, numbers = split(kind, fields, field, skip={"parent", "name"})
     values = {**dict(static), **numbers}
+    if type(values.get("outputs")) not in (int, type(None)):
+        raise wrong(f"{field}.outputs", values["outputs"], "an integer of at least 1, or None")
     if values.get("norm", "none") not in NORMS:
         raise unknown(f"{field}.norm", values["norm"], NORMS)
     for name, value in values.items():

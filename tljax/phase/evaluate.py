@@ -107,8 +107,9 @@ def _forward(
     # A key for the example, not the batch: it looks the same in every evaluation of every run.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
     inputs = transforms.apply(stream.transforms, inputs, keys, held_out=held_out)
+    params, batch_stats = variables
     return objective.predict(
-        network, *variables, inputs, head=head, stem=stream.stem, stream=statistics
+        network, params, batch_stats, inputs, head=head, stem=stream.stem, stream=statistics
     )
 
 
@@ -219,8 +220,8 @@ def score(found: Outputs, split: Split | None = None, gamma: float = 0.0) -> dic
       unseen classes also `seen`, `unseen`, `harmonic` and their `calibrated_` values,
       `gamma`, `best_gamma` (of this split) and `ausuc`. Of clusters: `accuracy` by the best
       matching, `nmi`, `ari`. Of attributes: `accuracy`. Of several labels an example:
-      `metrics.multilabel`; of values: `metrics.regression`. Without labels, what a validator may read:
-      `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
+      `metrics.multilabel`; of values: `metrics.regression`. Without labels, what a validator may
+      read: `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
     """
     readout = split.readout if split else "logits"
     if found.several is not None:

@@ -109,7 +109,7 @@ class Phase:
     """
 
     network: Any = static()
-    streams: Mapping[str, Stream] = dataclasses.field(default_factory=dict)
+    streams: Any = ()  # Stream by name, once it is made
     terms: Mapping[str, Term] = dataclasses.field(default_factory=dict)
     optimizer: Any = dataclasses.field(
         default_factory=lambda: optimizers.optimizer(learning_rate=0.01)

@@ -66,7 +66,7 @@ class Context(NamedTuple):
             raise wrong("stream", stream, "a labelled stream")
         return found, found.labels
 
-    def classes(self, head: str, stream: str = "") -> int:
+    def classes(self, head: str, stream: str = "") -> Any:
         """The number of outputs of a head; of one that gives none, the classes of a stream."""
         heads = dict(self.phase.network.heads.modules)
         if head not in heads:

@@ -7,13 +7,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tljax import trees
-from tljax.experiment import fields, results, start
+from tljax.experiment import results, start
 from tljax.experiment.build import build
+from tljax.experiment.check import check
+from tljax.experiment.fields import Config
 from tljax.phase import prepare, transfer
 from tljax.train.step import evaluated
 
 
-def collect(config: fields.Config) -> dict[str, list[dict[str, Any]]]:
+def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
     """phase -> its parameters, each with `path`, `shape`, `count`, `origin` and `factor`.
 
     `origin` is "fresh", an earlier phase, "run:WORKDIR", or "prepare.NAME" of what is fitted;
@@ -23,7 +25,7 @@ def collect(config: fields.Config) -> dict[str, list[dict[str, Any]]]:
     Raises:
       UserError: a mistake in the config, its patterns among them.
     """
-    built = build(fields.check(config))
+    built = build(check(config))
     earlier: dict[str, results.Variables] = {}
     found = {}
     for name, phase in built.phases.items():
@@ -55,7 +57,7 @@ def collect(config: fields.Config) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def show(config: fields.Config) -> None:
+def show(config: Config) -> None:
     """Prints every phase's parameters: copied from where, moving or frozen, and the counts."""
     console = Console()
     for name, leaves in collect(config).items():

@@ -15,6 +15,8 @@ from tljax.train.records import Display, Kept
 from tljax.train.starting import in_memory
 from tljax.train.step import State, evaluated
 
+USUAL = Cadence()
+
 
 def fit(
     phase: Phase,
@@ -22,7 +24,7 @@ def fit(
     data: Mapping[str, Table],
     *,
     judge: Mapping[str, Table] | None = None,
-    cadence: Cadence = Cadence(),
+    cadence: Cadence = USUAL,
     display: Display | None = None,
     records: list[dict[str, Any]] | None = None,
 ) -> State:

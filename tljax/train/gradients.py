@@ -85,7 +85,7 @@ def differentiated(
 
 
 def learned(phase: Phase) -> tuple[tuple[str, float], ...]:
-    """The log variances that are learned with the network (Kendall et al. 2018), and their start."""
+    """The log variances that are learned (Kendall et al. 2018), with their first values."""
     tasks = phase.balance.tasks if phase.balance and not weigher(phase) else ()
     return tuple((f"log_variance_{_places(phase)[task]}", -0.5) for task in tasks)
 

@@ -54,7 +54,8 @@ class Single:
         mesh = lane.phase.mesh
         self.state = placing.split(lane.state, mesh)
         self.phase, self.data = placing.everywhere((numbers(lane.phase), dict(lane.data)), mesh)
-        self.readers, self.workers, self._feed = lane.readers, workers, None
+        self.readers, self.workers = lane.readers, workers
+        self._feed: Feed | None = None
         self.looped, self.longest = self._dispatch(dispatch)
 
     def _dispatch(self, longest: int | None) -> tuple[bool, int]:
@@ -103,7 +104,7 @@ class Stacked:
     def __init__(self, lanes: Sequence[Lane], dispatch: int | None):
         self.over, self.count = mesh(), len(lanes)
         missing = -len(lanes) % self.over.size  # the last lane stands in where devices are left
-        filled = [*lanes, *lanes[-1:] * missing]
+        filled = [*lanes, *([lanes[-1]] * missing)]
         first = lanes[0]
         common = [
             name
@@ -232,7 +233,8 @@ def fitting(lane: Lane, limit: int | None) -> int:
     if limit is None:
         return 2**30
     over = mesh()
-    stacked = [stack([part] * over.size, over) for part in (numbers(lane.phase), lane.state, {})]
+    parts: list[Any] = [numbers(lane.phase), lane.state, {}]
+    stacked = [stack([part] * over.size, over) for part in parts]
     shared = share(dict(lane.data), over)
 
     def size(lanes: int) -> int:
