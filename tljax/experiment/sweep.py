@@ -20,10 +20,11 @@ import jax
 
 from tljax.errors import UserError, wrong
 from tljax.experiment import results
-from tljax.experiment.build import Opened, build
+from tljax.experiment.build import build
 from tljax.experiment.check import Checked, change, check, literal, resolve
 from tljax.experiment.fields import Config, blank, plain
-from tljax.experiment.run import Unit, finish, fitting, structure
+from tljax.experiment.group import Unit, finish, fitting, structure
+from tljax.experiment.opening import Opened
 from tljax.train import lanes, loop
 from tljax.train.checkpoint import write_json
 from tljax.train.records import Display

@@ -86,7 +86,12 @@ def _features(
 
 
 def _anchored(
-    net: Any, phase: Phase, batch: Any, anchor: Any, features: Mapping[str, Array]
+    net: Any,
+    phase: Phase,
+    batch: Any,
+    anchor: Any,
+    features: Mapping[str, Array],
+    names: Mapping[str, tuple[str, ...]],
 ) -> Callable[..., Array]:
     """`View.anchored`. While parameters are being initialised there is no anchor yet: the network
     itself stands in, whose outputs have the same shapes."""
@@ -97,8 +102,9 @@ def _anchored(
 
     def outputs(stream: str, head: str | None = None) -> Array:
         if not anchor:
-            z = features[stream]
-            return jax.lax.stop_gradient(z if head is None else net.head(head, z))
+            z, classes = features[stream], len(names[stream])
+            z = z if head is None else net.head(head, z, default=classes)
+            return jax.lax.stop_gradient(z)
         if None not in known:
             params = net.rounded(anchor["params"])
             known.update({None: nn.apply(run, phase.network)({**anchor, "params": params})})
@@ -132,6 +138,7 @@ def _evaluate(
 
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
     seen = {name: table.seen for name, table in of_streams.items() if table.seen}
+    names = {name: table.classes for name, table in of_streams.items()}
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
     view = View(
         net=net,
@@ -143,8 +150,8 @@ def _evaluate(
         key=key,
         tables=_Named({**phase.tables, **start.get("tables", {})}, _absent("table")),
         classes=_Named(seen, lambda key, _: _explain(key)("label", {})),
-        names=_Named({n: t.classes for n, t in of_streams.items()}, _absent("stream")),
-        anchored=_anchored(net, phase, batch, anchor, features),
+        names=_Named(names, _absent("stream")),
+        anchored=_anchored(net, phase, batch, anchor, features, names),
         maps=maps,
     )
     weighted, scalars = [], {}

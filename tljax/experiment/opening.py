@@ -1,0 +1,229 @@
+"""What a config's streams, tables and evaluations name, opened."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tljax.data import semantics, sources, transforms
+from tljax.data.table import Table
+from tljax.errors import UserError, unknown, wrong
+from tljax.experiment.check import Checked
+from tljax.experiment.fields import EvaluationFields, StreamFields
+from tljax.phase import evaluate
+from tljax.phase.evaluate import READOUTS, Split
+from tljax.phase.phase import Stream
+
+
+class Opened(NamedTuple):
+    """Tables that several runs share, by what they are; and where they are on the device."""
+
+    tables: dict[str, Table]
+    placed: dict[int, Table]
+
+
+class Data(NamedTuple):
+    """What a config names, opened."""
+
+    tables: dict[str, Table]  # of every stream, also of one that shows another's
+    splits: dict[str, Split]
+    attributes: dict[str, np.ndarray]  # class × attribute tables
+
+
+def open_data(config: Checked, opened: Opened) -> Data:
+    """Loads what the streams, tables and evaluations of a config name.
+
+    Args:
+      config: checked.
+      opened: what other runs have opened; added to.
+    """
+    tables = _stream_tables(config, opened)
+    judged = {
+        name: _table(each, config, f"evaluate.{name}", opened)
+        for name, each in config.fields.evaluate.items()
+    }
+    if "train" in judged:
+        raise wrong("evaluate", "train", "another name: the records of training have this one")
+    attributes = _attributes(config, {**tables, **judged})
+    splits = {
+        name: _split(name, each, judged[name], config, attributes)
+        for name, each in config.fields.evaluate.items()
+    }
+    for name, split in splits.items():
+        if split.calibrate and split.calibrate not in splits:
+            raise unknown(f"evaluate.{name}.calibrate", split.calibrate, splits)
+        evaluate.check(split, f"evaluate.{name}")
+        if split.calibrate:
+            evaluate.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
+    return Data(tables, splits, attributes)
+
+
+def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
+    """The table of every stream; one `of` another has the other's."""
+    fields = config.fields.streams
+    tables: dict[str, Table] = {}
+    for name, stream in fields.items():
+        _check_stream(name, stream, fields)
+        if not stream.of:
+            table = tables[name] = _table(stream, config, f"streams.{name}", opened)
+            if stream.batch > len(table):
+                expected = f"an integer from 1 to {len(table)}, the number of examples"
+                raise wrong(f"streams.{name}.batch", stream.batch, expected)
+            if stream.balanced and not table.seen:
+                raise wrong(f"streams.{name}.balanced", True, "a labelled stream")
+            if stream.balanced and not table.resident:
+                expected = "a stream that fits into resident_megabytes"
+                raise wrong(f"streams.{name}.balanced", True, expected)
+    return {name: tables[stream.of or name] for name, stream in fields.items()}
+
+
+def _check_stream(name: str, stream: StreamFields, streams: Mapping[str, StreamFields]) -> None:
+    """Refuses fields that a stream `of` another has from that one."""
+    field = f"streams.{name}"
+    if not stream.of:
+        if stream.neighbour:
+            raise wrong(f"{field}.neighbour", True, "of= a stream whose neighbours are shown")
+        return
+    if stream.of not in streams or stream.of == name:
+        raise unknown(f"{field}.of", stream.of, [other for other in streams if other != name])
+    base = streams[stream.of]
+    if base.of:
+        raise wrong(f"{field}.of", stream.of, "a stream with data of its own")
+    for other in StreamFields.model_fields:  # in one order, whatever the config's
+        if other not in stream.model_fields_set:
+            continue
+        if other == "batch" and stream.batch != base.batch:
+            raise wrong(f"{field}.batch", stream.batch, f"{base.batch}, that of {stream.of!r}")
+        if other not in ("of", "neighbour", "transforms", "stem", "batch"):
+            value = getattr(stream, other)
+            raise wrong(f"{field}.{other}", value, f"nothing: its data is {stream.of!r}'s")
+
+
+def _table(
+    fields: StreamFields | EvaluationFields, config: Checked, field: str, opened: Opened
+) -> Table:
+    """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
+    few = fields.per_class if isinstance(fields, StreamFields) else None
+    drawn = fields.seed if isinstance(fields, StreamFields) else None
+    arguments: dict[str, Any] = dict(
+        labelled=fields.labelled,
+        classes=fields.classes,
+        per_class=few,
+        # The same for all runs where nothing is drawn, so that they share it.
+        seed=drawn if drawn is not None else config.fields.seed if few else 0,
+        size=fields.size,
+        channels=fields.channels,
+        root=config.fields.data_dir or None,
+    )
+    same = repr((fields.data, fields.split, sorted(arguments.items())))
+    if same not in opened.tables:
+        table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
+        limit = int(config.fields.resident_megabytes * 2**20)
+        opened.tables[same] = sources.materialise(table, limit)
+    return opened.tables[same]
+
+
+def stream_of(
+    name: str, fields: StreamFields | EvaluationFields, field: str, config: Checked
+) -> Stream:
+    if fields.stem and fields.stem not in config.fields.network.stems:
+        raise unknown(f"{field}.stem", fields.stem, config.fields.network.stems)
+    looks = transforms.parse(fields.transforms, f"{field}.transforms")
+    if isinstance(fields, EvaluationFields):
+        return Stream(name, fields.batch, looks, fields.stem)
+    base = config.fields.streams[fields.of or name]
+    return Stream(name, base.batch, looks, fields.stem, fields.of, fields.neighbour, base.balanced)
+
+
+def _attributes(config: Checked, known: Mapping[str, Table]) -> dict[str, np.ndarray]:
+    """The class × attribute tables."""
+    opened = {}
+    for name, fields in config.fields.tables.items():
+        field = f"tables.{name}"
+        if fields.like and fields.like not in known:
+            raise unknown(f"{field}.like", fields.like, known)
+        like = [known[fields.like]] if fields.like else list(known.values())
+        opened[name] = semantics.load_semantics(
+            fields.data,
+            next((table.classes for table in like if table.classes), ()),
+            field=f"{field}.data",
+            root=config.fields.data_dir or None,
+            standardise=fields.standardise,
+            normalise=fields.normalise,
+            permute=fields.permute,
+        ).values
+    return opened
+
+
+def _split(
+    name: str,
+    fields: EvaluationFields,
+    table: Table,
+    config: Checked,
+    attributes: Mapping[str, np.ndarray],
+) -> Split:
+    """An evaluation, checked."""
+    field, top, phases = f"evaluate.{name}", config.fields, tuple(config.phases)
+    statistics = None
+    if top.statistics == "separate":
+        statistics = fields.statistics or name
+        if statistics not in top.streams:
+            raise unknown(f"{field}.statistics", statistics, top.streams)
+    for value, key, choices in (
+        (fields.head, "head", top.network.heads),
+        (fields.phase, "phase", phases),
+    ):
+        if value and value not in choices:
+            raise unknown(f"{field}.{key}", value, choices)
+    if fields.readout not in READOUTS:
+        raise unknown(f"{field}.readout", fields.readout, READOUTS)
+    if READOUTS[fields.readout] and fields.table not in attributes:
+        raise unknown(f"{field}.table", fields.table, attributes)
+    unseen: tuple[int, ...] = ()
+    if fields.unseen:
+        unseen = tuple(sources.class_numbers(fields.unseen, table.classes, f"{field}.unseen"))
+    semantic = attributes.get(fields.table)
+    if semantic is not None and len(semantic) != len(table.classes):
+        raise UserError(
+            f"{field}.table: table {fields.table!r} has {len(semantic)} rows; expected one for "
+            f"each of the {len(table.classes)} classes (tables.{fields.table}.like={name!r})"
+        )
+    return Split(
+        name,
+        table,
+        stream_of(name, fields, field, config),
+        head=fields.head,
+        statistics=statistics,
+        phase=fields.phase or phases[-1],
+        readout=fields.readout,
+        semantics=semantic,
+        classes=tuple(sources.class_numbers(fields.classes, table.classes, f"{field}.classes")),
+        unseen=unseen,
+        among=fields.among,
+        calibrate=fields.calibrate,
+        top=fields.top,
+    )
+
+
+def check_unseen(
+    splits: Mapping[str, Split], tables: Mapping[str, Table], flows: Mapping[str, Iterable[str]]
+) -> None:
+    """Refuses an evaluation whose unseen classes have been seen by its phase or one before.
+
+    Args:
+      splits: the evaluations.
+      tables: of every stream.
+      flows: phase -> the streams that flow in it, in order.
+    """
+    phases = list(flows)
+    for split in splits.values():
+        before = phases[: phases.index(split.phase) + 1] if split.unseen else []
+        for stream in dict.fromkeys(stream for phase in before for stream in flows[phase]):
+            seen = set(tables[stream].seen) & set(split.unseen)
+            if seen:
+                names = [split.table.classes[label] for label in sorted(seen)]
+                raise wrong(
+                    f"evaluate.{split.name}.unseen",
+                    names,
+                    f"classes that no labelled stream holds; stream {stream!r} holds them",
+                )
