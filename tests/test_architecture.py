@@ -28,7 +28,7 @@ ROOMS = {
         *("loop", "fitting"),
     ],
     "experiment": [
-        *("fields", "check", "opening choice", "build results", "start", "group"),
+        *("fields", "check", "opening choice results", "build", "start", "group"),
         *("run", "sweep", "search"),
     ],
 }

@@ -89,7 +89,7 @@ CASES = {
         "train: pattern 'trunk/dense_0/*' never applies: 'trunk/**' before it",
     ],
     "train: contradiction in a phase": [
-        TWO + 'config.first.train = (("**", 0.1), ("trunk/**", 1.0), ("**", 1.0))',
+        TWO + 'config.first.train = (("**", 0.1), ("trunk/**", 1.0))',
         "first.train: pattern 'trunk/**' never applies: '**' before it",
     ],
     "start: contradiction": [
@@ -356,7 +356,7 @@ CASES = {
     ],
     "an evaluation of other images": [
         "config.evaluate.target.size = 8",
-        *["evaluate.target", "images (8, 8, 1)", "phase 'train'", "(64, 6)"],
+        *["evaluate.target", "inputs (8, 8, 1)", "phase 'train'", "(64, 6)"],
     ],
     "an evaluation through a stem that nothing passed": [
         'config.network.stems.x = dict(name="adapter", features=1); config.evaluate.x = '
@@ -365,7 +365,7 @@ CASES = {
     ],
     "labels of another number": [
         "config.network.heads.label.outputs = 4",
-        *["streams.source", "label 9", "'label'", "from 0 to 3"],
+        *["evaluate.target", "label 9", "'label'", "from 0 to 3"],
     ],
 }
 

@@ -17,6 +17,7 @@ from tljax.errors import UserError, number, unknown, wrong
 from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
+from tljax.experiment.results import check_width
 from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.phase import optimizers, prepare
@@ -62,6 +63,9 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     opened, fields = opened or Opened({}, {}), config.fields
     tables, splits, attributes = open_data(config, opened)
     net = _network(config, [*tables.values(), *(split.table for split in splits.values())])
+    heads = dict(net.heads.modules)
+    for split in splits.values():
+        check_width(split, getattr(heads.get(split.head), "outputs", None))
     phases = {
         name: _phase(name, each, config, net, tables, attributes)
         for name, each in config.phases.items()

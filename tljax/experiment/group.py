@@ -4,7 +4,7 @@ Runs whose phases have one structure are a group; its lanes are its runs times t
 phase.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ class Begun(NamedTuple):
     unit: int
     phase: str  # its name in the records
     lane: lanes.Lane
+    keep: Callable[[Any], None]  # saves where it started
 
 
 def finish(
@@ -107,12 +108,12 @@ def _begin(
     built, own = unit.built, f"{name}@{restart}" if restart else name
     phase = built.phases[name]
     with place_errors(name):
-        state = start.begin(built, name, restart, earlier, unit.workdir)
+        state, keep = start.begin(built, name, restart, earlier, unit.workdir)
     carried = results.with_heads(results.carried(earlier), start.gathered(state, phase.mesh))
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)
     lane = lanes.Lane(phase, state, flowing(built, name), built.readers[name])
-    return Begun(index, own, lane)
+    return Begun(index, own, lane, keep)
 
 
 def _writer(
@@ -138,7 +139,7 @@ def _writer(
     restart = int(begun.phase.partition("@")[2] or 0)
     siblings = [f"{name}@{i}" if i else name for i in range(restart + 1)]
     before = [*passed[begun.unit], *siblings[:-1]]
-    return Writer(begun.phase, records[begun.unit], evaluate, before)
+    return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep)
 
 
 def _trained(
@@ -155,6 +156,8 @@ def _trained(
     several devices each, go one after another."""
     steps, own = built.config.phases[name].steps, built.config.fields
     if not steps:
+        for each in begun:
+            each.keep(each.lane.state.start)
         return [each.lane.state for each in begun]
     alone = bool(built.readers[name]) or built.phases[name].mesh is not None
     states: list[State] = []

@@ -57,10 +57,10 @@ def check_splits(network: Any, splits: Iterable[Split], variables: Variables) ->
         if split.head and split.head not in heads:
             raise unknown(f"evaluate.{split.name}.head", split.head, heads)
         check_fit(network, variables, split)
-        _check_width(split, outputs_of(heads[split.head]) if split.head else None)
+        check_width(split, outputs_of(heads[split.head]) if split.head else None)
 
 
-def _check_width(split: Split, outputs: int | None) -> None:
+def check_width(split: Split, outputs: int | None) -> None:
     """Refuses a head whose outputs are not what the readout of an evaluation reads."""
     head, known = split.head, split.table.label is not None
     if not head and known and split.readout in ("logits", "clusters", "conse"):

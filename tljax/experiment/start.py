@@ -5,8 +5,9 @@ prepared) and `phases/NAME/final` what it ended as; both are saved once and veri
 that a run resumes to the same numbers whatever has become of the run it began from.
 """
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,26 @@ KINDS = ("params", "batch_stats")
 
 def begin(
     built: Built, name: str, restart: int, earlier: Mapping[str, Variables], workdir: Path
-) -> State:
-    """The state that a phase, or a restart of it, starts from; as it was saved, if it began."""
+) -> tuple[State, Callable[[Any], None]]:
+    """The state that a phase, or a restart of it, starts from; as it was saved, if it was.
+
+    Returns:
+      The state, and what saves its `start`: to be called with the first checkpoint, when nothing
+      in the config can be refused any more.
+    """
     path = workdir / "phases" / (f"{name}@{restart}" if restart else name) / "start"
     phase = built.phases[name]
     if path.exists():
         origin: dict[str, Any] = {"params": {}, "batch_stats": {}, "tables": {}, "rows": {}}
         origin |= {k: v for k, v in checkpoint.load(path).items() if v is not None}
-        return starting.resumed(phase, origin, built.key(name, restart))
+        return starting.resumed(phase, origin, built.key(name, restart)), lambda _: None
     state = fresh(built, name, restart, earlier)
     hosts.check_same(
         (state.params, state.batch_stats), f"the parameters that phase {name} starts from"
     )
     for stream, table in flowing(built, name).items():
         hosts.check_same(table, f"the data of streams.{stream}")
-    checkpoint.save(path, placing.split(state.start, phase.mesh))
-    return state
+    return state, functools.partial(checkpoint.save, path)
 
 
 def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables]) -> State:

@@ -97,6 +97,10 @@ class Single:
         """The state of each lane."""
         return [self.state]
 
+    def starts(self) -> list[Any]:
+        """Where each lane started."""
+        return [self.state.start]
+
 
 class Stacked:
     """Several lanes. A lane that is not finite stays as it was before that step; others go on."""
@@ -134,6 +138,10 @@ class Stacked:
         """The state of each lane, on the host: all devices would evaluate a slice of theirs."""
         held = jax.device_get(changing(self.state))
         return [member(held, lane) for lane in range(self.count)]
+
+    def starts(self) -> list[Any]:
+        """Where each lane started."""
+        return [member(jax.device_get(self.state.start), lane) for lane in range(self.count)]
 
 
 @jax.jit

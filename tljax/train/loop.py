@@ -34,6 +34,7 @@ class Writer(NamedTuple):
     records: Records
     evaluate: Callable[[State], Values]
     before: Sequence[str] = ()  # the phases whose records stay
+    keep: Callable[[Any], None] = lambda start: None  # saves where the lane started
 
     def rewind(self, step: int) -> None:
         """Drops the records of what is done again."""
@@ -116,6 +117,7 @@ def train(
     for writer in writers:
         writer.rewind(step)
     pending: tuple[int, Report] | None = None
+    kept = False
     display.begin(name, steps, step)
     try:
         while step < steps:
@@ -138,6 +140,10 @@ def train(
             if saving:
                 for writer in writers:
                     writer.records.flush()
+                if not kept:
+                    for writer, origin in zip(writers, program.starts(), strict=True):
+                        writer.keep(origin)
+                    kept = True
                 if checkpoints:
                     checkpoints.save(step, changing(program.state))
             if signalled and not last:
