@@ -53,6 +53,16 @@ def test_device_arrays_keep_their_dtype_and_numpy_and_integers_are_brought_over(
     assert jnp.isnan(device(X * jnp.nan))  # no number is looked at
 
 
+def test_members_are_checked_one_by_one():
+    @shaped
+    def layers(*, x: tuple[Float[Array, "batch _"], ...], y: list[Float[Array, "batch _"]]):
+        return len(x), len(y)
+
+    assert layers(x=(X, X[:, :1]), y=[X]) == (2, 1)
+    with pytest.raises(UserError, match=r"layers: y\[1\]: got float32 \[2, 2\]; .*=3 of x\[0\], _"):
+        layers(x=(X,), y=[X, X[:2]])
+
+
 def test_a_python_number_stays_weak():
     assert device(X.astype(jnp.float16), scale=2.0).dtype == jnp.float16
 

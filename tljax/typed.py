@@ -73,10 +73,11 @@ def _fitting(field: str, value: Any, annotation: Any, sizes: _Sizes) -> Any:
             return value
         annotation = next(filter(_has_shape, options))
     if members := typing.get_args(annotation):
-        wanted = members if typing.get_origin(annotation) is tuple else members * len(value)
-        if len(value) != len(wanted):
-            raise UserError(f"{field}: got {len(value)} arrays; expected {len(wanted)}")
-        pairs = enumerate(zip(value, wanted, strict=True))
+        of_any_length = typing.get_origin(annotation) is not tuple or ... in members
+        kinds = members[:1] * len(value) if of_any_length else members
+        if len(value) != len(kinds):
+            raise UserError(f"{field}: got {len(value)} arrays; expected {len(kinds)}")
+        pairs = enumerate(zip(value, kinds, strict=True))
         return tuple(_fitting(f"{field}[{i}]", part, kind, sizes) for i, (part, kind) in pairs)
     try:
         array = _converted(value, annotation)

@@ -90,9 +90,7 @@ def test_famo_gradient_is_the_pullback_of_the_decrease():
 def test_shapes_that_do_not_fit():
     pair, three = jnp.ones(2), jnp.ones(3)
     for method in (dynamic_weight_average, famo):
-        with pytest.raises(
-            ValueError, match=rf"^{method.__name__}: \w+: got float32 \[3\]; .*tasks=2"
-        ):
+        with pytest.raises(ValueError, match=rf"^{method.__name__}: \w+: got .*\[3\].*tasks=2"):
             method(pair, three)
     with pytest.raises(ValueError, match=r"^gradnorm: \w+: got float32 "):
         gradnorm(pair, pair, three, pair)

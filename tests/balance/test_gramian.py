@@ -30,7 +30,7 @@ def outer(g):
 def on_simplex(objective, tasks):
     """The least value that SLSQP finds from several starts, and where."""
     starts = [np.full(tasks, 1 / tasks), *np.random.default_rng(0).dirichlet(np.ones(tasks), 3)]
-    found = [
+    result = [
         scipy.optimize.minimize(
             objective,
             start,
@@ -41,7 +41,7 @@ def on_simplex(objective, tasks):
         ).x
         for start in starts
     ]
-    return min((np.clip(x, 0, 1) / np.clip(x, 0, 1).sum() for x in found), key=objective)
+    return min((np.clip(x, 0, 1) / np.clip(x, 0, 1).sum() for x in result), key=objective)
 
 
 def test_pcgrad_by_hand():
@@ -229,9 +229,7 @@ def test_mgda_of_stationary_points_with_gradients_of_all_sizes():
 
 def test_shapes_that_do_not_fit():
     for name, method in (("mgda", mgda), ("cagrad", cagrad)):
-        with pytest.raises(
-            ValueError, match=rf"^{name}: gramian: got float32 \[2, 3\]; expected.*$"
-        ):
+        with pytest.raises(ValueError, match=rf"^{name}: gramian: got float32 \[2, 3\]"):
             method(jnp.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"^pcgrad: order: got int32 \[3\]; .*tasks=3 of gramian"):
         pcgrad(jnp.eye(3), jnp.arange(3))

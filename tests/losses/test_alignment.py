@@ -245,14 +245,14 @@ EVERY = pytest.mark.parametrize("loss", CASES.values(), ids=CASES)
 @EVERY
 def test_jit_vmap_and_dtypes(loss):
     sources, targets = random(0, 2, 4, 3), random(1, 2, 4, 3)
-    each = [jax.jit(loss)(s, t) for s, t in zip(sources, targets, strict=True)]
+    single = [jax.jit(loss)(s, t) for s, t in zip(sources, targets, strict=True)]
     batched = jax.jit(jax.vmap(loss))(sources, targets)
-    np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-4, atol=1e-6)
     with jax.enable_x64(True):
         assert jax.eval_shape(loss, sources[0], targets[0]).dtype == jnp.float32
         value = jax.jit(loss)(sources[0].astype(float), targets[0].astype(float))
         assert value.dtype == jnp.float64
-        np.testing.assert_allclose(each[0], value, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(single[0], value, rtol=1e-4, atol=1e-5)
 
 
 @EVERY
@@ -344,7 +344,5 @@ def test_bandwidths_must_be_positive(bandwidths):
 
 
 def test_an_unknown_estimator_is_refused():
-    with pytest.raises(
-        ValueError, match="mk_mmd: estimator: unknown name 'cubic'; expected one of"
-    ):
+    with pytest.raises(ValueError, match="mk_mmd: estimator: unknown name 'cubic'; ex"):
         mk_mmd(jnp.ones((4, 3)), jnp.ones((4, 3)), estimator="cubic")

@@ -159,16 +159,14 @@ def test_under_jit_and_vmap_with_a_traced_number(name):
     logits, others = pair()
     numbers = jnp.array([0.3, 0.95])
     batched = jax.jit(jax.vmap(PAIRED[name], (None, None, 0)))(3 * logits, others, numbers)
-    each = [PAIRED[name](3 * logits, others, float(n)) for n in numbers]
-    np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-5)
+    single = [PAIRED[name](3 * logits, others, float(n)) for n in numbers]
+    np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-5)
     assert batched[0] != batched[1]
 
 
 def test_shapes_that_do_not_fit():
     for name in PAIRED:
-        with pytest.raises(
-            ValueError, match=rf"^{name}: .*: got float32 \[4, 2\]; .*=3 of logits\]$"
-        ):
+        with pytest.raises(ValueError, match=rf"^{name}: .*: got float32 \[4, 2\]; .*=3 of"):
             getattr(clustering, name)(jnp.zeros((4, 3)), jnp.zeros((4, 2)))
     with pytest.raises(ValueError, match=r"^soft_assignment: centroids: got float32 \[2, 4\]"):
         clustering.soft_assignment(jnp.zeros((4, 3)), jnp.zeros((2, 4)))

@@ -275,22 +275,22 @@ EVERY = pytest.mark.parametrize(("loss", "arguments"), CASES.values(), ids=CASES
 )
 def test_gradients(loss, arguments):
     with jax.enable_x64(True):
-        arguments = [jnp.asarray(each, float) for each in arguments]
+        arguments = [jnp.asarray(single, float) for single in arguments]
         check_grads(jax.jit(loss), arguments, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
 @EVERY
 def test_jit_vmap_and_dtypes(loss, arguments):
-    stacked = [jnp.stack([jnp.asarray(each), 1.5 * each]) for each in arguments]
-    each = [jax.jit(loss)(*[one[i] for one in stacked]) for i in (0, 1)]
+    stacked = [jnp.stack([jnp.asarray(single), 1.5 * single]) for single in arguments]
+    single = [jax.jit(loss)(*[one[i] for one in stacked]) for i in (0, 1)]
     batched = jax.jit(jax.vmap(loss))(*stacked)
-    np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-4, atol=1e-6)
     with jax.enable_x64(True):
         wide, narrow = ([jnp.asarray(one, d) for one in arguments] for d in (float, "float32"))
         assert jax.eval_shape(loss, *narrow).dtype == jnp.float32
         value = jax.jit(loss)(*wide)
         assert value.dtype == jnp.float64
-        np.testing.assert_allclose(value, each[0], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(value, single[0], rtol=1e-3, atol=1e-6)
 
 
 @EVERY

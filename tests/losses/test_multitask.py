@@ -65,8 +65,10 @@ def test_gradients(loss):
 @BOTH
 def test_jit_vmap_and_dtypes(loss):
     losses, others = jnp.stack([LOSSES, 2 * LOSSES]), jnp.stack([OTHER, -OTHER])
-    each = [loss(one, other) for one, other in zip(losses, others, strict=True)]
-    np.testing.assert_allclose(jax.jit(jax.vmap(loss))(losses, others), jnp.stack(each), rtol=1e-6)
+    singly = [loss(*pair) for pair in zip(losses, others, strict=True)]
+    np.testing.assert_allclose(
+        jax.jit(jax.vmap(loss))(losses, others), jnp.stack(singly), rtol=1e-6
+    )
     with jax.enable_x64(True):
         for dtype in ("float32", "float64"):
             ones = jnp.ones(2, dtype)

@@ -40,9 +40,7 @@ def test_reconstruction_gradients():
 
 
 def test_reconstruction_of_another_shape():
-    with pytest.raises(
-        ValueError, match=r"^reconstruction: decoded: got float32 \[2, 4\]; expected"
-    ):
+    with pytest.raises(ValueError, match=r"^reconstruction: decoded: got float32 \[2, 4\]"):
         self_taught.reconstruction(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
 
 
@@ -167,8 +165,8 @@ def test_under_jit_and_vmap_with_a_traced_number(name):
     z1, z2 = pair()
     numbers = jnp.array([0.5, 3.0])
     batched = jax.jit(jax.vmap(LOSSES[name], (None, None, 0)))(z1, z2, numbers)
-    each = [LOSSES[name](z1, z2, float(n)) for n in numbers]
-    np.testing.assert_allclose(batched, jnp.stack(each), rtol=1e-5)
+    single = [LOSSES[name](z1, z2, float(n)) for n in numbers]
+    np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-5)
     assert batched[0] != batched[1]
 
 

@@ -24,8 +24,8 @@ def test_entropy_by_hand():
 
 def test_information_by_hand():
     """The mean of (¾, ¼) and (¼, ¾) is (½, ½)."""
-    found = validators.information_maximisation(LOGITS)
-    assert found == pytest.approx(math.log(2) - OF_QUARTER)
+    result = validators.information_maximisation(LOGITS)
+    assert result == pytest.approx(math.log(2) - OF_QUARTER)
 
 
 def test_information_tells_collapse_from_certainty_where_entropy_does_not():
@@ -37,12 +37,12 @@ def test_information_tells_collapse_from_certainty_where_entropy_does_not():
 
 @given(arrays(np.float64, (6, 3), elements=st.floats(-1e3, 1e3)), st.permutations(range(3)))
 def test_bounds_and_invariances(logits, classes):
-    found = validators.entropy(logits)
+    result = validators.entropy(logits)
     information = validators.information_maximisation(logits)
-    assert -1e-12 <= found <= math.log(3) + 1e-9
+    assert -1e-12 <= result <= math.log(3) + 1e-9
     assert -1e-9 <= information <= math.log(3) + 1e-9
     moved = logits[::-1, classes] + np.arange(6.0)[:, None]
-    assert validators.entropy(moved) == pytest.approx(found, abs=1e-9)
+    assert validators.entropy(moved) == pytest.approx(result, abs=1e-9)
     assert validators.information_maximisation(moved) == pytest.approx(information, abs=1e-9)
 
 
@@ -50,9 +50,7 @@ def test_bounds_and_invariances(logits, classes):
 def test_scores_of_logits_refuse(score):
     with pytest.raises(UserError, match=r"logits: got nan at \[0, 1\]; expected finite numbers"):
         score([[0.0, np.nan]])
-    with pytest.raises(
-        UserError, match=r"logits: got float64 \[2\]; expected float \[n, classes\]"
-    ):
+    with pytest.raises(UserError, match=r"got float64 \[2\]; expected float \[n, classes\]"):
         score([0.0, 1.0])
 
 
@@ -62,8 +60,8 @@ def test_density_by_hand():
     The third sees 0 and 0, so (½, ½).
     """
     x = [[2.0, 0.0], [0.5, 0.0], [0.0, 1.0]]
-    found = validators.soft_neighbourhood_density(x, temperature=1 / math.log(3))
-    assert found == pytest.approx((2 * OF_QUARTER + math.log(2)) / 3)
+    result = validators.soft_neighbourhood_density(x, temperature=1 / math.log(3))
+    assert result == pytest.approx((2 * OF_QUARTER + math.log(2)) / 3)
 
 
 def test_density_of_a_collapse_is_the_largest():
@@ -85,9 +83,9 @@ def test_density_is_higher_in_tight_clusters():
 @pytest.mark.parametrize("block", [1, 7, 50, 64])
 def test_density_does_not_depend_on_blocks_order_or_lengths(block):
     x = RANDOM.normal(size=(50, 4))
-    found = validators.soft_neighbourhood_density(x)
+    result = validators.soft_neighbourhood_density(x)
     moved = RANDOM.uniform(1e-9, 1e9, size=(50, 1)) * x[RANDOM.permutation(50)]
-    assert validators.soft_neighbourhood_density(moved, block=block) == pytest.approx(found)
+    assert validators.soft_neighbourhood_density(moved, block=block) == pytest.approx(result)
 
 
 def test_density_refuses():
@@ -103,23 +101,23 @@ def test_ratio_of_two_normal_distributions():
     """N(0, 1) and N(1, 1): p_t(x)/p_s(x) = exp(x − ½)."""
     source, target = RANDOM.normal(size=(4000, 1)), 1 + RANDOM.normal(size=(4000, 1))
     x = np.linspace(-2, 2, 9)[:, None]
-    found = validators.density_ratio(source, target, x)
-    np.testing.assert_allclose(np.log(found), x[:, 0] - 0.5, atol=0.2)
+    result = validators.density_ratio(source, target, x)
+    np.testing.assert_allclose(np.log(result), x[:, 0] - 0.5, atol=0.2)
     few = validators.density_ratio(source, target[:1000], x)  # their sizes play no part
     np.testing.assert_allclose(np.log(few), x[:, 0] - 0.5, atol=0.3)
 
 
 def test_ratio_of_equal_domains_is_one():
     x = RANDOM.normal(size=(3000, 2))
-    found = validators.density_ratio(x[:1000], x[1000:], x[:50])
-    np.testing.assert_allclose(found, np.ones(50), atol=0.35)
+    result = validators.density_ratio(x[:1000], x[1000:], x[:50])
+    np.testing.assert_allclose(result, np.ones(50), atol=0.35)
 
 
 def test_ratio_stays_finite_and_is_repeatable():
     x = RANDOM.normal(size=(40, 2))
-    found = validators.density_ratio(x, x + 1e6, x, seed=3)
-    assert np.isfinite(found).all() and (found > 0).all() and found.max() < 1e-2
-    np.testing.assert_array_equal(found, validators.density_ratio(x, x + 1e6, x, seed=3))
+    result = validators.density_ratio(x, x + 1e6, x, seed=3)
+    assert np.isfinite(result).all() and (result > 0).all() and result.max() < 1e-2
+    np.testing.assert_array_equal(result, validators.density_ratio(x, x + 1e6, x, seed=3))
 
 
 def test_ratio_refuses():
@@ -152,9 +150,9 @@ def test_dev_by_hand():
 def test_dev_is_scaled_by_the_losses_and_moved_by_a_constant():
     """A constant loss c: w·l = c·w, η = −c, and the estimate is c exactly, whatever the weights."""
     losses, weights = RANDOM.uniform(size=30), RANDOM.exponential(size=30)
-    found = validators.dev(losses, weights)
+    result = validators.dev(losses, weights)
     assert validators.dev(np.full(30, 0.7), weights) == pytest.approx(0.7)
-    assert validators.dev(3 * losses + 2, weights) == pytest.approx(3 * found + 2)
+    assert validators.dev(3 * losses + 2, weights) == pytest.approx(3 * result + 2)
 
 
 @pytest.mark.parametrize("weight", [1.0, 0.1, 0.3, 0.0])
@@ -181,9 +179,7 @@ def test_dev_varies_less_than_the_plain_estimate():
 
 @pytest.mark.parametrize("score", [validators.importance_weighted_validation, validators.dev])
 def test_weighted_scores_refuse(score):
-    with pytest.raises(
-        UserError, match=r"weights: got float64 \[1\]; expected float \[n=2 of losses\]"
-    ):
+    with pytest.raises(UserError, match=r"weights: got float64 \[1\]; .*n=2 of losses"):
         score(LOSSES, [1.0])
     with pytest.raises(UserError, match="weights: got -1.0; expected numbers of at least 0"):
         score(LOSSES, [1.0, -1.0])

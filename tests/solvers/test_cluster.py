@@ -34,9 +34,9 @@ def test_one_cluster_is_the_mean_and_n_clusters_are_the_examples():
 
 def test_each_centroid_is_the_mean_of_those_nearest_to_it():
     centroids = kmeans(X, 4)
-    said = nearest(X, centroids)
+    called = nearest(X, centroids)
     for k in range(4):
-        np.testing.assert_allclose(centroids[k], X[said == k].mean(axis=0), rtol=1e-10)
+        np.testing.assert_allclose(centroids[k], X[called == k].mean(axis=0), rtol=1e-10)
 
 
 @given(st.permutations(range(60)))

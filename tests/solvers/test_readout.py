@@ -32,8 +32,8 @@ def cross_entropy(scores, y):
 def gradients(kernel, bias, x, y, per_example, penalty):
     with jax.enable_x64(True):
         arguments = (jnp.array(kernel), jnp.array(bias), jnp.array(x), jnp.array(y))
-        found = jax.grad(loss, argnums=(0, 1))(*arguments, per_example, penalty)
-        return [np.asarray(each) for each in found]
+        result = jax.grad(loss, argnums=(0, 1))(*arguments, per_example, penalty)
+        return [np.asarray(single) for single in result]
 
 
 def test_ridge_by_hand():
@@ -152,14 +152,14 @@ def test_knn_is_the_loop_over_neighbours():
     with jax.enable_x64(True):
         logits = knn_logits(x, X, Y, 4, k=10, temperature=0.1)
         assert logits.dtype == jnp.float64
-    for row, found in zip(x, np.asarray(logits), strict=True):
+    for row, result in zip(x, np.asarray(logits), strict=True):
         cosine = X @ row / np.linalg.norm(X, axis=1) / np.linalg.norm(row)
         votes = np.zeros(4)
         for i in np.argsort(-cosine)[:10]:
             votes[Y[i]] += np.exp(cosine[i] / 0.1)
-        shares = np.exp(found - found.max()) / np.exp(found - found.max()).sum()
+        shares = np.exp(result - result.max()) / np.exp(result - result.max()).sum()
         np.testing.assert_allclose(shares, votes / votes.sum(), rtol=1e-12)
-        np.testing.assert_allclose(found[votes > 0], np.log(votes[votes > 0]), rtol=1e-12)
+        np.testing.assert_allclose(result[votes > 0], np.log(votes[votes > 0]), rtol=1e-12)
 
 
 def test_knn_under_jit_vmap_and_a_traced_temperature():
@@ -167,8 +167,8 @@ def test_knn_under_jit_vmap_and_a_traced_temperature():
     arguments = jnp.array(X[:6]), jnp.array(X), jnp.array(Y), 4, 10
     logits = static(*arguments, 0.07)
     np.testing.assert_allclose(logits, knn_logits(*arguments), rtol=1e-5)
-    each = jax.jit(jax.vmap(lambda row: knn_logits(row[None], X, Y, 4, 10)[0]))(arguments[0])
-    np.testing.assert_allclose(each, logits, rtol=1e-5)
+    single = jax.jit(jax.vmap(lambda row: knn_logits(row[None], X, Y, 4, 10)[0]))(arguments[0])
+    np.testing.assert_allclose(single, logits, rtol=1e-5)
 
 
 def test_knn_is_finite_at_extremes_and_its_gradient_too():
@@ -201,18 +201,18 @@ def test_knn_refuses(changed, message):
 def test_relationship_by_hand():
     """Class 0 has two examples: their mean; class 1 has one."""
     p = [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.1, 0.5, 0.4]]
-    found = class_relationship(p, [0, 1, 0], 2)
-    np.testing.assert_allclose(found, [[0.3, 0.4, 0.3], [0.1, 0.8, 0.1]], rtol=1e-12)
+    result = class_relationship(p, [0, 1, 0], 2)
+    np.testing.assert_allclose(result, [[0.3, 0.4, 0.3], [0.1, 0.8, 0.1]], rtol=1e-12)
 
 
 def test_relationship_rows_are_distributions_whatever_the_order():
     p, y = RANDOM.dirichlet(np.ones(6), 30), np.arange(30) % 4
-    found = class_relationship(p, y, 4)
-    np.testing.assert_allclose(found.sum(axis=1), np.ones(4), rtol=1e-12)
+    result = class_relationship(p, y, 4)
+    np.testing.assert_allclose(result.sum(axis=1), np.ones(4), rtol=1e-12)
     order = RANDOM.permutation(30)
-    np.testing.assert_allclose(class_relationship(p[order], y[order], 4), found, rtol=1e-12)
+    np.testing.assert_allclose(class_relationship(p[order], y[order], 4), result, rtol=1e-12)
     half = class_relationship(np.asarray(p, np.float16), y, 4)  # what half precision rounds is fine
-    np.testing.assert_allclose(half, found, atol=1e-3)
+    np.testing.assert_allclose(half, result, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -235,23 +235,23 @@ def test_neighbours_by_hand():
     """Angles 0°, 10°, 30° and 170°: the length of a vector does not matter."""
     angles, lengths = np.radians([0, 10, 30, 170]), np.array([[1.0], [9.0], [0.1], [2.0]])
     x = lengths * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    found = neighbours(x, 3)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 1, 0]])
+    result = neighbours(x, 3)
+    assert result.dtype == np.int32
+    np.testing.assert_array_equal(result, [[1, 2, 3], [0, 2, 3], [1, 0, 3], [2, 1, 0]])
 
 
 def test_neighbours_of_duplicates_leave_out_themselves_only():
-    found = neighbours(np.ones((4, 3)), 3)
-    np.testing.assert_array_equal(np.sort(found), [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
+    result = neighbours(np.ones((4, 3)), 3)
+    np.testing.assert_array_equal(np.sort(result), [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
 
 
 def test_neighbours_are_those_of_scikit_learn_and_of_any_block(monkeypatch):
     x = RANDOM.normal(size=(50, 6))
-    found = neighbours(x, 4)
+    result = neighbours(x, 4)
     exact = NearestNeighbors(n_neighbors=5, metric="cosine").fit(x).kneighbors(x)[1]
-    np.testing.assert_array_equal(found, exact[:, 1:])
+    np.testing.assert_array_equal(result, exact[:, 1:])
     monkeypatch.setattr(readout, "_BLOCK", 16)
-    np.testing.assert_array_equal(neighbours(x, 4), found)
+    np.testing.assert_array_equal(neighbours(x, 4), result)
 
 
 def test_neighbours_refuse():

@@ -91,17 +91,17 @@ def test_eszsl_tells_unseen_classes():
     mix, y = RANDOM.normal(size=(3, 10)), np.repeat(np.arange(6), 20)
     x = s[y] @ mix + 0.1 * RANDOM.normal(size=(120, 10))
     v = eszsl(x[y < 4], y[y < 4], s[:4])
-    said = 4 + np.argmax(x[y >= 4] @ np.asarray(v) @ s[4:].T, axis=1)
-    assert np.mean(said == y[y >= 4]) == 1.0
+    called = 4 + np.argmax(x[y >= 4] @ np.asarray(v) @ s[4:].T, axis=1)
+    assert np.mean(called == y[y >= 4]) == 1.0
 
 
 def test_eszsl_under_jit_and_a_sweep():
     gammas = jnp.array([0.1, 1.0, 10.0])
     swept = jax.jit(jax.vmap(lambda gamma: eszsl(X, Y, S, gamma, 2.0)))(gammas)
-    each = [eszsl(X, Y, S, float(gamma), 2.0) for gamma in gammas]
-    np.testing.assert_allclose(swept, jnp.stack(each), rtol=1e-4, atol=1e-6)
+    single = [eszsl(X, Y, S, float(gamma), 2.0) for gamma in gammas]
+    np.testing.assert_allclose(swept, jnp.stack(single), rtol=1e-4, atol=1e-6)
     all_traced = jax.jit(eszsl)(jnp.array(X), jnp.array(Y), jnp.array(S), 1.0, 2.0)
-    np.testing.assert_allclose(all_traced, each[1], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(all_traced, single[1], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_dap_is_finite_for_certain_logits_and_under_jit():
     assert np.isfinite(scores).all()
     np.testing.assert_array_equal(scores.argmax(axis=1), [0, 1])
     np.testing.assert_array_equal(jax.jit(dap)(logits, jnp.array(PAIR)), dap(logits, PAIR))
-    each = jax.vmap(lambda x: dap(x[None], PAIR)[0])(logits)
-    np.testing.assert_allclose(each, dap(logits, PAIR), rtol=1e-6)
+    single = jax.vmap(lambda x: dap(x[None], PAIR)[0])(logits)
+    np.testing.assert_allclose(single, dap(logits, PAIR), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -284,8 +284,8 @@ def test_conse_under_jit_vmap_and_float64():
     p = jnp.array([[0.5, 0.3, 0.2], [0.0, 0.0, 0.0]])
     vectors = jax.jit(conse, static_argnames="top")(p, jnp.array(EMBEDDINGS), top=2)
     np.testing.assert_allclose(vectors, [[0.625, 0.375], [0, 0]], rtol=1e-6)
-    each = jax.vmap(lambda row: conse(row[None], EMBEDDINGS, 2)[0])(p)
-    np.testing.assert_allclose(each, vectors, rtol=1e-6)
+    single = jax.vmap(lambda row: conse(row[None], EMBEDDINGS, 2)[0])(p)
+    np.testing.assert_allclose(single, vectors, rtol=1e-6)
     with jax.enable_x64(True):
         exact = conse(np.array([[0.5, 0.3, 0.2]]), EMBEDDINGS, 2)
         assert exact.dtype == jnp.float64
@@ -295,9 +295,7 @@ def test_conse_under_jit_vmap_and_float64():
 def test_conse_refuses():
     with pytest.raises(ValueError, match="top: got 0; expected at least 1"):
         conse([[0.5, 0.5]], PAIR, 0)
-    with pytest.raises(
-        ValueError, match=r"seen_embeddings: got float32 \[2, 2\]; expected float \[seen=3"
-    ):
+    with pytest.raises(ValueError, match=r"seen_embeddings: got float32 \[2, 2\]; .*seen=3"):
         conse([[0.5, 0.3, 0.2]], PAIR)
     with pytest.raises(ValueError, match="probabilities: got nan"):
         conse([[np.nan, 0.5]], PAIR)
@@ -326,8 +324,8 @@ def test_cosine_gradient_at_zero_is_finite_and_right_elsewhere():
 def test_cosine_under_jit_vmap_and_float64():
     x = jnp.array(X[:4, :3])
     scores = jax.jit(cosine_scores)(x, jnp.array(S))
-    each = jax.vmap(lambda row: cosine_scores(row[None], S)[0])(x)
-    np.testing.assert_allclose(each, scores, rtol=1e-5, atol=1e-6)
+    single = jax.vmap(lambda row: cosine_scores(row[None], S)[0])(x)
+    np.testing.assert_allclose(single, scores, rtol=1e-5, atol=1e-6)
     with jax.enable_x64(True):
         norms = np.linalg.norm(X[:4, :3], axis=1)[:, None] * np.linalg.norm(S, axis=1)[None]
         np.testing.assert_allclose(
@@ -350,19 +348,19 @@ def test_calibrated_stacking_by_hand():
 
 @pytest.mark.parametrize(("gamma", "expected"), [(np.inf, [2, 2]), (-np.inf, [0, 1])])
 def test_an_infinite_gamma_decides_for_one_side(gamma, expected):
-    said = calibrated_stacking(SCORES, SEEN, gamma)
-    assert not np.isnan(said).any()
+    called = calibrated_stacking(SCORES, SEEN, gamma)
+    assert not np.isnan(called).any()
     if gamma > 0:
-        np.testing.assert_array_equal(said.argmax(axis=1), expected)
+        np.testing.assert_array_equal(called.argmax(axis=1), expected)
     else:
-        assert np.isposinf(said[:, SEEN]).all()
+        assert np.isposinf(called[:, SEEN]).all()
 
 
 def test_calibrated_stacking_under_jit_vmap_and_float64():
     gammas = jnp.array([0.0, 0.2, 1.0])
     swept = jax.jit(jax.vmap(lambda gamma: calibrated_stacking(SCORES, SEEN, gamma)))(gammas)
-    each = [calibrated_stacking(SCORES, SEEN, float(gamma)) for gamma in gammas]
-    np.testing.assert_array_equal(swept, jnp.stack(each))
+    single = [calibrated_stacking(SCORES, SEEN, float(gamma)) for gamma in gammas]
+    np.testing.assert_array_equal(swept, jnp.stack(single))
     with jax.enable_x64(True):
         exact = calibrated_stacking(SCORES, SEEN, 0.2)
         assert exact.dtype == jnp.float64

@@ -1,7 +1,8 @@
 """Losses as pure functions of arrays: no config, no model.
 
 A loss that is defined per example returns `[batch]` and the caller reduces; a loss defined on a
-whole batch returns a scalar.
+whole batch returns a scalar. Arguments are held against the shapes in their annotations, by
+`tljax.typed.shaped`: what does not fit is a `UserError`, which is a `ValueError`, of one line.
 """
 
 from tljax.losses import (

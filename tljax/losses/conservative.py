@@ -33,16 +33,16 @@ def l2_sp(params: object, anchor: object) -> Array:
     Convolutional Networks", section 3.
     """
     moving, fixed = (dict(jax.tree.flatten_with_path(tree)[0]) for tree in (params, anchor))
-    wrong = [f"- {_name(path)}" for path in moving if path not in fixed]
-    wrong += [f"+ {_name(path)}" for path in fixed if path not in moving]
-    for path in moving:
-        if path in fixed and jnp.shape(moving[path]) != jnp.shape(fixed[path]):
-            shapes = jnp.shape(moving[path]), jnp.shape(fixed[path])
-            wrong.append(f"! {_name(path)} {shapes[0]} against {shapes[1]}")
-    if wrong:
+    differences = [f"- {_name(path)}" for path in moving if path not in fixed]
+    differences += [f"+ {_name(path)}" for path in fixed if path not in moving]
+    for path in filter(fixed.__contains__, moving):
+        shapes = jnp.shape(moving[path]), jnp.shape(fixed[path])
+        if shapes[0] != shapes[1]:
+            differences.append(f"! {_name(path)} {shapes[0]} against {shapes[1]}")
+    if differences:
         raise UserError(
             "l2_sp: expected an anchor like the parameters (- it lacks, + only it has, ! shapes): "
-            + ", ".join(wrong)
+            + ", ".join(differences)
         )
     return l2_penalty([moving[path] - fixed[path] for path in moving])
 

@@ -26,7 +26,8 @@ def weighted_mean(values: Float[Array, "batch"], weights: Float[Array, "batch"])
     Raises:
       UserError: shapes that differ, or that are not vectors.
 
-    King & Zeng 2001, "Logistic Regression in Rare Events Data", section 4, the weights.
+    The "balanced" weights are, says scikit-learn, after King & Zeng 2001, "Logistic Regression in
+    Rare Events Data".
     """
     total = weights.sum()
     return (weights * values).sum() / jnp.where(total > 0, total, 1)

@@ -94,7 +94,8 @@ def multilabel(
     Raises:
       UserError: shapes that differ, scores that are not finite, other labels than 0 and 1.
 
-    Zhang & Zhou 2014, "A Review on Multi-Label Learning Algorithms", section 2.2.2.
+    Zhang & Zhou 2014, "A Review on Multi-Label Learning Algorithms", section 2.2, all but the
+    first.
     """
     from sklearn.metrics import average_precision_score, f1_score  # slow to import
 

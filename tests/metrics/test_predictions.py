@@ -88,14 +88,12 @@ def test_attribute_accuracy_refuses():
 def test_paired_is_the_interval_of_the_differences():
     """Differences 1, 2, 3, whatever the runs have in common."""
     common = np.array([10.0, -5.0, 80.0])
-    found = metrics.paired(common + [1, 2, 3], common)
-    assert found == pytest.approx(metrics.interval([1, 2, 3]))
+    result = metrics.paired(common + [1, 2, 3], common)
+    assert result == pytest.approx(metrics.interval([1, 2, 3]))
     back = metrics.paired(common, common + [1, 2, 3])
-    assert back == pytest.approx((-found.mean, found.half_width))
+    assert back == pytest.approx((-result.mean, result.half_width))
     assert metrics.paired([1.0], [0.5]) == (0.5, math.inf)
-    with pytest.raises(
-        UserError, match=r"paired: b: got float64 \[2\]; expected float \[runs=3 of a\]"
-    ):
+    with pytest.raises(UserError, match=r"b: got float64 \[2\]; expected float \[runs=3 of a"):
         metrics.paired([1, 2, 3], [1, 2])
     with pytest.raises(UserError, match="a: got nan"):
         metrics.paired([1, math.nan], [1, 2])
@@ -114,9 +112,7 @@ def test_delta_p_by_hand():
 def test_delta_p_refuses():
     with pytest.raises(UserError, match=r"baselines: got 0 at \[1\]"):
         metrics.delta_p([1, 2], [1, 0])
-    with pytest.raises(
-        UserError, match=r"baselines: got float64 \[1\]; expected float \[n=2 of res"
-    ):
+    with pytest.raises(UserError, match=r"baselines: got float64 \[1\]; .*n=2 of res"):
         metrics.delta_p([1, 2], [1])
     with pytest.raises(UserError, match=r"higher_is_better: got int64 \[2\]; expected bool"):
         metrics.delta_p([1, 2], [1, 2], [1, 0])
@@ -129,20 +125,20 @@ def test_clustering_by_hand_with_more_clusters_than_classes():
     (⅖, ⅖, ⅕). Pairs together in both: 2; in clusters 2, in classes 4, of 10: the index is
     (2 − 0.8)/(3 − 0.8).
     """
-    found = metrics.clustering([0, 0, 1, 1, 2], [1, 1, 0, 0, 0])
-    assert found["accuracy"] == 4 / 5
+    result = metrics.clustering([0, 0, 1, 1, 2], [1, 1, 0, 0, 0])
+    assert result["accuracy"] == 4 / 5
     of_classes = -(0.6 * math.log(0.6) + 0.4 * math.log(0.4))
     of_clusters = -(0.8 * math.log(0.4) + 0.2 * math.log(0.2))
-    assert found["nmi"] == pytest.approx(2 * of_classes / (of_classes + of_clusters))
-    assert found["ari"] == pytest.approx(1.2 / 2.2)
-    assert all(type(value) is float for value in found.values())
+    assert result["nmi"] == pytest.approx(2 * of_classes / (of_classes + of_clusters))
+    assert result["ari"] == pytest.approx(1.2 / 2.2)
+    assert all(type(value) is float for value in result.values())
 
 
 def test_clustering_by_hand_with_fewer_clusters_than_classes():
     """One cluster of classes 0, 1, 1 can be one class only."""
-    found = metrics.clustering([7, 7, 7], [0, 1, 1])
-    assert found["accuracy"] == 2 / 3 and found["ari"] == 0.0
-    assert found["nmi"] == pytest.approx(0.0, abs=1e-12)
+    result = metrics.clustering([7, 7, 7], [0, 1, 1])
+    assert result["accuracy"] == 2 / 3 and result["ari"] == 0.0
+    assert result["nmi"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_the_matching_is_the_best_and_not_the_greedy_one():
@@ -159,19 +155,17 @@ def test_the_matching_is_the_best_and_not_the_greedy_one():
 )
 def test_clustering_does_not_depend_on_names(pairs, clusters, classes):
     assignments, labels = np.array(pairs).T
-    found = metrics.clustering(assignments, labels)
+    result = metrics.clustering(assignments, labels)
     renamed = metrics.clustering(np.array(clusters)[assignments] - 9, np.array(classes)[labels] * 3)
-    assert renamed == pytest.approx(found)
-    assert found["accuracy"] >= metrics.accuracy(assignments, labels) - 1e-12
+    assert renamed == pytest.approx(result)
+    assert result["accuracy"] >= metrics.accuracy(assignments, labels) - 1e-12
     assert metrics.clustering(labels, labels) == pytest.approx(
         {"accuracy": 1.0, "nmi": 1.0, "ari": 1.0}
     )
 
 
 def test_clustering_refuses():
-    with pytest.raises(
-        UserError, match=r"labels: got int64 \[2\]; expected integer \[n=1 of assign"
-    ):
+    with pytest.raises(UserError, match=r"labels: got int64 \[2\]; .*n=1 of assign"):
         metrics.clustering([0], [0, 1])
     with pytest.raises(UserError, match=r"assignments: got float64 \[2\]; expected integer"):
         metrics.clustering([0.5, 1.0], [0, 1])
@@ -192,18 +186,18 @@ def test_domains_that_are_told_apart_have_a_distance_of_two():
 @pytest.mark.parametrize("size", [2000, 200])
 def test_domains_that_are_alike_have_none_whatever_their_sizes(size):
     """With 2,000 against 200, always saying the larger would be right in 10 of 11."""
-    found = metrics.proxy_a_distance(RANDOM.normal(size=(2000, 3)), RANDOM.normal(size=(size, 3)))
-    assert abs(found) < 0.3
+    result = metrics.proxy_a_distance(RANDOM.normal(size=(2000, 3)), RANDOM.normal(size=(size, 3)))
+    assert abs(result) < 0.3
 
 
 def test_the_distance_of_overlapping_domains():
     """N(0, 1) and N(2, 1): the best rule errs in Φ(−1) = 0.1587 of the cases, so 2(1 − 0.317)."""
     source, target = RANDOM.normal(size=(2000, 1)), 2 + RANDOM.normal(size=(2000, 1))
     expected = 2 * (1 - math.erfc(1 / math.sqrt(2)))
-    found = metrics.proxy_a_distance(source, target, seed=1)
-    assert found == pytest.approx(expected, abs=0.06)
-    assert metrics.proxy_a_distance(source, target, seed=1) == found
-    assert metrics.proxy_a_distance(target, source, seed=1) == pytest.approx(found, abs=0.03)
+    result = metrics.proxy_a_distance(source, target, seed=1)
+    assert result == pytest.approx(expected, abs=0.06)
+    assert metrics.proxy_a_distance(source, target, seed=1) == result
+    assert metrics.proxy_a_distance(target, source, seed=1) == pytest.approx(result, abs=0.03)
 
 
 def test_the_distance_refuses():
