@@ -14,7 +14,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tljax import experiment, methods
+from tljax import experiment
+from tljax.report import methods
 from tljax.data import sources
 
 ROOT = Path(__file__).parents[1]
@@ -116,10 +117,13 @@ def permute(monkeypatch, unlabelled: bool):
         def shuffled(request, reader=reader):
             def open_one(opener):
                 rows = opener()
-                if request.labelled is unlabelled or rows.labels is None:
+                label = rows.table.label
+                if rows.label is not None:
+                    label = np.asarray(rows.label[np.arange(len(rows.table))])
+                if request.labelled is unlabelled or label is None:
                     return rows
-                labels = np.asarray(rows.labels[np.arange(len(rows.images))])
-                return rows._replace(labels=np.random.default_rng(0).permutation(labels))
+                label = np.random.default_rng(0).permutation(label)
+                return rows._replace(table=rows.table.with_column("label", label), label=None)
 
             splits = reader(request)
             return {name: functools.partial(open_one, each) for name, each in splits.items()}

@@ -1,6 +1,7 @@
 """Experiments as a notebook runs them: phases, streams from disk, what a workdir keeps."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import tljax
 from tljax import experiment, trees
 from tljax.errors import UserError
-from tljax.train import loop
+from tljax.train import lanes
 from tljax.train.records import read
 
 
@@ -75,9 +77,9 @@ def test_a_stream_from_disk_trains_and_does_not_depend_on_the_dispatch(
 
 
 def test_labels_of_an_unlabelled_stream_do_not_reach_the_step(tiny, tmp_path):
-    phase = experiment.build(experiment.resolve(tiny)).phase(0)
-    assert set(phase.resident["target"]) == {"image"}
-    assert set(phase.resident["source"]) == {"image", "label"}
+    data = experiment.build(experiment.check(tiny)).data
+    assert set(data["target"].columns) == {"input"}
+    assert set(data["source"].columns) == {"input", "label"}
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_not(tiny, tmp_path):
@@ -109,6 +111,7 @@ def test_a_torn_last_line_is_dropped(tiny, tmp_path):
     experiment.run(tiny, tmp_path / "whole")
     experiment.run(tiny, tmp_path / "torn")
     (tmp_path / "torn" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "torn" / "phases")
     newest = tmp_path / "torn" / "checkpoints" / "train" / "6"
     newest.rename(tmp_path / "gone")
     lines = tmp_path / "torn" / "metrics.jsonl"
@@ -121,15 +124,14 @@ def test_a_torn_last_line_is_dropped(tiny, tmp_path):
 
 def test_a_network_with_xla_convolutions_is_not_looped_on_a_cpu(tiny, monkeypatch):
     """The shipped convolution is looped; one that lowers to XLA's own is dispatched singly."""
-    from tljax import starting
     from tljax.models import layers
 
     def dispatch():
-        config = experiment.resolve(tiny)
-        built = experiment.build(config)
-        phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-        anchor = {"params": state.params, "batch_stats": {}}
-        return loop._dispatch(phase, state, anchor)
+        built = experiment.build(experiment.check(tiny))
+        [phase] = built.phases.values()
+        state = tljax.start(phase, built.data, jax.random.key(0))
+        program = lanes.Single(lanes.Lane(phase, state, built.data), None)
+        return program.looped, program.longest
 
     assert dispatch() == (True, 64)
     shifted = layers.convolve

@@ -57,7 +57,8 @@ def test_a_run_leaves_everything(tmp_path, capsys):
     assert tljax("--config.figures=True", workdir=tmp_path / "run") == 0
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {
-        "config.json", "metrics.jsonl", "checkpoints", "figures", "timing.json", "result.json",
+        "config.json", "metrics.jsonl", "checkpoints", "phases", "figures", "timing.json",
+        "result.json",
     }  # fmt: skip
     records = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
     kinds = [(record["step"], record["kind"]) for record in records]
@@ -115,7 +116,7 @@ def test_methods_lists_every_config_in_its_cell(capsys, monkeypatch):
         (["--config.network.trunk.name=cn"], ["network.trunk.name", "'cn'", "'cnn'"]),
         (["--config.network.trunk.channels=(0,)"], ["network.trunk.channels", "0"]),
         (["--config.network.heads.label.name=mpl"], ["network.heads.label.name", "'mlp'"]),
-        (["--config.terms.label.heat=label"], ["config: unknown field", "heat"]),
+        (["--config.terms.label.heat=label"], ["terms.label", "heat", "'head'"]),
         (["--config.evaluate.target.transforms[0].name=fotos"], ["evaluate.target", "fotos"]),
         (["--config.optimizer.name=sdg"], ["optimizer.name", "sdg", "'sgd'"]),
         (["--config.optimizer.schedule.name=cosin"], ["optimizer.schedule", "cosin"]),
@@ -239,7 +240,7 @@ def test_labels_without_an_output(tmp_path, capsys):
         "    return config\n"
     )
     assert main(["tljax", f"--config={config}", f"--workdir={tmp_path / 'run'}"]) == 2
-    refused(capsys, "streams.source", "label 9", "from 0 to 6")
+    refused(capsys, "evaluate.", "label 9", "from 0 to 6", "network.heads.label.outputs")
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, capsys):

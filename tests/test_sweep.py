@@ -9,10 +9,13 @@ import pytest
 from conftest import shrunk_dann
 from pyarrow import parquet
 
-from tljax import batch, experiment, report, results, running, starting, sweep
+import tljax
+from tljax import experiment
 from tljax.errors import UserError
+from tljax.experiment import choice, group, sweep
 from tljax.main import main
-from tljax.train import members
+from tljax.report import tables
+from tljax.train import lanes
 from tljax.train.records import Display, read
 
 GRID = ("seed=range(3)", "terms.domain.weight=0,1.0")
@@ -55,7 +58,7 @@ def test_values_are_parsed():
     [
         ("terms.domain.weigt=1", "unknown name 'weigt'.*Did you mean 'weight'"),
         ("terms.domian.weight=1", "unknown name 'domian'.*Did you mean 'domain'"),
-        ("terms.domain.weight=high", "got 'high'; expected a number"),
+        ("terms.domain.weight=high", "got 'high'; expected a finite number"),
         ("seed=0.5", "seed.*got 0.5"),
         ("seed", "expected PATH=VALUES"),
         ("seed=", "expected PATH=VALUES"),
@@ -80,11 +83,8 @@ def test_equal_points_are_one_member(config):
 
 def test_numbers_share_a_program_and_structure_does_not(config, tmp_path):
     def programs(*over):
-        units = [
-            batch.Unit(each.name, running.build(each.config), tmp_path)
-            for each in sweep.members(config, sweep.parse(over))
-        ]
-        return len({batch.program(unit) for unit in units})
+        units = sweep.built(sweep.members(config, sweep.parse(over)), tmp_path)
+        return len({group.structure(unit) for unit in units})
 
     numbers = ("seed=0,1", "terms.domain.weight=0,1.0", "optimizer.learning_rate=0.1,0.2")
     assert programs(*numbers) == 1
@@ -123,9 +123,9 @@ def test_a_wider_sweep_runs_what_is_new(config, whole, monkeypatch):
     workdir, rows = whole
     before = {row["member"]: left_by(workdir / "members" / row["member"]) for row in rows}
     ran = []
-    original = batch.run
+    original = sweep.finish
     monkeypatch.setattr(
-        batch, "run", lambda units, *rest: (ran.extend(units), original(units, *rest))
+        sweep, "finish", lambda units, *rest: (ran.extend(units), original(units, *rest))[1]
     )
     wider = sweep.run(config, sweep.parse([GRID[0], "terms.domain.weight=0,1.0,2.0"]), workdir)
     assert len(wider) == 9 and len(ran) == 3
@@ -180,20 +180,20 @@ def test_another_config_is_refused(config, whole):
 
 def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
     workdir, _ = whole
-    report.show(workdir)
+    tables.show(workdir)
     assert "validator/information_maximisation" in capsys.readouterr().out.replace("\n", "")
     drawn = {path.name for path in (workdir / "report").iterdir()}
     assert {"curves_target.png", "effects_target.png", "report.md"} <= drawn
-    loaded, rows = report.load(workdir)
+    loaded, rows = tables.load(workdir)
     key = "validator/entropy"
     means = {
-        point: np.mean([row[key] for row in group]) for point, group in report.grouped(rows).items()
+        point: np.mean([row[key] for row in group]) for point, group in choice.grouped(rows).items()
     }
-    assert report.best(rows, key, loaded)[0] == min(means, key=means.get)
+    assert choice.best(rows, key, loaded)[0] == min(means, key=means.get)
     with pytest.raises(UserError, match="what is chosen by test labels is no result"):
-        report.best(rows, "target/accuracy", loaded)
+        choice.best(rows, "target/accuracy", loaded)
     with pytest.raises(UserError, match="Did you mean 'validator'"):
-        report.best(rows, "validater/entropy", loaded)
+        choice.best(rows, "validater/entropy", loaded)
 
 
 def test_a_report_of_something_else_is_refused(tmp_path, capsys):
@@ -213,14 +213,14 @@ def test_processes_share_a_sweep_between_them(config, whole, tmp_path):
 
 
 def test_runs_that_draw_nothing_share_their_data(config, tmp_path):
-    units = sweep.build(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
-    tables = [unit.built.data.streams["source"] for unit in units]
+    units = sweep.built(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    tables = [unit.built.tables["source"] for unit in units]
     assert all(table is tables[0] for table in tables)
     config = config.copy_and_resolve_references()
     config.streams.source.per_class = 1
     config.streams.source.batch = 8
-    units = sweep.build(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
-    drawn = {unit.built.data.streams["source"].images.tobytes() for unit in units}
+    units = sweep.built(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    drawn = {unit.built.tables["source"].input.tobytes() for unit in units}
     assert len(drawn) == 3
 
 
@@ -231,7 +231,7 @@ def losses(workdir, row):
 
 def test_batched_members_have_the_losses_of_single_runs(config, whole, tmp_path, monkeypatch):
     """As on an accelerator: within 1e-5 after these six steps, where sums are taken otherwise."""
-    monkeypatch.setattr(batch, "_batched", lambda: True)
+    monkeypatch.setattr(lanes, "batched", lambda: True)
     rows = sweep.run(config, sweep.parse(GRID), tmp_path / "run")
     for row, alone in zip(rows, whole[1], strict=True):
         np.testing.assert_allclose(
@@ -239,21 +239,20 @@ def test_batched_members_have_the_losses_of_single_runs(config, whole, tmp_path,
         )
 
 
-def test_as_many_members_as_fit(config, tmp_path):
-    """The account of the compiled program, of one member and two, is that of five, too."""
-    [unit] = sweep.build(sweep.members(config, [{"seed": 0}]), tmp_path)
-    over = members.mesh(jax.local_devices()[:1])
-    phase, state = starting.begin(unit.built.phase(0), unit.built.fields[0], {}, unit.built.data)
-    one = (state, phase.hyper, results.start(state), {})
-    stacked = [tuple(members.stack([part] * n, over) for part in one) for n in (1, 5)]
-    rest = (members.share(phase.resident, over), np.int32(1))
-    needed = members.steps.lower(phase.plan, over, True, *stacked[1], *rest).compile()
-    memory = needed.memory_analysis()
+def test_as_many_members_as_fit(config, monkeypatch):
+    """The account of the compiled program, of one lane and two, is that of five, too."""
+    one_device = lanes.mesh(jax.local_devices()[:1])
+    monkeypatch.setattr(lanes, "mesh", lambda: one_device)
+    monkeypatch.setattr(lanes, "batched", lambda: True)
+    built = experiment.build(experiment.check(config))
+    [phase] = built.phases.values()
+    state = tljax.start(phase, built.data, jax.random.key(0))
+    lane = lanes.Lane(phase, state, built.data)
+    five = lanes.Stacked([lane] * 5, None)
+    counted = lanes.share((np.int32(1), np.bool_(True)), one_device)
+    arguments = (five.phase, five.state, five.own, five.shared, *counted)
+    memory = lanes.steps.lower(one_device, True, *arguments).compile().memory_analysis()
     bytes_of_five = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 0.9
-
-    def fit(limit):
-        return members.fitting(phase.plan, over, True, (*stacked[0], *rest), limit)
-
-    assert fit(1.02 * bytes_of_five) == 5
-    assert fit(0.98 * bytes_of_five) == 4
-    assert fit(1) == 1
+    assert lanes.fitting(lane, 1.02 * bytes_of_five) == 5
+    assert lanes.fitting(lane, 0.98 * bytes_of_five) == 4
+    assert lanes.fitting(lane, 1) == 1

@@ -105,7 +105,7 @@ class Table:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={'lazy' if isinstance(column, Lazy) else column.dtype}"
+            f"{name}={'lazy' if isinstance(column, Lazy) else getattr(column, 'dtype', '')}"
             f"[{', '.join(map(str, getattr(column, 'shape', (len(column), '...'))))}]"
             for name, column in self.columns.items()
         )

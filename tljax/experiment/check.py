@@ -129,7 +129,7 @@ def change(config: Mapping[str, Any], path: str, value: Any, flag: str) -> dict[
       UserError: a section, stream, term or phase that is not there. (Fields are checked with the
         whole config.)
     """
-    keys = path.split(".")
+    keys = path.replace("[", ".").replace("]", "").split(".")
     config = {**blank().to_dict(), **config}
     phases = tuple(config["phases"]) if isinstance(config["phases"], list | tuple) else ()
     if keys[0] not in config:

@@ -190,11 +190,13 @@ def structure(unit: Unit) -> Any:
     """What decides whether runs can be lanes of one program; equal for those that can."""
     built, parts = unit.built, []
     for name, phase in built.phases.items():
-        shapes = jax.tree.map(lambda leaf: (leaf.shape, str(leaf.dtype)), flowing(built, name))
+        tables = flowing(built, name)
+        shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tables)]
         given = built.config.phases[name]
         own = (given.steps, given.restarts, built.cadence)
         alone = unit.name if built.readers[name] else ""  # what is read from disk is run by itself
-        parts.append((jax.tree.structure(phase), repr(shapes), own, alone))
+        both = (jax.tree.structure(phase), jax.tree.structure(tables))
+        parts.append((both, tuple(shapes), own, alone))
     return tuple(parts)
 
 

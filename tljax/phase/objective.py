@@ -149,7 +149,12 @@ def _evaluate(
         progress=progress,
         key=key,
         tables=_Named({**phase.tables, **start.get("tables", {})}, _absent("table")),
-        classes=_Named(seen, lambda key, _: _explain(key)("label", {})),
+        classes=_Named(
+            seen,
+            lambda key, _: (
+                _explain(key)("label", {}) if key in names else unknown("stream", key, names)
+            ),
+        ),
         names=_Named(names, _absent("stream")),
         anchored=_anchored(net, phase, batch, anchor, features, names),
         maps=maps,

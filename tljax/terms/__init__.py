@@ -8,8 +8,8 @@ that may be swept without compiling anew.
 from collections.abc import Callable
 from typing import Any
 
-from tljax.bind import find, split
-from tljax.errors import number
+from tljax.bind import defaults, find, split
+from tljax.errors import number, unknown
 from tljax.phase.phase import Term
 from tljax.terms import adaptation, conservative, supervised, unsupervised
 from tljax.terms.adaptation import domain_adversarial
@@ -72,6 +72,9 @@ def term(
       UserError: an unknown term or field, or a value that does not fit.
     """
     function = find(name, TERMS, f"{field}.term")
+    for key in fields:
+        if key not in defaults(function, {"view"}):
+            raise unknown(field, key, ("term", "weight", "ramp", *defaults(function, {"view"})))
     static, numbers = split(function, fields, field, skip={"view"})
     numbers["weight"] = number(f"{field}.weight", weight)
     if ramp is not None:

@@ -76,10 +76,8 @@ class Checkpoints:
             return error
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:300]
         return UserError(
-            f"workdir: cannot save step {step} in {str(self.directory)!r}: {reason}; {good}. "
+            f"workdir: cannot save step {step} in {str(self.directory)!r}: {_reason(error)}; {good}. "
             "Make room, then run the same command again to resume"
         )
 
@@ -116,6 +114,12 @@ class Checkpoints:
         """Waits for what is under way and lets the directory go."""
         self.wait()
         self._orbax.close()
+
+
+def _reason(error: Exception) -> str:
+    """Why a save failed, in words."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:300]
 
 
 def _without_echoes(unraisable: Any) -> None:
@@ -164,8 +168,13 @@ def save(path: Path, tree: Any) -> None:
         ocp.save_checkpointables(
             path.absolute(), {_STATE: tree}, custom_metadata={"checksums": sums}, overwrite=True
         )
-    except OSError as error:
-        raise UserError(f"workdir: cannot write {str(path)!r}: {error}") from None
+    except Exception as error:
+        if hosts.unreached(error):
+            raise
+        raise UserError(
+            f"workdir: cannot save {str(path)!r}: {_reason(error)}. "
+            "Make room, then run the same command again to resume"
+        ) from error
 
 
 def load(path: Path, like: Any = None) -> Any:
