@@ -8,10 +8,11 @@ from statistics import fmean
 import pytest
 from conftest import shrunk_dann
 
-from tljax import report, search, sweep
 from tljax.errors import UserError
+from tljax.experiment import choice, search, sweep
+from tljax.experiment.search import Distribution
 from tljax.main import main
-from tljax.search import Distribution
+from tljax.report import tables
 from tljax.train.records import Display
 
 SPACE = search.parse(["terms.domain.weight=log(0.01, 10)", "optimizer.learning_rate=uniform(0, 1)"])
@@ -214,10 +215,10 @@ def test_killed_it_goes_on_and_ends_the_same(config, whole, tmp_path, monkeypatc
 
 def test_the_report_reads_it(whole, capsys):
     workdir, trials = whole
-    report.show(workdir)
+    tables.show(workdir)
     assert "validator/information_maximisation" in capsys.readouterr().out.replace("\n", "")
-    loaded, rows = report.load(workdir)
-    first = report.best(rows, report.default(loaded), loaded)[0]
+    loaded, rows = tables.load(workdir)
+    first = choice.best(rows, choice.default(loaded), loaded)[0]
     assert first == tuple(trials[0].point.values())
     drawn = {path.name for path in (workdir / "report").iterdir()}
     assert {"curves_target.png", "effects_target.png", "report.md"} <= drawn
