@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,6 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         policies = ocp.training.preservation_policies
         self.directory = directory
-        if sys.unraisablehook is sys.__unraisablehook__:
-            sys.unraisablehook = _without_echoes
         self._pending: tuple[int, Any] | None = None
         try:
             self._orbax = ocp.training.Checkpointer(
@@ -73,12 +69,12 @@ class Checkpoints:
             raise self._failed(step, error) from error
 
     def _failed(self, step: int, error: Exception) -> Exception:
-        if hosts.unreached(error):
-            return error
+        system = _of_the_system(error)
+        if hosts.several() and system is None:
+            return error  # another process may be lost
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
-        code = re.search(r"os_error_code='(\d+)'", str(error))
-        reason = os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:300]
+        reason = system or f"{type(error).__name__}: {error}".splitlines()[0]
         return UserError(
             f"workdir: cannot save step {step} in {str(self.directory)!r}: {reason}; {good}. "
             "Make room, then run the same command again to resume"
@@ -134,11 +130,11 @@ class Checkpoints:
         self._orbax.close()
 
 
-def _without_echoes(unraisable: Any) -> None:
-    """`sys.unraisablehook` for failed saves: the writes that orbax abandons each print a traceback
-    when they end, of an event loop that is closed by then."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
+def _of_the_system(error: BaseException | None) -> str | None:
+    """What the operating system said, where it is behind an error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error.strerror if error else None
 
 
 @jax.jit
