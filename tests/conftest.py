@@ -9,14 +9,18 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Most of the suite's time is compilation, which this halves. The killed runs of test_resume.py and
 # the command lines of test_main.py compile as a user's do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-# XLA's newer way to write the loops of a CPU takes three times as long to compile as its older one.
-os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# XLA's newer way to write the loops of a CPU takes three times as long to compile as its older one,
+# which later jaxlibs have no more: they end a process that asks for it.
+JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
+os.environ["XLA_FLAGS"] = "" if JAXLIB >= (0, 11) else "--xla_cpu_use_fusion_emitters=false"
 
 # Compilation makes first examples slow; the same examples in every run keep a failure repeatable.
 settings.register_profile("tljax", deadline=None, derandomize=True)

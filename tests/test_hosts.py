@@ -78,8 +78,14 @@ def pair(config, workdir, *flags, own=((), ())):
 
 def ended(process, within=60):
     """(exit code, last line said)."""
-    said = process.communicate(timeout=within)[1].strip().splitlines()
-    return process.returncode, said[-1] if said else ""
+    code, said = left(process, within)
+    return code, said.strip().splitlines()[-1] if said.strip() else ""
+
+
+def left(process, within=60):
+    """(exit code, all that was said)."""
+    said = process.communicate(timeout=within)[1]
+    return process.returncode, said
 
 
 def reach(workdir, step):
@@ -119,9 +125,11 @@ def test_what_one_process_loses_the_other_says_and_both_resume(config, whole, tm
         processes = pair(config, workdir)
         reach(workdir, 80 if lost else 140)
         processes[lost].kill()
-        code, said = ended(processes[1 - lost], within=60)
-        assert code == hosts.AGAIN
-        assert said.startswith(f"tljax: error: process {1 - lost} of 2 has lost another process")
+        code, said = left(processes[1 - lost], within=60)
+        # An exception of the computation has our line and code, an abort by jax its own.
+        assert code in (hosts.AGAIN, -signal.SIGABRT), said
+        ours = f"tljax: error: process {1 - lost} of 2 cannot go on; if it has lost another"
+        assert said and (ours in said) == (code == hosts.AGAIN)
         processes[lost].communicate()
         assert not (workdir / "result.json").exists()
     assert [ended(each, 120) for each in pair(config, workdir)] == [(0, "")] * 2
@@ -138,11 +146,10 @@ def test_configs_that_differ_are_refused_by_both(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_coordinator_alone_says_whom_it_waited_for(config, tmp_path):
+def test_a_coordinator_alone_is_ended_by_jax(config, tmp_path):
     flags = (f"--coordinator=127.0.0.1:{free_port()}", "--process_id=0", "--num_processes=2")
-    code, said = ended(start(config, tmp_path / "run", *flags, "--connect_timeout=2"))
-    assert code == hosts.AGAIN
-    assert "expected 2 processes within 2 s" in said
+    code, said = left(start(config, tmp_path / "run", *flags, "--connect_timeout=2"))
+    assert code == -signal.SIGABRT and said
     assert not (tmp_path / "run").exists()
 
 
@@ -166,6 +173,29 @@ def test_bad_flags(config, tmp_path, capsys, flags, says):
     said = capsys.readouterr().err
     assert said.startswith("tljax: error: --") and says in said and said.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [("KeyError('x')", hosts.AGAIN), ("UserError('no')", 1), ("Stopped('by hand', 15)", 1)],
+)
+def test_what_is_not_ours_ends_a_connected_process_at_once(error, code):
+    """Nothing that is registered to run at the end, as jax's wait for the others is, runs then."""
+    script = (
+        "import atexit; from tljax.errors import *; from tljax.train import hosts\n"
+        "hosts.connected = True; atexit.register(print, 'waited')\n"
+        f"with hosts.ending_together(): raise {error}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == code and error.partition("(")[0] in done.stderr
+    at_once = code == hosts.AGAIN
+    assert ("waited" not in done.stdout) == at_once
+    assert ("tljax: error: process 0 of 1 cannot go on" in done.stderr) == at_once
+
+
+def test_a_process_that_is_alone_raises_what_it_meets():
+    with pytest.raises(KeyError), hosts.ending_together():
+        raise KeyError
 
 
 def test_a_cluster_that_is_none_is_told(config, tmp_path):

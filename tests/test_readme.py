@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tljax import experiment, methods
+from tljax import experiment
+from tljax.report import methods
 from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]

@@ -15,16 +15,18 @@ Changes = list[tuple[str, str]]  # of fields of the config: path, value
 
 USAGE = """Transfer learning as phases of streams, terms, starting points and moving parameters.
 
-  tljax --config configs/dann.py --workdir runs/dann [--config.seed=1 ...]   run, or resume
+  tljax --config dann --workdir runs/dann [--config.seed=1 ...]      run, or resume
   tljax sweep --config configs/dann.py --workdir runs/ablation \\
         --over 'terms.domain.weight=0,0.1,1' --over 'seed=range(10)'         many runs, one table
   tljax search --config my_config.py --workdir runs/search --trials 32 --batch 8 \\
         --over 'terms.domain.weight=log(0.01, 10)' [--seeds 2]               Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]                    its figures and choices
   tljax params --config configs/finetune.py         what each phase copies, moves and freezes
-  tljax methods [--configs configs]                 the field's table and its configs
+  tljax configs [--configs DIRECTORY]               the shipped configs, or a directory's, as a list
+  tljax methods [--configs DIRECTORY]               the field's table with these in its cells
 
-  --config FILE           a config file; --config.FIELD=VALUE changes a field of it
+  --config FILE           a config file, or the name of a shipped config; --config.FIELD=VALUE
+                          changes a field of it
   --workdir DIRECTORY     where the run or sweep is kept, and resumed from
   --over PATH=VALUES      values of a field to sweep; several make a grid. Left out: the config
                           file's own sweep(). A search takes distributions: uniform(low, high),
@@ -40,7 +42,7 @@ USAGE = """Transfer learning as phases of streams, terms, starting points and mo
                           A sweep needs no coordinator: each process runs its part of the members
   --together N            the most runs of a program (default: as many as fit in memory)
   --select NAME           what a report or search chooses by (default: a label-free evaluation's)
-  --configs DIRECTORY     the config files that `methods` lists (default: configs)
+  --configs DIRECTORY     the config files that `configs` and `methods` list (default: the shipped)
   --quiet                 show nothing but errors
 """
 
@@ -54,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.path.insert(0, "")  # a user's own terms are found from where the command is given
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax's, about damaged checkpoints
-    argv, changes = _changes(argv)
+    try:
+        argv, changes = _changes(_located(argv))
+    except UserError as error:
+        return _refuse(error)
     given = flags.FlagValues()
     config_flags.DEFINE_config_file("config", None, "", given, sys_argv=argv)
     flags.DEFINE_string("workdir", None, "", given)
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, number in (("trials", 32), ("batch", 8), ("seeds", 1)):
         flags.DEFINE_integer(name, number, "", lower_bound=1, flag_values=given)
     flags.DEFINE_string("select", "", "", given)
-    flags.DEFINE_string("configs", "configs", "", given)
+    flags.DEFINE_string("configs", None, "", given)
     flags.DEFINE_bool("quiet", False, "", given)
     try:
         command, *rest = given(argv)[1:] or ["run"]
@@ -99,6 +104,22 @@ def _changes(argv: Sequence[str]) -> tuple[list[str], Changes]:
         else:
             rest.append(argument)
     return rest, changes
+
+
+def _located(argv: Sequence[str]) -> list[str]:
+    """The arguments, with the file of a shipped config in place of its name."""
+    from tljax.report import methods
+
+    located: list[str] = []
+    for argument in argv:
+        flag, equals, value = argument.partition("=")
+        if located and located[-1] in ("--config", "-config"):
+            located.append(methods.find(argument))
+        elif equals and flag in ("--config", "-config"):
+            located.append(f"{flag}={methods.find(value)}")
+        else:
+            located.append(argument)
+    return located
 
 
 def _config(given: flags.FlagValues, changes: Changes) -> dict[str, Any]:
@@ -188,7 +209,13 @@ def _params(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None
 def _methods(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
     from tljax.report import methods
 
-    methods.show(given.configs)
+    methods.show(given.configs or methods.SHIPPED)
+
+
+def _configs(given: flags.FlagValues, _: Sequence[str], changes: Changes) -> None:
+    from tljax.report import methods
+
+    methods.show_list(given.configs or methods.SHIPPED)
 
 
 COMMANDS = {
@@ -197,6 +224,7 @@ COMMANDS = {
     "search": _search,
     "report": _report,
     "params": _params,
+    "configs": _configs,
     "methods": _methods,
 }
 

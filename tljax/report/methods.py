@@ -1,5 +1,6 @@
-"""The field's table, with every config in its cell."""
+"""The shipped configs: by name, as a list, and as the field's table."""
 
+import ast
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,34 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tljax.errors import wrong
+from tljax.errors import unknown, wrong
 from tljax.experiment import FAMILIES, resolve
+
+SHIPPED = Path(__file__).parents[1] / "configs"
+
+
+def names(directory: Path = SHIPPED) -> dict[str, Path]:
+    """The configs of a directory by name: its files with a `get_config`."""
+    return {
+        path.stem: path
+        for path in sorted(directory.glob("[!_]*.py"))
+        if any(getattr(node, "name", "") == "get_config" for node in ast.walk(_parsed(path)))
+    }
+
+
+def find(config: str) -> str:
+    """The file that `--config` means: an existing file, else the shipped config of that name.
+
+    Raises:
+      UserError: neither. What has a directory in it is a path, and returned as it is.
+    """
+    path = Path(config.partition(":")[0])
+    if path.is_file() or len(path.parts) > 1:
+        return config
+    shipped = names()
+    if config.removesuffix(".py") not in shipped:
+        raise unknown("--config", config, shipped)
+    return str(shipped[config.removesuffix(".py")])
 
 
 def load(path: Path) -> Any:
@@ -20,32 +47,32 @@ def load(path: Path) -> Any:
     return module.get_config()
 
 
-def collect(directory: str | Path) -> list[tuple[str, str, Path]]:
+def collect(directory: str | Path = SHIPPED) -> list[tuple[str, str, Path]]:
     """(family, method, file) of every config file in a directory, by family and name.
 
     Raises:
       UserError: a directory without configs, or a config that is wrong.
     """
     found = []
-    for path in sorted(Path(directory).glob("[!_]*.py")):
+    for path in names(Path(directory)).values():
         config = resolve(load(path))
         found.append((config["family"], config["method"] or path.stem, path))
     if not found:
         raise wrong("--configs", str(directory), "a directory of config files")
     order = list(FAMILIES)
-    return sorted(found, key=lambda each: order.index(each[0]) if each[0] in order else 99)
+    return sorted(found, key=lambda entry: order.index(entry[0]) if entry[0] in order else 99)
 
 
-def show(directory: str | Path) -> None:
+def show(directory: str | Path = SHIPPED) -> None:
     """Prints {source labelled or not} × {target labelled or not}, families and configs within."""
-    configs = collect(directory)
+    configs = [(family, method, _typed(path)) for family, method, path in collect(directory)]
 
     def cell(source: str, target: str) -> str:
         lines = []
         for family, where in FAMILIES.items():
             if where == f"source {source}, target {target}":
                 lines.append(f"[bold]{family}[/bold]")
-                lines += [f"  {name}: {path}" for own, name, path in configs if own == family]
+                lines += [f"  {method}: {config}" for f, method, config in configs if f == family]
         return "\n".join(lines)
 
     table = Table(title="Transfer learning", show_lines=True)
@@ -55,6 +82,29 @@ def show(directory: str | Path) -> None:
         table.add_row(f"source {source}", cell(source, "labelled"), cell(source, "unlabelled"))
     console = Console()
     console.print(table)
-    for family, name, path in configs:
+    for family, method, config in configs:
         if family not in FAMILIES or family == "baseline":
-            console.print(f"{family or 'other'}: {name}: {path}", highlight=False)
+            console.print(f"{family or 'other'}: {method}: {config}", highlight=False)
+
+
+def show_list(directory: str | Path = SHIPPED) -> None:
+    """Prints a line a config: what `--config` takes, its family, method, and what it is."""
+    console, table = Console(), Table()
+    for column in ("config", "family", "method", ""):
+        table.add_column(column)
+    for family, method, path in collect(directory):
+        claim = (ast.get_docstring(_parsed(path)) or "").partition("\n")[0]
+        table.add_row(_typed(path), family, method, claim)
+        if not console.is_terminal:
+            print(_typed(path), family, method, claim, sep="\t")
+    if console.is_terminal:
+        console.print(table)
+
+
+def _typed(path: Path) -> str:
+    """What `--config` takes for a file."""
+    return path.stem if path.parent == SHIPPED else str(path)
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))

@@ -2,9 +2,7 @@
 
 import json
 import os
-import re
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,6 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         policies = ocp.training.preservation_policies
         self.directory = directory
-        if sys.unraisablehook is sys.__unraisablehook__:
-            sys.unraisablehook = _without_echoes
         self._pending: tuple[int, Any] | None = None
         try:
             self._orbax = ocp.training.Checkpointer(
@@ -72,12 +68,14 @@ class Checkpoints:
             raise self._failed(step, error) from error
 
     def _failed(self, step: int, error: Exception) -> Exception:
-        if hosts.unreached(error):
-            return error
+        system = _of_the_system(error)
+        if hosts.several() and system is None:
+            return error  # another process may be lost
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
+        where = f"step {step} in {str(self.directory)!r}"
         return UserError(
-            f"workdir: cannot save step {step} in {str(self.directory)!r}: {_reason(error)}; {good}. "
+            f"workdir: cannot save {where}: {_reason(error)}; {good}. "
             "Make room, then run the same command again to resume"
         )
 
@@ -118,15 +116,14 @@ class Checkpoints:
 
 def _reason(error: Exception) -> str:
     """Why a save failed, in words."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else f"{type(error).__name__}: {error}"[:300]
+    return _of_the_system(error) or f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 
-def _without_echoes(unraisable: Any) -> None:
-    """`sys.unraisablehook` for failed saves: the writes that orbax abandons each print a traceback
-    when they end, of an event loop that is closed by then."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
+def _of_the_system(error: BaseException | None) -> str | None:
+    """What the operating system said, where it is behind an error."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error.strerror if error else None
 
 
 @jax.jit
@@ -169,7 +166,7 @@ def save(path: Path, tree: Any) -> None:
             path.absolute(), {_STATE: tree}, custom_metadata={"checksums": sums}, overwrite=True
         )
     except Exception as error:
-        if hosts.unreached(error):
+        if hosts.several() and _of_the_system(error) is None:
             raise
         raise UserError(
             f"workdir: cannot save {str(path)!r}: {_reason(error)}. "

@@ -5,11 +5,8 @@ the leader, writes records and results. All share the workdir.
 """
 
 import contextlib
-import ctypes
 import json
 import os
-import re
-import signal
 import socket
 import sys
 import time
@@ -26,7 +23,7 @@ from tljax import trees
 from tljax.errors import Stopped, UserError, wrong
 
 connected = False  # whether this process has joined others
-AGAIN = 75  # the exit code of a process that lost the others; sysexits.h: try again later
+AGAIN = 75  # the exit code of a process that may have lost another; sysexits.h: try again later
 HEARTBEAT = 20  # seconds without a sign of life, after which a process counts as dead
 
 
@@ -51,7 +48,6 @@ def connect(
     elif process is not None or count is not None:
         raise wrong("--coordinator", None, "HOST:PORT of process 0, with the other two flags")
     given = "the cluster" if coordinator is None else coordinator
-    _on_abort(f"--coordinator: {given}: expected {count or 'all'} processes within {timeout} s")
     try:
         jax.distributed.initialize(
             coordinator,
@@ -66,13 +62,6 @@ def connect(
         raise wrong("--distributed", given, f"{expected} and --num_processes") from None
     global connected
     connected = True
-    _on_abort(LOST.format(jax.process_index(), jax.process_count()))
-
-
-LOST = (
-    "process {} of {} has lost another process, which has ended or does not answer; its own output "
-    "says why. Run the same commands again to resume from the last checkpoint"
-)
 
 
 def _check(coordinator: str, process: int | None, count: int | None) -> None:
@@ -98,24 +87,6 @@ def _reach(coordinator: str, timeout: int) -> None:
             time.sleep(0.5)
     expected = f"process 0 to answer there within {timeout} s ({reason})"
     raise wrong("--coordinator", coordinator, expected)
-
-
-_handlers: list[Any] = []  # C function pointers, which must outlive their use
-
-
-def _on_abort(message: str) -> None:
-    """Has a line of ours end the process where the runtime aborts it, as it does when another dies.
-
-    The runtime does so from a thread of its own, which Python's signal handlers do not see.
-    """
-
-    def end(_: int) -> None:
-        os.write(2, f"tljax: error: {message}\n".encode())
-        os._exit(AGAIN)
-
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(end)
-    _handlers.append(handler)
-    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
 
 
 def several() -> bool:
@@ -184,30 +155,26 @@ def check_same(tree: Any, what: str) -> None:
 
 @contextlib.contextmanager
 def ending_together() -> Iterator[None]:
-    """Ends this process when what it computes fails, so that the others notice.
+    """Ends this process at once when anything but a mistake or a stop ends what it computes.
 
-    A computation that fails since another process is lost is said so in one line.
+    What fails may be a computation that another process has left, or leave another waiting. Where
+    jax notices first that one is dead, it aborts this process with a message of its own.
     """
     try:
         yield
     except (UserError, Stopped):
         raise
-    except Exception as error:
+    except Exception:
         if not connected:
             raise
-        lost = unreached(error)
-        if lost:
-            told = LOST.format(jax.process_index(), jax.process_count())
-            print(f"tljax: error: {told}", file=sys.stderr)
-        else:
-            traceback.print_exc()
-        leave(AGAIN if lost else 1)
-
-
-def unreached(error: Exception) -> bool:
-    """Whether an error says that another process does not answer."""
-    signs = "gloo|nccl|connection|deadline|unavailable|barrier|heartbeat|coordination"
-    return connected and bool(re.search(signs, str(error), re.I))
+        traceback.print_exc()
+        print(
+            f"tljax: error: process {jax.process_index()} of {jax.process_count()} cannot go on; "
+            "if it has lost another process, that one's output says why. Run the same commands "
+            "again to resume from the last checkpoint",
+            file=sys.stderr,
+        )
+        leave(AGAIN)
 
 
 def leave(code: int) -> NoReturn:
