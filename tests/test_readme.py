@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tljax import experiment
-from tljax.report import methods
+from tljax.report import methods, reference
 from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TERM, CONFIG, PHASES, READ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TERM, CONFIG, NOTEBOOK, PHASES, READ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def shrunk(config):
@@ -37,6 +37,15 @@ def test_the_new_term_runs(tmp_path, monkeypatch):
 
 def test_the_term_and_its_config_are_short():
     assert len((TERM + CONFIG).strip().splitlines()) <= 20
+
+
+def test_the_phase_held_in_a_notebook_runs(capsys):
+    exec(NOTEBOOK.replace("steps=2500", "steps=60"), {})
+    assert eval(capsys.readouterr().out)["accuracy"] > 0.3
+
+
+def test_the_fields_are_those_of_the_schema():
+    assert (ROOT / "docs" / "fields.md").read_text() == reference.reference()
 
 
 def test_the_phases_run(tmp_path):
@@ -78,5 +87,5 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_config_is_linked():
-    for path in (ROOT / "configs").glob("*.py"):
+    for path in methods.names(ROOT / "configs").values():
         assert f"(configs/{path.name})" in README

@@ -1,8 +1,11 @@
 """`docs/fields.md`: every field of a config, from the schema. `python -m tljax.report.reference`"""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+from tljax.bind import defaults
+from tljax.data.transforms import TRANSFORMS
 from tljax.experiment.fields import (
     PHASE_FIELDS,
     ConfigFields,
@@ -13,6 +16,23 @@ from tljax.experiment.fields import (
     StreamFields,
     TableFields,
     expected,
+)
+from tljax.models.heads import HEADS
+from tljax.models.stems import STEMS
+from tljax.models.trunks import TRUNKS
+from tljax.phase.optimizers import OPTIMIZERS, SCHEDULES
+from tljax.phase.prepare import PREPARATIONS
+from tljax.terms import TERMS
+
+FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("terms.NAME, `term=`, beside weight and ramp", TERMS, ("view",)),
+    ("optimizer, `name=`", OPTIMIZERS, ("rate", "mask")),
+    ("optimizer.schedule, `name=`", SCHEDULES, ("progress",)),
+    ("transforms, `name=`", TRANSFORMS, ("image", "key", "held_out")),
+    ("prepare.NAME, `solver=`", PREPARATIONS, ("context",)),
+    ("network.trunk, `name=`", TRUNKS, ("parent", "name")),
+    ("network.heads.NAME, `name=`", HEADS, ("parent", "name")),
+    ("network.stems.NAME, `name=`", STEMS, ("parent", "name")),
 )
 
 
@@ -42,6 +62,16 @@ def reference() -> str:
             default = info.get_default(call_default_factory=True)
             cells = (f"`{field}`", expected(info), f"`{default!r}`", info.description)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    for title, functions, skip in FUNCTIONS:
+        lines += ["", f"## {title}", "", "| name | fields | meaning |", "| --- | --- | --- |"]
+        for name, function in functions.items():
+            own = [
+                field if default is inspect.Parameter.empty else f"{field}={default!r}"
+                for field, default in defaults(function, skip).items()
+            ]
+            meaning = str(function.__doc__).strip().partition("\n")[0]
+            cells = (f"`{name}`", f"`{', '.join(own)}`" if own else "", meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
 
