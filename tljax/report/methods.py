@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tljax.errors import unknown, wrong
+from tljax.errors import UserError, unknown, wrong
 from tljax.experiment import FAMILIES, resolve
 
 SHIPPED = Path(__file__).parents[1] / "configs"
@@ -38,13 +38,36 @@ def find(config: str) -> str:
     return str(shipped[config.removesuffix(".py")])
 
 
-def load(path: Path) -> Any:
-    """The config of a file, as `--config` loads it."""
+def opened(config: str) -> Any:
+    """The config that `--config FILE`, `--config NAME` or `--config FILE:ARGUMENT` means.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, or an error of its own code.
+    """
+    name, _, argument = find(config).partition(":")
+    if not Path(name).is_file():
+        raise wrong("--config", name, "a Python file with get_config()")
+    try:
+        return load(Path(name), *([argument] if argument else []))
+    except UserError:
+        raise
+    except (AttributeError, KeyError) as error:  # ml_collections, of a field that is not there
+        raise UserError(f"config: unknown field {_last(error)} (in {name})") from None
+    except Exception as error:
+        raise UserError(f"config: {type(error).__name__} in {name}: {_last(error)}") from None
+
+
+def _last(error: Exception) -> str:
+    return str(error).strip("\"'").replace("\\n", "\n")
+
+
+def load(path: Path, *arguments: str) -> Any:
+    """The config of a file."""
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module.get_config(*arguments)
 
 
 def collect(directory: str | Path = SHIPPED) -> list[tuple[str, str, Path]]:

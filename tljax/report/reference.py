@@ -70,8 +70,8 @@ def reference() -> str:
                 for field, default in defaults(function, skip).items()
             ]
             meaning = str(function.__doc__).strip().partition("\n")[0]
-            cells = (f"`{name}`", f"`{', '.join(own)}`" if own else "", meaning)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+            named = (f"`{name}`", f"`{', '.join(own)}`" if own else "", meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in named) + " |")
     return "\n".join(lines) + "\n"
 
 
