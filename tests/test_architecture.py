@@ -29,7 +29,7 @@ ROOMS = {
     ],
     "experiment": [
         *("fields", "check", "opening choice results", "build", "start", "group"),
-        *("run", "sweep", "search"),
+        *("run model", "sweep", "search"),
     ],
 }
 # Lines of a folder, all files together.

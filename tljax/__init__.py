@@ -17,6 +17,7 @@ _NAMES = {
     "step": "train.step",
     "fit": "train.fitting",
     "evaluate": "train.fitting",
+    "load": "experiment.model",
 }
 _ROOMS = (
     *("balance", "data", "experiment", "losses", "metrics", "models", "solvers", "terms", "trees"),

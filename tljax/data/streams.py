@@ -20,7 +20,7 @@ from jax import Array
 from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, unknown
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 
@@ -30,12 +30,6 @@ def check_finite(inputs: np.ndarray, field: str) -> None:
     if np.issubdtype(inputs.dtype, np.floating) and not np.isfinite(inputs).all():
         bad = int(np.argmin(np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)))
         raise UserError(f"{field}: input {bad} holds NaN or infinity; expected finite numbers")
-
-
-def check_batch(batch: Any, length: int, field: str) -> None:
-    """Refuses a batch that is no positive integer or larger than the data."""
-    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= length:
-        raise wrong(field, batch, f"an integer from 1 to {length}, the number of examples")
 
 
 def identity(name: str) -> int:

@@ -2,7 +2,7 @@
 a field by its name."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -62,7 +62,9 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     """
     opened, fields = opened or Opened({}, {}), config.fields
     tables, splits, attributes = open_data(config, opened)
-    net = _network(config, [*tables.values(), *(split.table for split in splits.values())])
+    known = [*tables.values(), *(split.table for split in splits.values())]
+    classes = max((len(table.classes) for table in known if table.label is not None), default=0)
+    net = network_of(config, classes)
     heads = dict(net.heads.modules)
     for split in splits.values():
         check_width(split, getattr(heads.get(split.head), "outputs", None))
@@ -114,10 +116,9 @@ def flowing(built: Built, phase: str) -> dict[str, Table]:
     return {name: table for name, table in built.data.items() if name in bases}
 
 
-def _network(config: Checked, tables: Sequence[Table]) -> Network:
-    """The network; a bank of neighbours has a class for each that its data knows."""
+def network_of(config: Checked, classes: int) -> Network:
+    """The network; a bank of neighbours that gives no number has an output for each class."""
     fields = config.fields
-    classes = max((len(table.classes) for table in tables if table.label is not None), default=0)
     heads = {
         name: {"outputs": classes, **head}
         if isinstance(head, Mapping) and head.get("name") == "neighbours"

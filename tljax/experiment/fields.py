@@ -44,9 +44,6 @@ def _pairs(value: Any) -> Any:
 Count = Annotated[int, Ge(1), Expected("an integer of at least 1")]
 Whole = Annotated[int, Ge(0), Expected("an integer of at least 0")]
 Seed = Annotated[int, Ge(0), Lt(2**32), Expected("an integer from 0 to 4294967295")]
-Number = Annotated[
-    float, Ge(0), Field(allow_inf_nan=False), Expected("a finite number of at least 0")
-]
 Decay = Annotated[float, Ge(0), Lt(1), Expected("a decay in [0, 1); 0 keeps no average")]
 Flag = Annotated[bool, Expected("True or False")]
 Text = Annotated[str, Expected("a string")]

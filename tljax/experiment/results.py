@@ -121,6 +121,7 @@ def assemble(
     for name, (found, values) in judged.items():
         evaluations[name] = {**values, "examples": len(found.features)}
         if found.labels is not None and splits[name].readout == "logits":
+            evaluations[name]["classes"] = list(splits[name].table.classes)
             evaluations[name]["confusion"] = confusion(found).tolist()
     return {
         "method": config.fields.method,

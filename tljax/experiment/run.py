@@ -12,7 +12,6 @@ from tljax.experiment.build import Built, build
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config, blank
 from tljax.experiment.group import Unit, finish
-from tljax.experiment.results import Variables
 from tljax.phase.evaluate import Outputs
 from tljax.report import figures
 from tljax.train import hosts, loop
@@ -86,12 +85,7 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> None:
     workdir = Path(workdir)
     if built is None:
         built = build(check(json.loads((workdir / "config.json").read_text())))
-    finals: dict[str, Variables] = {}
-    for name in built.phases:
-        ended = start.final(workdir, name)
-        if ended is None:
-            raise wrong("workdir", str(workdir), "a run that has ended")
-        finals[name] = results.with_heads(results.carried(finals), ended[0])
+    finals = start.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
     figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
 

@@ -7,7 +7,7 @@ that a run resumes to the same numbers whatever has become of the run it began f
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,21 @@ def final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
     return {kind: saved.get(kind) or {} for kind in KINDS}, fault
 
 
+def finals(workdir: Path, phases: Iterable[str]) -> dict[str, Variables]:
+    """The variables of every phase's end, with what each lacks of the one before.
+
+    Raises:
+      UserError: a phase that has not ended.
+    """
+    ended: dict[str, Variables] = {}
+    for name in phases:
+        saved = final(workdir, name)
+        if saved is None:
+            raise UserError(f"workdir: got {str(workdir)!r}; expected the end of phase {name!r}")
+        ended[name] = results.with_heads(results.carried(ended), saved[0])
+    return ended
+
+
 def _runs(start: trees.Rules) -> dict[str, Variables]:
     """The variables of the runs that rules name as `run:WORKDIR` or `run:WORKDIR@STEP`."""
     found = {}
@@ -124,13 +139,7 @@ def _origin(origin: str) -> Variables:
         raise UserError(
             "expected run:WORKDIR of a run that has ended, or run:WORKDIR@STEP of a checkpoint"
         )
-    finals: dict[str, Variables] = {}
-    for name in names:
-        ended = final(workdir, name)
-        if ended is None:
-            raise UserError(f"expected a run whose phase {name!r} has its final variables")
-        finals[name] = results.with_heads(results.carried(finals), ended[0])
-    return finals[names[-1]]
+    return finals(workdir, names)[names[-1]]
 
 
 def _judged(state: Any) -> Variables:

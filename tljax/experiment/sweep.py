@@ -232,7 +232,7 @@ def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
             f"{evaluation}/{metric}": value
             for evaluation, values in result["evaluations"].items()
             for metric, value in values.items()
-            if metric != "confusion"
+            if metric not in ("classes", "confusion")
         }
         status = result.get("failed", "finished")
         rows.append({"member": each.name, "status": status, **each.point, **metrics})

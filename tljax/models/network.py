@@ -15,7 +15,6 @@ from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
 
 NORMS = ("none", "batch", "layer")
-PRECISIONS = ("float32", "bfloat16")
 REMAT = {
     "none": None,  # everything is kept
     "products": jax.checkpoint_policies.dots_saveable,
@@ -161,7 +160,7 @@ def build(
     Args:
       stems, trunk, heads: the modules.
       field: where they stand, for error messages.
-      precision: of PRECISIONS, in which stems and trunk compute.
+      precision: "float32" or "bfloat16", in which stems and trunk compute.
       remat: of REMAT.
 
     Returns:

@@ -1,0 +1,91 @@
+"""A trained model, read from the directory that a run has left; no training data is needed."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tljax.bind import Bound
+from tljax.data.table import Table
+from tljax.errors import wrong
+from tljax.experiment import start
+from tljax.experiment.build import network_of
+from tljax.experiment.check import check
+from tljax.phase.evaluate import Outputs, Split, check_fit, outputs
+from tljax.phase.phase import Stream
+
+
+class Model(NamedTuple):
+    """A network with the variables that a run ended with."""
+
+    network: Any  # an unbound `models.Network`
+    variables: dict[str, Any]  # {"params", "batch_stats"}
+    classes: dict[str, tuple[str, ...]]  # head -> the names of its outputs, in their order
+
+    def outputs(
+        self,
+        inputs: Any,
+        head: str = "label",
+        *,
+        transforms: Sequence[Bound] = (),
+        stem: str = "",
+        statistics: str | None = None,
+        batch: int = 256,
+    ) -> Outputs:
+        """The outputs `[n, outputs]` of a head and the features `[n, features]` of inputs.
+
+        Args:
+          inputs: `[n, ...]`, as the network was trained on: images uint8 or float in [0, 1].
+          head: of the network; "" for the features alone.
+          transforms: what the inputs passed in training that belongs to them, `standardise` say.
+          stem: the stem that they pass.
+          statistics: the stream whose batch statistics are used, where each has its own.
+          batch: examples at a time.
+
+        Raises:
+          UserError: inputs, a head or a stem that do not fit.
+        """
+        stream = Stream("inputs", batch, tuple(transforms), stem)
+        split = Split("inputs", Table(input=inputs, field="inputs"), stream, head, statistics)
+        check_fit(self.network, self.variables, split)
+        params, batch_stats = self.variables["params"], self.variables["batch_stats"]
+        return outputs(self.network, params, batch_stats, split)
+
+    def predict(self, inputs: Any, head: str = "label", **how: Any) -> np.ndarray:
+        """The probability of every class, `[n, classes]`: the softmax of `outputs`."""
+        return np.asarray(jax.nn.softmax(self.outputs(inputs, head, **how).logits))
+
+    def features(self, inputs: Any, **how: Any) -> np.ndarray:
+        """The trunk's features, `[n, features]`."""
+        return self.outputs(inputs, "", **how).features
+
+
+def load(workdir: str | os.PathLike, phase: str = "") -> Model:
+    """The model that a run, or a member of a sweep, has left in its directory.
+
+    Args:
+      workdir: of a run that has ended.
+      phase: whose end it is; "": the last one's.
+
+    Raises:
+      UserError: no run there, one that has not ended, or damaged variables.
+    """
+    workdir = Path(workdir)
+    try:
+        config = check(json.loads((workdir / "config.json").read_text()))
+        result = json.loads((workdir / "result.json").read_text())
+    except OSError:
+        raise wrong("workdir", str(workdir), "the directory of a run that has ended") from None
+    finals = start.finals(workdir, config.phases)
+    if phase and phase not in finals:
+        raise wrong("phase", phase, f"one of {list(finals)}")
+    classes = {}
+    for name, evaluation in result["evaluations"].items():
+        if "classes" in evaluation:
+            classes[config.fields.evaluate[name].head] = tuple(evaluation["classes"])
+    network = network_of(config, max(map(len, classes.values()), default=0))
+    return Model(network, finals[phase or list(finals)[-1]], classes)
