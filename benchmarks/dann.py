@@ -20,8 +20,10 @@ import torch
 
 from benchmarks.dann_torch import Digits, Numbers, Training
 from configs import dann
-from tljax import experiment, starting, trees
+import tljax as library
+from tljax import experiment, trees
 from tljax.data import streams
+from tljax.phase.phase import numbers as numbers_of
 from tljax.train import step as steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,11 +54,12 @@ def numbers(config: Any) -> Numbers:
     )
 
 
-def prepare(config: Any) -> tuple[Any, steps.State, steps.State]:
-    """The phase of a config and its first state, twice: a step takes the memory of its state."""
-    built = experiment.build(experiment.resolve(config))
-    begun = [starting.begin(built.phase(0), built.fields[0], {}, built.data) for _ in range(2)]
-    return begun[0][0], *(state for _, state in begun)
+def prepare(config: Any) -> tuple[Any, Any, steps.State, steps.State]:
+    """The phase of a config, its data, and its first state, twice: a step takes its memory."""
+    built = experiment.build(experiment.check(config))
+    [(name, phase)] = built.phases.items()
+    states = [library.start(phase, built.data, built.key(name)) for _ in range(2)]
+    return phase, built.data, *states
 
 
 def to_torch(params: Any, side: int) -> dict[str, torch.Tensor]:
@@ -92,11 +95,10 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
     """
     config = config.copy_and_resolve_references()
     config.average = 0.5  # at 0.998 two steps move it by little more than float32 resolves
-    phase, state, other = prepare(config)
+    phase, data, state, other = prepare(config)
     params, state = other.params, state._replace(step=jnp.int32(at))
     told = numbers(config)
     side = told.size // 2 ** len(told.channels) if told.channels else 1
-    anchor = {"params": params, "batch_stats": {}}
     start, training, found = to_torch(params, side), Training(told, at), {}
     for model in (training.model, training.averaged):
         model.load_state_dict(start)
@@ -105,16 +107,13 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
         z = net.features(images)
         return z, net.head("label", z), net.head("domain", z)
 
-    draw = jax.jit(streams.batch_of, static_argnums=0)
-    spec = phase.plan.objective.streams
+    draw = jax.jit(streams.batch_of)
     for _ in range(count):
-        seen = draw(
-            spec, phase.hyper["streams"], phase.resident, {}, state.step, phase.hyper["key"]
-        )
-        images = [np.asarray(seen[name]["image"]) for name in ("source", "target")]
+        seen = draw(numbers_of(phase.streams), data, {}, {}, state.step, state.key)
+        images = [np.asarray(seen[name]["input"]) for name in ("source", "target")]
         pair = [torch.tensor(each).movedim(-1, 1) for each in images]
         if not found:
-            net = nn.apply(heard, phase.plan.objective.network)
+            net = nn.apply(heard, phase.network)
             ours = net({"params": params}, jnp.concatenate(images))
             with torch.no_grad():
                 map_ = training.model.trunk[:-1](torch.cat(pair))
@@ -126,9 +125,7 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
             kinds = ("features", "label logits", "domain logits")
             found = {k: _apart(*both) for k, *both in zip(kinds, ours, theirs, strict=True)}
         training.update(pair[0], torch.tensor(np.asarray(seen["source"]["label"])).long(), pair[1])
-        state, report = steps.single_step(
-            phase.plan, state, phase.hyper, anchor, phase.resident, {}
-        )
+        state, report = library.step(phase, state, data)
     found["loss"] = _apart(report.totals["loss"], training.total)
     moved = {"parameters": (state.params, training.model)}
     moved["average"] = (state.average, training.averaged)
@@ -149,18 +146,17 @@ def _apart(ours: Any, theirs: Any) -> float:
 
 def blocks(count: int, repeats: int) -> dict[str, list[float]]:
     """Milliseconds a step of `repeats` blocks of `count` steps of each, in turn: A B C A B C."""
-    phase, *states = prepare(dann.get_config())
-    anchor = {"params": jax.tree.map(jnp.copy, states[0].params), "batch_stats": {}}
-    several = jax.device_put(np.int32(DISPATCH))
+    phase, data, *states = prepare(dann.get_config())
+    phase = jax.device_put(numbers_of(phase))
+    several, fresh = jax.device_put((np.int32(DISPATCH), np.bool_(False)))
     training = Training(numbers(dann.get_config()))
     digits = Digits(training.numbers)
     for name, images in (("source", digits.source), ("target", digits.target)):
-        np.testing.assert_allclose(phase.resident[name]["image"] / 255.0, images, atol=1e-6)
+        np.testing.assert_allclose(data[name].input / 255.0, images, atol=1e-6)
 
     def jitted(which: int, program: Any, dispatches: int, *counts: Any) -> None:
         for _ in range(dispatches):
-            arguments = (phase.plan, states[which], phase.hyper, anchor, phase.resident, {})
-            states[which], _ = program(*arguments, *counts)
+            states[which], _ = program(phase, states[which], data, {}, *counts, fresh)
         jax.block_until_ready(states[which])
 
     def eager() -> None:

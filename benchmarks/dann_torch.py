@@ -132,7 +132,7 @@ class Digits:
 
     def load(self, split: str) -> tuple[Tensor, Tensor]:
         table = sources.load("digits", split, size=self.size, channels=3)
-        return torch.tensor(table.images).float() / 255, torch.tensor(table.labels).long()
+        return torch.tensor(table.input).float() / 255, torch.tensor(table.label).long()
 
     def draw(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """(source images, their labels, target images over fresh crops); steps go up from 0."""
