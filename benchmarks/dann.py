@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
+import tljax as library
 from benchmarks.dann_torch import Digits, Numbers, Training
 from configs import dann
-import tljax as library
 from tljax import experiment, trees
 from tljax.data import streams
 from tljax.phase.phase import numbers as numbers_of

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import dann
 import tljax
+from configs import dann
 from tljax import experiment, main
 from tljax.train import placing
 from tljax.train.records import read

@@ -36,6 +36,8 @@ class Stream:
         return self.of or self.name
 
     def __post_init__(self) -> None:
+        if type(self.batch) is not int or self.batch < 1:
+            raise wrong(f"streams.{self.name}.batch", self.batch, "an integer of at least 1")
         object.__setattr__(self, "transforms", tuple(self.transforms))
 
 
@@ -140,6 +142,11 @@ class Phase:
         streams: Any = self.streams
         if isinstance(streams, Sequence):
             streams = {stream.name: stream for stream in streams}
+        parts = (("streams", Stream, "Stream", streams), ("terms", Term, "term", self.terms))
+        for field, kind, made, values in parts:
+            for name, value in values.items():
+                if not isinstance(value, kind):
+                    raise wrong(f"{field}.{name}", value, f"a {kind.__name__}: tljax.{made}(...)")
         train = dict(self.train)
         for name, value in {
             # The order of a mapping is part of the structure: sums are taken in it.
@@ -147,10 +154,8 @@ class Phase:
             "terms": OrderedDict(self.terms),
             "prepare": OrderedDict(self.prepare),
             # What is absent is no number, but structure.
-            "train": OrderedDict(
-                (p, None if factor == 0 else factor) for p, factor in train.items()
-            ),
-            "average": self.average or None,
+            "train": OrderedDict((p, _present(factor)) for p, factor in train.items()),
+            "average": _present(self.average),
             "optimizer": optimizers.of(self.optimizer),
             "balance": weighed,
             "start": tuple((pattern, origin) for pattern, origin in self.start),
@@ -165,6 +170,11 @@ class Phase:
     def changed(self, **fields: Any) -> Self:
         """The phase with other fields."""
         return dataclasses.replace(self, **fields)
+
+
+def _present(number: Any) -> Any:
+    """A number of Python's that is not 0, or any array; else None."""
+    return None if isinstance(number, int | float) and number == 0 else number
 
 
 def numbers(tree: Any) -> Any:

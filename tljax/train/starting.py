@@ -81,6 +81,8 @@ def in_memory(data: Mapping[str, Table]) -> dict[str, Table]:
       UserError: a table whose inputs are still to be decoded.
     """
     for name, table in data.items():
+        if not isinstance(table, Table):
+            raise wrong(f"data[{name!r}]", type(table).__name__, "a tljax.Table(input=..., ...)")
         if not table.resident:
             raise wrong(f"data[{name!r}]", table, "a table in memory: tljax.data.load")
     return {name: jax.device_put(table) for name, table in data.items()}
