@@ -195,8 +195,8 @@ def test_changing_a_number_recompiles_nothing_and_changes_the_run(tiny):
         for at, count in ((0, 2), (2, 1)):
             fresh = np.bool_(at % built.cadence.log == 0)
             state, _ = step.train_steps(phase, state, built.data, {}, np.int32(count), fresh)
-        changing = values(state._replace(start=None))
-        return {path: np.asarray(leaf) for path, leaf in trees.flatten(changing).items()}
+        flat = trees.flatten(step.changing(state))
+        return {path: np.asarray(leaf) for path, leaf in flat.items()}
 
     baseline = run(built)
     compiled = step.train_steps._cache_size()
