@@ -10,6 +10,7 @@ import pytest
 
 import tljax
 from tljax import experiment, trees
+from tljax.bind import Bound
 from tljax.errors import UserError
 from tljax.experiment import start
 from tljax.experiment.build import flowing
@@ -35,10 +36,9 @@ def examples():
 def total(terms, data=None, progress=0.5, norm="none", **fields):
     """(total, values by name, moved batch statistics) of terms at their first parameters.
 
-    A batch is all that a stream has, and nothing moves but batch statistics. Terms are functions,
-    or terms.
+    A batch is all that a stream has. `terms` are terms, or functions that need no fields.
     """
-    terms = {n: t if isinstance(t, tljax.bind.Bound) else tljax.term(t) for n, t in terms.items()}
+    terms = {n: t if isinstance(t, Bound) else tljax.term(t) for n, t in terms.items()}
     phase = tljax.Phase(network=network(norm), streams=STREAMS, terms=terms, steps=100, **fields)
     data = data or examples()
     state = tljax.start(phase, data, jax.random.key(0))
