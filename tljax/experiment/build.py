@@ -143,9 +143,7 @@ def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
         _check_stream(name, stream, fields)
         if not stream.of:
             table = tables[name] = _table(stream, config, f"streams.{name}", opened)
-            if stream.batch > len(table):
-                expected = f"an integer from 1 to {len(table)}, the number of examples"
-                raise wrong(f"streams.{name}.batch", stream.batch, expected)
+            streams.check_batch(stream.batch, len(table), f"streams.{name}.batch")
             if stream.balanced and not table.seen:
                 raise wrong(f"streams.{name}.balanced", True, "a labelled stream")
             if stream.balanced and not table.resident:
