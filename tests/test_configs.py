@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tljax import experiment
-from tljax.report import methods
 from tljax.data import sources
+from tljax.report import methods
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = methods.collect(ROOT / "configs")

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tljax.evaluate import Outputs, Split, score
 
 from tljax import evaluate, experiment, results
 from tljax.data.sources import Table
 from tljax.data.streams import Stream
 from tljax.errors import UserError
-from tljax.evaluate import Outputs, Split, score
 from tljax.metrics import validators
 
 NAMES = ("ant", "bee", "cat", "dog")

@@ -8,46 +8,44 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import experiment, objective, starting, terms, trees
-from tljax.data.streams import Stream
+import tljax
+from tljax import experiment, trees
+from tljax.bind import Bound
 from tljax.errors import UserError
-from tljax.models import build
-from tljax.objective import Objective, Term
+from tljax.experiment import start
+from tljax.experiment.build import flowing
+from tljax.phase import objective
+from tljax.phase.phase import numbers
 
-KEY = jax.random.key(0)
-STREAMS = (Stream("source", 4), Stream("target", 2))
+STREAMS = [tljax.Stream("source", batch=4), tljax.Stream("target", batch=2)]
+CLASSES = ("a", "b", "c")
 
 
 def network(norm="none"):
-    heads = {"label": {"name": "linear"}, "domain": {"name": "linear", "outputs": 1}}
-    trunk = {"name": "mlp", "features": (5,), "norm": norm}
-    return build({"stems": {}, "trunk": trunk, "heads": heads}, classes=3)
+    heads = {"label": tljax.models.Linear(), "domain": tljax.models.Linear(outputs=1)}
+    return tljax.Network(trunk=tljax.models.MLP(features=(5,), norm=norm), heads=heads)
 
 
 def examples():
     """A labelled source of 4 and an unlabelled target of 2."""
     images = np.random.default_rng(0).normal(size=(6, 2, 2, 1)).astype(np.float32)
-    source = {"image": jnp.asarray(images[:4]), "label": jnp.array([0, 1, 2, 1])}
-    return {"source": source, "target": {"image": jnp.asarray(images[4:])}}
+    source = tljax.Table(input=images[:4], label=[0, 1, 2, 1], classes=CLASSES)
+    return {"source": source, "target": tljax.Table(input=images[4:], classes=CLASSES)}
 
 
-def total(*parsed, numbers=None, batch=None, separate=False, progress=0.5, norm="none"):
-    """(total, values by name, moved batch statistics) of terms at their first parameters."""
-    numbers = {t.name: {"weight": 1.0} | (numbers or {}).get(t.name, {}) for t in parsed}
-    batch = examples() if batch is None else batch
-    spec = Objective(network(norm), parsed, STREAMS, separate)
-    variables = objective.initialise(spec, numbers, batch, KEY)
-    value, (values, moved) = objective.apply(
-        spec,
-        numbers,
-        variables["params"],
-        variables["batch_stats"],
-        batch,
-        variables,
-        jnp.float32(progress),
-        jax.random.key(1),
-    )
-    return value.sum(), values, moved
+def total(terms, data=None, progress=0.5, norm="none", **fields):
+    """(total, values by name, moved batch statistics) of terms at their first parameters.
+
+    A batch is all that a stream has. `terms` are terms, or functions that need no fields.
+    """
+    terms = {n: t if isinstance(t, Bound) else tljax.term(t) for n, t in terms.items()}
+    phase = tljax.Phase(network=network(norm), streams=STREAMS, terms=terms, steps=100, **fields)
+    data = data or examples()
+    state = tljax.start(phase, data, jax.random.key(0))
+    state = state._replace(step=jnp.int32(100 * progress))
+    state, report = tljax.step(phase, state, data)
+    values = {name: float(report.totals[name]) for name in terms}
+    return float(report.totals["loss"]), values, state.batch_stats
 
 
 def per_example(view):
@@ -76,19 +74,18 @@ def reads_target_labels(view):
 
 def test_a_term_per_example_is_averaged():
     """Labels 0, 1, 2, 1, twice: mean 2."""
-    value, values, _ = total(Term("mine", per_example))
+    value, values, _ = total({"mine": per_example})
     assert value == values["mine"] == 2.0
 
 
 def test_the_total_is_the_weighted_sum_of_unweighted_values():
     """0.5 · 2 + 2 · 3 + 0 · 7."""
-    numbers = {
-        "one": {"weight": 0.5},
-        "two": {"weight": 2.0},
-        "three": {"weight": 0.0, "value": 7.0},
-    }
     value, values, _ = total(
-        Term("one", per_example), Term("two", constant), Term("three", constant), numbers=numbers
+        {
+            "one": tljax.term(per_example, weight=0.5),
+            "two": tljax.term(constant, weight=2.0),
+            "three": tljax.term(constant, weight=0.0, value=7.0),
+        }
     )
     assert value == 7.0
     assert values == {"one": 2.0, "two": 3.0, "three": 7.0}
@@ -96,24 +93,24 @@ def test_the_total_is_the_weighted_sum_of_unweighted_values():
 
 @pytest.mark.parametrize("progress", [0.0, 0.25, 1.0])
 def test_a_ramp_multiplies_the_weight_and_not_the_value(progress):
-    numbers = {"mine": {"weight": 2.0, "ramp": 10.0}}
-    term = Term("mine", constant, ramped=True)
-    value, values, _ = total(term, numbers=numbers, progress=progress)
+    value, values, _ = total(
+        {"mine": tljax.term(constant, weight=2.0, ramp=10.0)}, progress=progress
+    )
     assert values["mine"] == 3.0
     expected = 2.0 * (2 / (1 + math.exp(-10 * progress)) - 1) * 3.0
-    assert float(value) == pytest.approx(expected, rel=1e-6)
+    assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_term_of_wrong_rank_is_refused():
     with pytest.raises(
         UserError, match=r"^terms\.mine: returned shape \(4, 5\); expected .*\[batch\]"
     ):
-        total(Term("mine", matrix))
+        total({"mine": matrix})
 
 
 def test_reading_labels_of_an_unlabelled_stream_is_refused():
     with pytest.raises(UserError) as caught:
-        total(Term("fine", per_example), Term("mine", reads_target_labels))
+        total({"fine": per_example, "mine": reads_target_labels})
     assert str(caught.value) == (
         "terms.mine: reads the labels of stream 'target', which is declared unlabelled "
         "(streams.target.labelled=False)"
@@ -125,7 +122,7 @@ def test_reading_labels_of_an_unlabelled_stream_is_refused():
     [
         (lambda view: view.features["sorce"], r"stream: unknown name 'sorce'.*mean 'source'\?"),
         (lambda view: view.batch["targets"], r"stream: unknown name 'targets'.*mean 'target'\?"),
-        (lambda view: view.batch["source"]["images"], r"batch\['source'\]: .*mean 'image'\?"),
+        (lambda view: view.batch["source"]["inputs"], r"batch\['source'\]: .*mean 'input'\?"),
         (
             lambda view: view.net.head("lable", view.features["source"]),
             r"network\.heads: .*mean 'label'\?",
@@ -134,44 +131,47 @@ def test_reading_labels_of_an_unlabelled_stream_is_refused():
 )
 def test_what_is_not_there_is_refused_with_the_term_and_the_nearest_name(function, says):
     with pytest.raises(UserError, match=r"^terms\.mine: " + says):
-        total(Term("mine", function))
+        total({"mine": function})
 
 
 def test_a_second_term_changes_neither_the_value_nor_the_randomness_of_the_first():
-    alone = total(Term("label", terms.cross_entropy, CROSS), Term("noise", noise))[1]
-    others = (
-        Term("another", noise),
-        Term("domain", terms.domain_adversarial, DOMAIN),
-    )
-    joined = total(*others, Term("label", terms.cross_entropy, CROSS), Term("noise", noise))[1]
+    label, domain = tljax.term("cross_entropy"), tljax.term("domain_adversarial")
+    alone = total({"label": label, "noise": noise})[1]
+    others = {"another": noise, "domain": domain}
+    joined = total({**others, "label": label, "noise": noise})[1]
     for name in ("label", "noise"):
         assert alone[name] == joined[name]
     assert joined["another"] != joined["noise"]  # every term has randomness of its own
 
 
-CROSS = (("head", "label"), ("smoothing", 0.0), ("stream", "source"))
-DOMAIN = (("gamma", 10.0), ("head", "domain"), ("scale", 1.0), ("source", "source"))
-
-
 def test_features_of_streams_in_one_pass_are_those_of_each_by_itself():
     """Without batch statistics, passing the trunk together or apart is the same."""
     for stream in ("source", "target"):
-        static = (("stream", stream),)
-        joint = total(Term("mine", mean_feature, static), separate=False)[0]
-        apart = total(Term("mine", mean_feature, static), separate=True)[0]
+        term = tljax.term(mean_feature, stream=stream)
+        joint = total({"mine": term}, statistics="joint")[0]
+        apart = total({"mine": term}, statistics="separate")[0]
         np.testing.assert_allclose(joint, apart, rtol=1e-5)
 
 
 def test_statistics_are_of_all_streams_or_of_each():
     """A stream sees the images of another only through joint batch statistics."""
-    batch, other = examples(), examples()
-    other["target"]["image"] = 10 * other["target"]["image"] + 3
-    square = Term("mine", lambda view: (view.features["source"] ** 2).mean())
+    data, other = examples(), examples()
+    images = 10 * other["target"].input + 3
+    other["target"] = other["target"].with_column("input", images)
+
+    def square(view):
+        return (view.features["source"] ** 2).mean()
+
     for separate in (False, True):
         values, statistics = [], []
-        for each in (batch, other):
-            value, _, moved = total(square, batch=each, separate=separate, norm="batch")
-            values.append(float(value))
+        for tables in (data, other):
+            value, _, moved = total(
+                {"mine": square},
+                tables,
+                norm="batch",
+                statistics="separate" if separate else "joint",
+            )
+            values.append(value)
             statistics.append(moved["trunk"]["norm_0"])
         assert (values[0] == values[1]) == separate
         names = {"statistics_source", "statistics_target"} if separate else {"statistics"}
@@ -182,25 +182,25 @@ def test_statistics_are_of_all_streams_or_of_each():
 
 
 def test_joint_statistics_are_of_the_concatenated_batch():
-    _, _, moved = total(Term("mine", mean_feature), norm="batch")
-    spec = Objective(network("batch"), (Term("mine", mean_feature),), STREAMS)
-    batch = examples()
-    params = objective.initialise(spec, {"mine": {"weight": 1.0}}, batch, KEY)["params"]
-    images = jnp.concatenate([batch["source"]["image"], batch["target"]["image"]])
+    _, _, moved = total({"mine": mean_feature}, norm="batch")
+    data = examples()
+    phase = tljax.Phase(network=network("batch"), streams=STREAMS)
+    params = tljax.start(phase, data, jax.random.key(0)).params
+    images = np.concatenate([data["source"].input, data["target"].input])
     dense = params["trunk"]["dense_0"]
-    before = np.asarray(images.reshape(6, -1) @ dense["kernel"] + dense["bias"].reshape(1, -1))
+    before = images.reshape(6, -1) @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
     statistics = moved["trunk"]["norm_0"]["statistics"]
     np.testing.assert_allclose(statistics["mean"], 0.01 * before.mean(0), rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(statistics["var"], 0.99 + 0.01 * before.var(0), rtol=1e-5)
 
 
 def test_prediction_is_the_head_on_the_features():
-    net, batch = network(), examples()
-    spec = Objective(net, (Term("label", terms.cross_entropy, CROSS),), STREAMS)
-    variables = objective.initialise(spec, {"label": {"weight": 1.0}}, batch, KEY)
-    images = batch["source"]["image"]
-    logits, z = objective.predict(net, variables["params"], {}, images, head="label")
-    trunk, head = variables["params"]["trunk"]["dense_0"], variables["params"]["heads"]["label"]
+    data, terms = examples(), {"label": tljax.term("cross_entropy")}
+    phase = tljax.Phase(network=network(), streams=STREAMS, terms=terms)
+    params = tljax.start(phase, data, jax.random.key(0)).params
+    images = data["source"].input
+    logits, z = objective.predict(phase.network, params, {}, images, head="label")
+    trunk, head = params["trunk"]["dense_0"], params["heads"]["label"]
     expected = np.maximum(images.reshape(4, -1) @ trunk["kernel"] + trunk["bias"][None], 0)
     np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(logits, z @ head["output"]["kernel"], rtol=1e-5, atol=1e-6)
@@ -223,42 +223,41 @@ def ideas(tmp_path, monkeypatch):
     sys.modules.pop("users_ideas", None)
 
 
-def phase(config):
-    resolved = experiment.resolve(config)
-    built = experiment.build(resolved)
-    return built.phase(0), built
+def built(config):
+    """A config's only phase, and all that was built of it."""
+    made = experiment.build(experiment.check(config))
+    return made.phases["train"], made
 
 
 def test_a_term_of_the_users_own_needs_only_its_importable_name(tiny, ideas):
     tiny.terms.shrink = dict(term="users_ideas:shrink", weight=0.1, power=3.0)
-    only, _ = phase(tiny)
-    parsed = {term.name: term for term in only.plan.objective.terms}
-    assert parsed["shrink"].static == (("stream", "source"),)
-    numbers = only.hyper["terms"]["shrink"]
-    assert {name: float(x) for name, x in numbers.items()} == {
-        "weight": pytest.approx(0.1),
-        "power": 3.0,
-    }
-    value, values, _ = total(parsed["shrink"], numbers={"shrink": numbers})
-    _, cubes, _ = total(Term("mine", lambda view: (view.features["source"] ** 3).mean()))
-    assert float(values["shrink"]) > 0  # the features are not negative, so |z|³ = z³
+    phase, _ = built(tiny)
+    shrink = phase.terms["shrink"]
+    assert shrink.static == (("stream", "source"),)
+    assert shrink.numbers == {"weight": 0.1, "power": 3.0}
+    value, values, _ = total({"shrink": shrink})
+    _, cubes, _ = total({"mine": lambda view: (view.features["source"] ** 3).mean()})
+    assert values["shrink"] > 0  # the features are not negative, so |z|³ = z³
     np.testing.assert_allclose(values["shrink"], cubes["mine"], rtol=1e-5)
     np.testing.assert_allclose(value, 0.1 * values["shrink"], rtol=1e-6)
+    # From Python by the same name.
+    from_python = tljax.term("users_ideas:shrink", weight=0.1, power=3.0)
+    assert jax.tree.structure(from_python) == jax.tree.structure(shrink)
+    assert from_python == shrink
 
 
 def test_a_term_may_be_a_number_alone_its_weight(tiny):
     tiny.terms = dict(cross_entropy=0.5, domain_adversarial=dict(weight=2))
-    only, _ = phase(tiny)
-    weights = {name: float(each["weight"]) for name, each in only.hyper["terms"].items()}
+    weights = {name: term.weight for name, term in built(tiny)[0].terms.items()}
     assert weights == {"cross_entropy": 0.5, "domain_adversarial": 2.0}
 
 
 def test_a_term_may_ramp(tiny):
     tiny.terms.label.ramp = 5.0
-    only, _ = phase(tiny)
-    ramped = {term.name: term.ramped for term in only.plan.objective.terms}
+    terms = built(tiny)[0].terms
+    ramped = {name: "ramp" in term.numbers for name, term in terms.items()}
     assert ramped == {"label": True, "domain": False}
-    assert float(only.hyper["terms"]["label"]["ramp"]) == 5.0
+    assert terms["label"].ramp == 5.0
 
 
 @pytest.mark.parametrize(
@@ -278,23 +277,22 @@ def test_a_term_may_ramp(tiny):
     ],
 )
 def test_mistakes_in_terms_are_refused(tiny, ideas, term, fields, says):
-    given = tiny.terms.get(term, {})
-    tiny.terms[term] = {**given, **fields}
+    tiny.terms[term] = {**tiny.terms.get(term, {}), **fields}
     with pytest.raises(UserError, match="^" + says):
-        phase(tiny)
+        built(tiny)
 
 
 def test_an_infinite_weight_is_refused(tiny):
     tiny.terms.label.weight = math.inf
     with pytest.raises(UserError, match=r"^terms\.label\.weight: got inf"):
-        phase(tiny)
+        built(tiny)
 
 
 def test_a_stream_that_does_not_flow_is_refused_with_the_nearest(tiny):
     tiny.terms.label.stream = "sourse"
-    only, built = phase(tiny)
+    _, made = built(tiny)
     with pytest.raises(UserError, match=r"^terms\.label: stream: .*'sourse'.*mean 'source'\?"):
-        starting.begin(only, built.fields[0], {}, built.data)
+        start.fresh(made, "train", 0, {})
 
 
 def test_labels_of_an_unlabelled_stream_reach_nothing(tiny, tmp_path):
@@ -307,28 +305,24 @@ def test_labels_of_an_unlabelled_stream_reach_nothing(tiny, tmp_path):
         tiny.streams.target = dict(
             data=f"npz:{tmp_path / name}.npz", split="train", labelled=False, batch=8
         )
-        only, _ = phase(tiny)
-        assert set(only.resident["target"]) == {"image"}
-        assert set(only.resident["source"]) == {"image", "label"}
-        hyper = {**only.hyper, "key": jax.random.key_data(only.hyper["key"])}
-        inputs.append((only.plan, trees.flatten((hyper, only.resident))))
-    (plan, one), (other_plan, other) = inputs
-    assert plan == other_plan and list(one) == list(other)
-    for path in one:
-        np.testing.assert_array_equal(one[path], other[path])
+        phase, made = built(tiny)
+        data = flowing(made, "train")
+        assert set(data["target"].columns) == {"input"} and not data["target"].seen
+        assert set(data["source"].columns) == {"input", "label"}
+        key = jax.random.key_data(made.key("train"))
+        inputs.append((numbers(phase), data, made.readers["train"], key))
+    one, other = inputs
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    assert list(trees.flatten(one)) == list(trees.flatten(other))
+    for path, leaf in trees.flatten(one).items():
+        np.testing.assert_array_equal(leaf, trees.flatten(other)[path])
 
 
-@pytest.mark.parametrize(
-    "outputs",
-    [
-        10,
-        None,
-    ],
-)
+@pytest.mark.parametrize("outputs", [10, None])
 def test_labelled_terms_on_an_unlabelled_source_are_refused(tiny, outputs):
     tiny.streams.source.labelled = False
     if outputs:
         tiny.network.heads.label.outputs = outputs
-    only, built = phase(tiny)
+    _, made = built(tiny)
     with pytest.raises(UserError, match=r"^terms\.label: reads the labels of stream 'source'"):
-        starting.begin(only, built.fields[0], {}, built.data)
+        start.fresh(made, "train", 0, {})

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from tljax.evaluate import Split
 
 from tljax import objective, plots
 from tljax.data.sources import Table
 from tljax.data.streams import Stream
-from tljax.evaluate import Split
 from tljax.models.network import build
 
 CLASSES = ("ant", "bee", "cat")

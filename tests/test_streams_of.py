@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tljax.objective import Objective, Term
 
 from tljax import experiment, objective, starting
 from tljax.data import streams
@@ -13,7 +14,6 @@ from tljax.data.streams import NEIGHBOURS, Stream, batch_of
 from tljax.data.transforms import parse
 from tljax.errors import UserError
 from tljax.models import build
-from tljax.objective import Objective, Term
 from tljax.train import optimizers, step
 
 KEY = jax.random.key(0)

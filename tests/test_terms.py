@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tljax.objective import Objective, Term
 
 from tljax import objective, signature, terms, trees
 from tljax.data.streams import Stream
@@ -21,7 +22,6 @@ from tljax.losses import (
     zero_shot,
 )
 from tljax.models import build
-from tljax.objective import Objective, Term
 
 KEY = jax.random.key(0)
 PROGRESS = 0.3

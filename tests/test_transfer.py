@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
+import tljax
 from tljax import trees
 from tljax.errors import UserError
-from tljax.transfer import moving, start
+from tljax.phase.transfer import moving, start
 
 
 def parameters(value, classes=3):
@@ -77,8 +78,15 @@ def test_a_phase_may_not_start_from_one_that_has_not_run():
         start(parameters(1), {}, (("**", "source"),))
 
 
-def test_a_factor_of_zero_freezes():
-    mask = moving(parameters(1), (("trunk/conv_0/**", 0.0), ("trunk/**", 0.1), ("**", 1.0)))
+def moved(train, field="train"):
+    """Which of `parameters` move in a phase with these factors."""
+    phase = tljax.Phase(network=None, train=train)
+    return moving(parameters(1), phase.train, field)
+
+
+@pytest.mark.parametrize("frozen", [0.0, 0, None])
+def test_a_factor_of_zero_freezes(frozen):
+    mask = moved({"trunk/conv_0/**": frozen, "trunk/**": 0.1, "**": 1.0})
     assert trees.flatten(mask) == {
         "heads/label/bias": True,
         "heads/label/kernel": True,
@@ -89,9 +97,14 @@ def test_a_factor_of_zero_freezes():
 
 def test_freezing_everything_is_refused():
     with pytest.raises(UserError, match=r"^second\.train: .* freezes every parameter"):
-        moving(parameters(1), (("trunk/**", 0.0), ("**", 0)), "second.train")
+        moved({"trunk/**": 0.0, "**": 0}, "second.train")
 
 
 def test_a_pattern_that_matches_nothing_is_refused():
     with pytest.raises(UserError, match="train: pattern 'trunc/.*' matches no parameter"):
-        moving(parameters(1), (("trunc/**", 0.0), ("**", 1.0)))
+        moved({"trunc/**": 0.0, "**": 1.0})
+
+
+def test_a_pattern_that_never_comes_to_its_turn_is_refused():
+    with pytest.raises(UserError, match=r"^train: pattern 'trunk/conv_0/\*\*' never applies"):
+        moved({"trunk/**": 0.0, "trunk/conv_0/**": 1.0, "**": 1.0})

@@ -9,12 +9,12 @@ import pytest
 from scipy import ndimage
 
 from tljax.data import transforms
-from tljax.data.transforms import TRANSFORMS, apply, parse
+from tljax.data.transforms import TRANSFORMS, apply, parse, transform
 from tljax.errors import UserError
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-RUN = jax.jit(apply, static_argnames=("transforms", "held_out"))
+RUN = jax.jit(apply, static_argnames="held_out")
 JITTED = {name: jax.jit(TRANSFORMS[name]) for name in ("affine", "blur")}
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, 64)
@@ -33,8 +33,8 @@ def quick_compilation():
 def over_keys(name, image, keys=KEYS, held_out=False, **parameters):
     """One image under many keys, `[keys, height, width, channels]`."""
     images = jnp.broadcast_to(image, (len(keys), *image.shape))
-    parsed = parse((dict(name=name, **parameters),), "f")
-    return np.asarray(RUN(*parsed, images, keys, held_out=held_out))
+    one = (transform(name, **parameters),)
+    return np.asarray(RUN(one, images, keys, held_out=held_out))
 
 
 def ramp(height=3, width=4, channels=3):
@@ -181,10 +181,10 @@ def test_no_column_is_shared_between_training_and_held_out_crops(monkeypatch):
 
     keys = jax.random.split(KEY, 2_000)
     black = jnp.zeros((2_000, 1, 16, 1))
-    parsed = parse((dict(name="photographs", strength=1.0),), "f")
+    photographs = (transform("photographs", strength=1.0),)
 
     def columns(held_out):
-        crops = np.rint(255 * apply(*parsed, black, keys, held_out=held_out))
+        crops = np.rint(255 * apply(photographs, black, keys, held_out=held_out))
         return set((256 * crops[..., 0] + crops[..., 1]).astype(int).ravel())
 
     assert columns(held_out=False) == set(range(320))
@@ -362,63 +362,63 @@ def test_every_transform_stays_in_range(name):
 
 def test_apply_scales_bytes_and_leaves_floats():
     images = np.array([0, 51, 255], np.uint8).reshape(3, 1, 1, 1)
-    out = apply((), (), images, KEYS[:3])
+    out = apply((), images, KEYS[:3])
     np.testing.assert_allclose(out.ravel(), [0.0, 0.2, 1.0], rtol=1e-6)
-    np.testing.assert_array_equal(apply((), (), out, KEYS[:3]), out)
+    np.testing.assert_array_equal(apply((), out, KEYS[:3]), out)
 
 
 def test_apply_goes_in_order():
     images = jnp.full((1, 1, 1, 1), 0.25)
     specs = (dict(name="invert"), dict(name="standardise", mean=0.25, std=0.25))
     # (1 − 0.25 − 0.25) / 0.25 = 2, and the other way round 1 − (0.25 − 0.25) / 0.25 = 1
-    assert apply(*parse(specs, "f"), images, KEYS[:1]).item() == 2.0
-    assert apply(*parse(specs[::-1], "f"), images, KEYS[:1]).item() == 1.0
+    assert apply(parse(specs, "f"), images, KEYS[:1]).item() == 2.0
+    assert apply(parse(specs[::-1], "f"), images, KEYS[:1]).item() == 1.0
 
 
 def test_apply_draws_anew_for_every_image_and_every_position():
     first = over_keys("noise", ramp(), std=0.01) - ramp()
     assert not np.allclose(first[0], first[1])
-    static, numbers = parse((dict(name="noise", std=0.01),), "f")
-    twice = RUN(static * 2, numbers * 2, jnp.broadcast_to(ramp(), first.shape), KEYS)
+    noise = transform("noise", std=0.01)
+    twice = RUN((noise, noise), jnp.broadcast_to(ramp(), first.shape), KEYS)
     assert not np.allclose(np.asarray(twice) - ramp(), 2.0 * first, atol=1e-4)
 
 
 def test_evaluation_does_not_depend_on_the_batch_an_example_comes_in():
-    parsed = parse((dict(name="photographs"), dict(name="shift")), "f")
+    both = (transform("photographs"), transform("shift"))
     images = jnp.zeros((4, 8, 8, 1))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(KEY, jnp.arange(4))
-    whole = RUN(*parsed, images, keys, held_out=True)
-    backwards = RUN(*parsed, images[::-1], keys[::-1], held_out=True)
+    whole = RUN(both, images, keys, held_out=True)
+    backwards = RUN(both, images[::-1], keys[::-1], held_out=True)
     np.testing.assert_array_equal(whole, backwards[::-1])
-    assert not np.allclose(whole, RUN(*parsed, images, keys, held_out=False))
+    assert not np.allclose(whole, RUN(both, images, keys, held_out=False))
 
 
 def test_a_number_is_changed_without_tracing_again():
     traces = []
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(static, numbers, images, keys):
-        traces.append(static)
-        return apply(static, numbers, images, keys)
+    @jax.jit
+    def run(looks, images, keys):
+        traces.append(looks)
+        return apply(looks, images, keys)
 
     outs = []
     for strength in (0, 0.3, 1):
         specs = [dict(name="photographs", strength=strength), dict(name="shift", pixels=1)]
-        outs.append(run(*parse(specs, "f"), jnp.zeros((2, 8, 8, 1)), KEYS[:2]))
+        outs.append(run(parse(specs, "f"), jnp.zeros((2, 8, 8, 1)), KEYS[:2]))
     assert len(traces) == 1
     np.testing.assert_allclose(outs[1], 0.3 * outs[2], rtol=1e-5)
-    run(*parse([dict(name="photographs"), dict(name="shift")], "f"), outs[0], KEYS[:2])
+    run(parse([dict(name="photographs"), dict(name="shift")], "f"), outs[0], KEYS[:2])
     assert len(traces) == 2
 
 
-@pytest.mark.parametrize("name", [name for name in TRANSFORMS if parse([{"name": name}], "")[1][0]])
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if transform(name).numbers])
 def test_every_number_may_be_swept(name):
-    static, (numbers,) = parse([dict(name=name)], "f")
-    half = {parameter: number / 2 for parameter, number in numbers.items()}
+    look = transform(name)
+    half = jax.tree.map(lambda number: number / 2, look)
     images = jnp.broadcast_to(ramp(), (64, 3, 4, 3))
-    both = jax.tree.map(lambda *pair: jnp.array(pair), numbers, half)
-    swept = jax.jit(jax.vmap(lambda each: apply(static, (each,), images, KEYS)))(both)
-    alone = [RUN(static, (each,), images, KEYS) for each in (numbers, half)]
+    both = jax.tree.map(lambda *pair: jnp.array(pair), look, half)
+    swept = jax.jit(jax.vmap(lambda each: apply((each,), images, KEYS)))(both)
+    alone = [RUN((each,), images, KEYS) for each in (look, half)]
     np.testing.assert_allclose(swept, np.stack(alone), atol=1e-5)
 
 
@@ -426,14 +426,32 @@ def test_every_number_may_be_swept(name):
 
 
 def test_parse_splits_and_completes():
-    static, numbers = parse(
-        (dict(name="photographs"), dict(name="shift", pixels=3), dict(name="flip", probability=1)),
-        "streams.target.transforms",
+    specs = (
+        dict(name="photographs"),
+        dict(name="shift", pixels=3),
+        dict(name="flip", probability=1),
     )
-    assert static == (("photographs", ()), ("shift", (("pixels", 3),)), ("flip", ()))
-    assert numbers == ({"strength": 0.7}, {}, {"probability": 1.0})
-    assert hash(static)
-    assert parse((), "f") == ((), ())
+    looks = parse(specs, "streams.target.transforms")
+    assert [look.function for look in looks] == [TRANSFORMS[spec["name"]] for spec in specs]
+    assert [look.static for look in looks] == [(), (("pixels", 3),), ()]
+    assert [look.numbers for look in looks] == [{"strength": 0.7}, {}, {"probability": 1.0}]
+    assert jax.tree.leaves(looks) == [0.7, 1.0]
+    assert hash(jax.tree.structure(looks))
+    assert parse((), "f") == ()
+
+
+def test_a_transform_from_python_is_that_of_a_config():
+    made = transform("shift", pixels=3)
+    assert parse((dict(name="shift", pixels=3),), "f") == (made,)
+    with pytest.raises(UserError, match=r"Did you mean 'pixels'\?"):
+        transform("shift", pixel=3)
+
+    def halve(image, key, *, held_out=False, by: float = 2.0):
+        return image / by
+
+    images = jnp.full((1, 1, 1, 1), 0.5)
+    assert apply((transform(halve),), images, KEYS[:1]).item() == 0.25
+    assert apply((transform(halve, by=4),), images, KEYS[:1]).item() == 0.125
 
 
 @pytest.mark.parametrize(

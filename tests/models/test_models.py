@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import trees
+from tljax import experiment, models, trees
 from tljax.errors import UserError
 from tljax.models import build
 from tljax.models.layers import Norm, convolve, max_pool
@@ -156,8 +156,12 @@ def test_scale_and_bias_act_on_every_stream():
         np.testing.assert_allclose(output, [[-5], [1]], rtol=1e-4)
 
 
-def config(**changes):
-    fields = {
+def network(**changes):
+    return build(**fields(**changes))
+
+
+def fields(**changes):
+    usual = {
         "stems": {"grey": {"name": "adapter", "features": 2}},
         "trunk": {"name": "cnn", "channels": (3, 5)},
         "heads": {
@@ -165,24 +169,24 @@ def config(**changes):
             "domain": {"name": "mlp", "hidden": (6,), "outputs": 1},
         },
     }
-    return {**fields, **changes}
+    return {**usual, **changes}
 
 
 IMAGES = jnp.zeros((2, 8, 8, 1))
 
 
-def initialised(network, use):
+def initialised(net, use):
     """The shapes of the variables."""
-    return jax.eval_shape(nn.init(use, network), KEY)
+    return jax.eval_shape(nn.init(use, net), KEY)
 
 
 def test_parameters_stand_under_stems_trunk_and_heads():
     def use(net):
         z = net.features(IMAGES, stem="grey", train=True)
         assert z.shape == (2, 2 * 2 * 5)  # 8×8 halved twice, 5 channels
-        return net.head("label", z), net.head("domain", z)
+        return net.head("label", z, 4), net.head("domain", z)
 
-    params = initialised(build(config(), classes=4), use)["params"]
+    params = initialised(network(), use)["params"]
     shapes = {path: leaf.shape for path, leaf in trees.flatten(params).items()}
     assert shapes == {
         "heads/domain/dense_0/bias": (6,),
@@ -205,7 +209,7 @@ def test_a_head_takes_the_width_that_it_is_fed_and_is_not_made_unless_called():
         z = net.features(IMAGES, train=True)
         return net.head("domain", jnp.concatenate([z, z, z], axis=-1))
 
-    params = initialised(build(config(), classes=4), use)["params"]
+    params = initialised(network(), use)["params"]
     assert set(params) == {"trunk", "heads"}
     assert set(params["heads"]) == {"domain"}
     assert params["heads"]["domain"]["dense_0"]["kernel"].shape == (3 * 20, 6)
@@ -213,14 +217,14 @@ def test_a_head_takes_the_width_that_it_is_fed_and_is_not_made_unless_called():
 
 def test_first_parameters_of_a_module_do_not_depend_on_the_others():
     trunk = {"name": "mlp", "features": (3,)}
-    network = build(config(trunk=trunk), classes=4)
+    net = network(trunk=trunk)
 
     def use(net, heads):
         z = net.features(IMAGES, train=True)
-        return [net.head(name, z) for name in heads]
+        return [net.head(name, z, default=4) for name in heads]
 
     one, other = (
-        nn.init(functools.partial(use, heads=heads), network)(KEY)["params"]
+        nn.init(functools.partial(use, heads=heads), net)(KEY)["params"]
         for heads in (["label"], ["domain", "label"])
     )
     assert set(other["heads"]) == {"domain", "label"}
@@ -236,18 +240,17 @@ def test_every_trunk_has_features_of_its_images(norm, pool):
         {"name": "mlp", "features": (7, 20), "norm": norm},
     )
     for trunk in trunks:
-        network = build(config(trunk=trunk), classes=4)
         use = lambda net: net.features(IMAGES, train=True)  # noqa: E731
-        z, variables = jax.eval_shape(nn.init_with_output(use, network), KEY)
+        z, variables = jax.eval_shape(nn.init_with_output(use, network(trunk=trunk)), KEY)
         assert z.shape == (2, 20)
         assert ("batch_stats" in variables) == (norm == "batch")
 
 
 def test_relu_after_the_maximum_is_relu_before_it():
     """The trunk's order and the textbook's give the same features."""
-    network = build(config(trunk={"name": "cnn", "channels": (3,)}), classes=4)
+    net = network(trunk={"name": "cnn", "channels": (3,)})
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
-    z, variables = jax.jit(nn.init_with_output(lambda net: net.features(x), network))(KEY)
+    z, variables = jax.jit(nn.init_with_output(lambda net: net.features(x), net))(KEY)
     conv = variables["params"]["trunk"]["conv_0"]
     y = convolve(x, conv["kernel"], 1, shifted=False) + conv["bias"].reshape(1, 1, 1, -1)
     expected = nn.max_pool(nn.relu(y), (2, 2), (2, 2)).reshape(2, -1)
@@ -255,11 +258,24 @@ def test_relu_after_the_maximum_is_relu_before_it():
 
 
 def test_equal_configs_give_equal_networks():
-    one, other = build(config(), classes=4), build(config(), classes=4)
-    lists = build(config(trunk={"name": "cnn", "channels": [3, 5]}), classes=4)
+    one, other = network(), network()
+    lists = network(trunk={"name": "cnn", "channels": [3, 5]})
     assert one == other == lists and hash(one) == hash(other) == hash(lists)
-    assert build(config(), classes=5) != one
-    assert build(config(trunk={"name": "cnn", "channels": (3, 6)}), classes=4) != one
+    assert network(heads={"label": {"name": "linear", "outputs": 5}}) != one
+    assert network(trunk={"name": "cnn", "channels": (3, 6)}) != one
+
+
+def test_a_network_from_python_is_that_of_its_config():
+    """Whatever the order in which its heads are given."""
+    heads = {
+        "domain": models.MLPHead(hidden=(6,), outputs=1),
+        "label": models.Linear(),
+    }
+    stems = {"grey": models.Adapter(features=2)}
+    trunk = models.CNN(channels=(3, 5))
+    for ordered in (heads, dict(reversed(heads.items()))):
+        made = models.Network(trunk=trunk, heads=ordered, stems=stems)
+        assert made == network() and hash(made) == hash(network())
 
 
 @pytest.mark.parametrize(
@@ -285,12 +301,59 @@ def test_equal_configs_give_equal_networks():
             {"stems": {"grey": {"name": "adaptor"}}},
             r"network\.stems\.grey\.name: .*mean 'adapter'\?",
         ),
-        ({"trnuk": {"name": "cnn"}}, r"network: unknown name 'trnuk'.*mean 'trunk'\?"),
     ],
 )
 def test_mistakes_are_refused_with_the_field_and_the_nearest_name(changes, says):
     with pytest.raises(UserError, match="^" + says):
-        build(config(**changes), classes=4)
+        network(**changes)
+
+
+def test_an_unknown_part_of_a_network_is_refused():
+    config = experiment.blank()
+    with config.network.unlocked():
+        config.network.trnuk = {"name": "cnn"}
+    with pytest.raises(UserError, match=r"^network: unknown name 'trnuk'.*mean 'trunk'\?"):
+        experiment.check(config)
+
+
+# How many outputs a head has.
+
+
+def outputs(*asked, **head):
+    """The outputs of a linear head with these fields, after terms have asked for at least so many,
+    and for so many by default."""
+
+    def use(net):
+        return [net.head("label", jnp.zeros((2, 3)), n, default=default) for n, default in asked]
+
+    heads = {"label": {"name": "linear", **head}}
+    logits, variables = jax.eval_shape(nn.init_with_output(use, network(heads=heads)), KEY)
+    width = variables["params"]["heads"]["label"]["output"]["kernel"].shape[-1]
+    assert {each.shape for each in logits} == {(2, width)}
+    return width
+
+
+def test_a_head_without_a_width_gets_what_the_first_term_asks_for():
+    assert outputs((4, None)) == outputs((None, 4)) == 4
+    assert outputs((4, None), (4, None)) == 4
+    assert outputs((4, None), (2, None)) == 4  # enough for the second
+    assert outputs((3, 5)) == 5  # at least 3, and 5 where the head says nothing
+    assert outputs((4, None), outputs=7) == 7
+    assert outputs((None, 5), outputs=7) == 7
+
+
+def test_a_head_that_is_too_narrow_is_refused_by_its_field():
+    says = r"^network\.heads\.label\.outputs: got 3; expected at least 4, an output for each label"
+    with pytest.raises(UserError, match=says):
+        outputs((4, None), outputs=3)
+    with pytest.raises(UserError, match=says):
+        outputs((3, None), (4, None))
+
+
+def test_a_head_that_nobody_gives_a_width_is_refused():
+    says = r"^network\.heads\.label\.outputs: got None; expected a number of outputs"
+    with pytest.raises(UserError, match=says):
+        outputs((None, None))
 
 
 @pytest.mark.parametrize(
@@ -302,4 +365,4 @@ def test_mistakes_are_refused_with_the_field_and_the_nearest_name(changes, says)
 )
 def test_an_unknown_head_or_stem_is_refused_when_called(use, says):
     with pytest.raises(UserError, match="^" + says):
-        initialised(build(config(), classes=4), use)
+        initialised(network(), use)

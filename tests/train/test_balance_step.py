@@ -11,27 +11,20 @@ import optax
 import pytest
 from scipy.optimize import minimize
 
-from tljax import objective, terms, trees
-from tljax.data.streams import Stream
-from tljax.models import build
-from tljax.objective import Objective, Term
-from tljax.train import gradients, optimizers, step
+import tljax
+from tljax import trees
+from tljax.phase import objective
+from tljax.phase.phase import balance, numbers
+from tljax.train import step
 from tljax.train.checkpoint import Checkpoints
 
 TASKS = ("a", "b", "c")
-STREAMS = tuple(Stream(name, 4, classes=(0, 1, 2)) for name in TASKS)
+STREAMS = [tljax.Stream(name, batch=4) for name in TASKS]
 WEIGHTS = {"a": 1.0, "b": 0.5, "c": 3.0, "near": 0.2}
 RATE = 0.1
-NETWORK = build(
-    {
-        "stems": {},
-        "trunk": {"name": "mlp", "features": (5,)},
-        "heads": {name: {"name": "linear"} for name in TASKS},
-    },
-    3,
+NETWORK = tljax.Network(
+    trunk=tljax.models.MLP(features=(5,)), heads={name: tljax.models.Linear() for name in TASKS}
 )
-# What is simply added to the tasks; it moves the trunk and the heads.
-NEAR = Term("near", terms.TERMS["l2_penalty"], (("only", ("trunk/**", "heads/b/**")),))
 ORDER = ("a", "near", "b", "c")
 OTHER = ("c", "a", "near", "b")
 METHODS = {
@@ -47,19 +40,21 @@ METHODS = {
 
 
 def term(name):
-    static = (("head", name), ("smoothing", 0.0), ("stream", name))
-    return NEAR if name == "near" else Term(name, terms.cross_entropy, static)
+    if name == "near":  # simply added to the tasks; it moves the trunk and the heads
+        only = ("trunk/**", "heads/b/**")
+        return tljax.term("l2_penalty", weight=WEIGHTS[name], only=only)
+    return tljax.term("cross_entropy", weight=WEIGHTS[name], stream=name, head=name)
 
 
-def plan_of(method, order=ORDER):
-    parsed = tuple(map(term, order))
-    optimizer, _ = optimizers.parse({"learning_rate": RATE, "momentum": 0.0}, "optimizer")
-    tasks = tuple(i for i, name in enumerate(order) if name in TASKS)
-    shared = (("trunk/**", True), ("**", False))
-    static = tuple((k, v) for k, v in METHODS[method].items() if not isinstance(v, float))
-    balance = gradients.Balance(method, tasks, shared, static) if method != "sum" else None
-    spec = Objective(NETWORK, parsed, STREAMS)
-    return step.Plan(spec, optimizer, (("**", True),), balance=balance)
+def phase_of(method, order=ORDER):
+    return tljax.Phase(
+        network=NETWORK,
+        streams=STREAMS,
+        terms={name: term(name) for name in order},
+        optimizer=tljax.optimizer("sgd", learning_rate=RATE, momentum=0.0),
+        steps=10,
+        balance=balance(method, tasks=() if method == "sum" else TASKS, **METHODS[method]),
+    )
 
 
 @functools.cache
@@ -69,60 +64,40 @@ def examples():
     images = draw.normal(size=(3, 4, 2, 2, 1)).astype(np.float32)
     labels = draw.integers(0, 3, (3, 4)).astype(np.int32)
     shifts = dict(zip(TASKS, (0, 1, 2), strict=True))
-    return {name: {"image": images, "label": (labels + by) % 3} for name, by in shifts.items()}
-
-
-def hyper_of(method):
-    config = {"learning_rate": RATE, "momentum": 0.0}
-    _, numbers = optimizers.parse(config, "optimizer")
-    hyper = {
-        "key": jax.random.key(0),
-        "steps": 10.0,
-        "log_every": np.int32(1),
-        "decay": 0.0,
-        "factors": (1.0,),
-        "terms": {name: {"weight": weight} for name, weight in WEIGHTS.items()},
-        "streams": {name: () for name in TASKS},
-        "optimizer": numbers,
-        "balance": {k: v for k, v in METHODS[method].items() if isinstance(v, float)},
-        "tables": {},
+    first = {name: (labels + by) % 3 for name, by in shifts.items()}
+    tables = {
+        name: tljax.Table(input=images[0], label=[0, 1, 2, 0], classes=("x", "y", "z"))
+        for name in TASKS
     }
-    hyper = jax.tree.map(lambda x: np.float32(x) if isinstance(x, float) else x, hyper)
-    return jax.device_put(hyper)
+    return {n: t.like({"input": images, "label": first[n]}) for n, t in tables.items()}
 
 
-@functools.cache
-def parameters():
-    """Of the network, without learned scalars; the heads alike, so that the tasks conflict."""
-    spec, numbers = plan_of("sum").objective, hyper_of("sum")["terms"]
-    batch = jax.tree.map(lambda leaf: leaf[0], examples())
-    return objective.initialise(spec, numbers, batch, jax.random.key(3))["params"]
+def at(index):
+    """The examples of a step."""
+    return jax.tree.map(lambda leaf: leaf[index], examples())
 
 
 def first(method, order=ORDER):
-    plan, params = plan_of(method, order), parameters()
-    if plan.balance and plan.balance.scalars:
-        learned = {name: jnp.float32(value) for name, value in plan.balance.scalars}
-        params = {**params, "scalars": learned}
-    return plan, step.initialise(plan, copy(params), {})
+    """The state that a phase starts from."""
+    return tljax.start(phase_of(method, order), at(0), jax.random.key(3))
 
 
 def copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def advance(method, state, start, count, order=ORDER):
-    """The state after `count` steps from step `start`: one program for any of both."""
-    fed = jax.tree.map(lambda leaf: np.roll(leaf, -start, axis=0), examples())
-    plan, anchor = plan_of(method, order), {"params": parameters(), "batch_stats": {}}
-    arguments = plan, copy(state), hyper_of(method), anchor, {}, fed, np.int32(count)
+def advance(method, state, begin, count, order=ORDER, fresh=True):
+    """The state after `count` steps from step `begin`: one program for any of both."""
+    fed = jax.tree.map(lambda leaf: np.roll(leaf, -begin, axis=0), examples())
+    phase = numbers(phase_of(method, order))
+    arguments = phase, copy(state), {}, fed, np.int32(count), np.bool_(fresh)
     return step.train_steps(*arguments)[0]
 
 
 @functools.cache
 def walked(method, order=ORDER):
     """The states before and after each of three single steps."""
-    states = [first(method, order)[1]]
+    states = [first(method, order)]
     for i in range(3):
         states.append(advance(method, states[-1], i, 1, order))
     return states
@@ -136,7 +111,7 @@ def _measure(params, batch):
     def losses(params):
         found = []
         for name in TASKS:
-            images, labels = batch[name]["image"], batch[name]["label"]
+            images, labels = batch[name].input, batch[name].label
             logits = objective.predict(NETWORK, params, {}, images, head=name)[0]
             each = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
             found.append(WEIGHTS[name] * each.mean())
@@ -150,8 +125,7 @@ def _measure(params, batch):
 def tasks_at(state, index):
     """(losses `[4]`, gradients {path: [4, ...]}) of the tasks and the rest, in float64."""
     params = {room: state.params[room] for room in ("trunk", "heads")}
-    batch = jax.tree.map(lambda leaf: leaf[index], examples())
-    losses, gradients = _measure(params, batch)
+    losses, gradients = _measure(params, at(index))
     wide = {path: np.asarray(leaf, np.float64) for path, leaf in trees.flatten(gradients).items()}
     return np.asarray(losses, np.float64), wide
 
@@ -290,20 +264,10 @@ def test_dwa_waits_two_epochs_and_then_weighs_by_the_ratios():
 
 def test_uncertainty_learns_its_log_variances():
     """s starts at −½ and moves by ½(1 − L e^−s); a task counts ½ e^−s, in its head as well."""
-    plan, state = first("uncertainty")
-    names = [name for name, _ in plan.balance.scalars]
-    assert names == ["log_variance_0", "log_variance_2", "log_variance_3"]
-    assert [value for _, value in plan.balance.scalars] == [-0.5] * 3
+    names = ["log_variance_0", "log_variance_2", "log_variance_3"]
     # That is how a phase begins.
-    batch = jax.tree.map(lambda leaf: leaf[0], examples())
-    begin = functools.partial(
-        objective.initialise,
-        plan.objective,
-        hyper_of("uncertainty")["terms"],
-        scalars=plan.balance.scalars,
-    )
-    params = begin(batch, jax.random.key(0))["params"]
-    assert {name: float(s) for name, s in params["scalars"].items()} == dict.fromkeys(names, -0.5)
+    scalars = first("uncertainty").params["scalars"]
+    assert {name: float(s) for name, s in scalars.items()} == dict.fromkeys(names, -0.5)
     for index, (before, after) in enumerate(itertools.pairwise(walked("uncertainty"))):
         losses, _ = tasks_at(before, index)
         s = np.array([float(before.params["scalars"][name]) for name in names])
@@ -356,11 +320,18 @@ def followed_by_all(before, after, index, weights):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_three_steps_in_one_dispatch_are_three_dispatches(method):
-    whole = advance(method, first(method)[1], 0, 3)
-    single = walked(method)[-1]
-    jax.tree.map(np.testing.assert_array_equal, whole, single)
-    kinds = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in walked(method)]
+    whole = advance(method, first(method), 0, 3)
+    single = first(method)
+    for i in range(3):
+        single = advance(method, single, i, 1, fresh=i == 0)
+    assert_equal(step.changing(whole), step.changing(single))
+    states = [step.changing(state) for state in walked(method)]
+    kinds = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(s)] for s in states]
     assert kinds[0] == kinds[1] == kinds[3]
+
+
+def assert_equal(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 @pytest.mark.parametrize("method", ["gradnorm", "famo"])
@@ -377,13 +348,15 @@ def test_what_a_balancer_remembers_is_in_the_checkpoint(tmp_path):
     """A run that goes on from a file goes on as it would have."""
     states = walked("gradnorm")
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    checkpoints.save(2, copy(states[2]))
+    checkpoints.save(2, step.changing(copy(states[2])))
     checkpoints.wait()
-    restored = jax.device_put(checkpoints.restore(states[0]))
+    at_step, restored = checkpoints.restore(step.changing(states[0]))
     checkpoints.close()
-    jax.tree.map(np.testing.assert_array_equal, restored, states[2])
+    assert at_step == 2
+    assert_equal(restored, step.changing(states[2]))
+    restored = step.with_constants(restored, states[0])
     after = advance("gradnorm", restored, 2, 1)
-    jax.tree.map(np.testing.assert_array_equal, after, states[3])
+    assert_equal(step.changing(after), step.changing(states[3]))
     forgetful = restored._replace(balance=states[0].balance)
     other = advance("gradnorm", forgetful, 2, 1)
     assert not np.array_equal(

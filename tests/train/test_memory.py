@@ -7,26 +7,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import experiment, objective, running, starting, trees
+import tljax
+from tljax import experiment, trees
 from tljax.errors import UserError
+from tljax.experiment import start
+from tljax.phase import objective
+from tljax.phase.phase import numbers
 from tljax.train import gradients, placing, step
 from tljax.train.records import read
 
 
 def begun(config):
-    """(phase, first state, its anchor) of a config's only phase, on its mesh."""
-    built = running.build(experiment.resolve(config))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-    state = placing.split(state, phase.plan.mesh)
-    shared = placing.everywhere((phase.hyper, phase.resident), phase.plan.mesh)
-    anchor = {"params": state.params, "batch_stats": state.batch_stats}
-    return phase._replace(hyper=shared[0], resident=shared[1]), state, anchor
+    """(phase, first state, data) of a config's only phase, on its mesh."""
+    built = experiment.build(experiment.check(config))
+    phase, state = built.phases["train"], start.fresh(built, "train", 0, {})
+    placed = placing.everywhere((numbers(phase), dict(built.data)), phase.mesh)
+    return placed[0], placing.split(state, phase.mesh), placed[1]
 
 
 def compiled(config):
-    phase, state, anchor = begun(config)
-    arguments = (phase.plan, state, phase.hyper, anchor, phase.resident, {})
-    return step.single_step.lower(*arguments), state
+    phase, state, data = begun(config)
+    return step.single_step.lower(phase, state, data, {}, np.bool_(True)), state
 
 
 def losses(config, workdir):
@@ -93,18 +94,16 @@ def test_parts_take_less_memory(tiny):
 
 def kept(config):
     """Bytes that a forward pass keeps for the backward pass (a CPU's compiler merges the two)."""
-    phase, state, anchor = begun(config)
-    objectives, hyper = phase.plan.objective, phase.hyper
-    batch = {
-        name: {"image": jnp.zeros((64, 8, 8, 3)), "label": jnp.zeros(64, jnp.int32)}
-        for name in ("source", "target")
-    }
-    specs = tuple(spec._replace(batch=64) for spec in objectives.streams)
-    objectives = objectives._replace(streams=specs)
+    phase, state, _ = begun(config)
+    images, labels = np.zeros((64, 8, 8, 3), np.float32), np.arange(64) % 10
+    tables = {name: tljax.Table(input=images, label=labels) for name in phase.streams}
+    batch = {name: table.columns for name, table in tables.items()}
+    wide = [tljax.Stream(name, batch=64) for name in phase.streams]
+    phase = phase.changed(streams=wide)
 
     def forward(params):
-        given = (batch, anchor, jnp.float32(0.5), jax.random.key(0))
-        return objective.apply(objectives, hyper["terms"], params, {}, *given)[0].sum()
+        arguments = (batch, tables, state.start, jnp.float32(0.5), jax.random.key(0))
+        return objective.apply(phase, params, {}, *arguments)[0].sum()
 
     back = jax.eval_shape(lambda params: jax.vjp(forward, params)[1], state.params)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(back))
@@ -127,7 +126,7 @@ def test_bfloat16_computes_in_it_and_keeps_float32(tiny, tmp_path):
     halves = [line for line in products if "bf16" in line]
     # The trunk's products, forward and back, are in bfloat16; the heads' are not.
     assert len(halves) >= 4 and len(products) - len(halves) >= 4
-    for path, leaf in trees.flatten(state).items():
+    for path, leaf in trees.flatten(step.changing(state)).items():
         assert leaf.dtype in (jnp.float32, jnp.int32), path
     rounded = losses(tiny, tmp_path / "rounded")
     np.testing.assert_allclose(rounded, plain, rtol=0.05)
@@ -136,8 +135,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32(tiny, tmp_path):
 
 def test_an_anchor_and_an_evaluation_compute_as_training_does(tiny):
     tiny.precision = "bfloat16"
-    phase, state, anchor = begun(tiny)
-    network = phase.plan.objective.network
+    phase, state, _ = begun(tiny)
+    network = phase.network
     images = jnp.linspace(0, 1, 8 * 8 * 8 * 3).reshape(8, 8, 8, 3)
     full = network.clone(precision="float32")
     predict = functools.partial(objective.predict, head="label")
@@ -171,5 +170,5 @@ def test_an_anchor_and_an_evaluation_compute_as_training_does(tiny):
 def test_bad_input(tiny, change, message):
     tiny.update(change)
     with pytest.raises(UserError) as caught:
-        running.build(experiment.resolve(tiny))
+        experiment.build(experiment.check(tiny))
     assert str(caught.value).startswith(message)

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+from tljax import trees
 from tljax.errors import UserError
-from tljax.train import optimizers
+from tljax.phase import optimizers
 
 STEPS = 5
 PARAMS = {"a": np.array([1.0, -2.0], np.float32), "b": np.array([[0.5]], np.float32)}
@@ -42,26 +43,19 @@ def parsed(**config):
     return optimizers.parse(config, "optimizer")
 
 
-def first(optimizer, params):
-    """The first state, made as the step makes it: without the config's numbers."""
-    numbers = {"own": {}, "schedule": {}, "learning_rate": 1.0, "warmup": 0.0}
-    numbers |= {"clip": 1.0, "weight_decay": 0.0}
-    return optimizers.build(optimizer, numbers, jnp.zeros(()), params).init(params)
-
-
-def steps(config, factors=None, count=STEPS):
-    optimizer, numbers = parsed(**config)
-    factors = jax.tree.map(lambda _: 1.0, PARAMS) if factors is None else factors
+def steps(config, train=None, count=STEPS):
+    """Parameters after `count` steps, of a factor on each where `train` has one."""
 
     @jax.jit  # with every number traced, as in the step
-    def step(params, state, numbers, progress, factors):
-        built = optimizers.build(optimizer, numbers, progress, factors)
-        updates, state = built.update(gradient(params), state, params)
+    def step(params, state, optimizer, progress, train):
+        layers = optimizers.partitioned(optimizer, train)
+        updates, state = layers.update(gradient(params), state, params, progress=progress)
         return optax.apply_updates(params, updates), state
 
-    params, state = PARAMS, first(optimizer, PARAMS)
+    optimizer, train = parsed(**config), train or {"**": 1.0}
+    params, state = PARAMS, optimizers.partitioned(optimizer, train).init(PARAMS)
     for i in range(count):
-        params, state = step(params, state, numbers, i / STEPS, factors)
+        params, state = step(params, state, optimizer, i / STEPS, train)
     return params
 
 
@@ -126,8 +120,7 @@ def test_defaults_are_optaxs(name):
     ],
 )
 def test_schedules_by_hand(schedule, progress, expected):
-    optimizer, numbers = parsed(learning_rate=2.0, schedule=schedule)
-    value = optimizers.rate(optimizer, numbers, jnp.float32(progress))
+    value = parsed(learning_rate=2.0, schedule=schedule).rate(jnp.float32(progress))
     assert value.shape == ()
     assert float(value) == pytest.approx(2.0 * expected, rel=1e-6, abs=1e-7)
 
@@ -137,16 +130,14 @@ def test_schedules_by_hand(schedule, progress, expected):
 )
 def test_warmup_multiplies_the_schedule(progress, expected):
     """Rising over the first fifth, times the straight line from 1 to 0."""
-    optimizer, numbers = parsed(learning_rate=1.0, warmup=0.2, schedule="linear")
-    value = optimizers.rate(optimizer, numbers, jnp.float32(progress))
+    optimizer = parsed(learning_rate=1.0, warmup=0.2, schedule="linear")
+    value = optimizer.rate(jnp.float32(progress))
     assert float(value) == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
-def one_update(gradients, params, factors=None, **config):
-    optimizer, numbers = parsed(momentum=0.0, **config)
-    factors = jax.tree.map(lambda _: 1.0, params) if factors is None else factors
-    built = optimizers.build(optimizer, numbers, jnp.zeros(()), factors)
-    return built.update(gradients, first(optimizer, params), params)[0]
+def one_update(gradients, params, train=None, **config):
+    layers = optimizers.partitioned(parsed(momentum=0.0, **config), train or {"**": 1.0})
+    return layers.update(gradients, layers.init(params), params)[0]
 
 
 def test_clip_bounds_the_norm_over_all_leaves():
@@ -159,11 +150,14 @@ def test_clip_bounds_the_norm_over_all_leaves():
 
 
 def test_clip_does_not_count_what_is_frozen():
-    """A frozen leaf stands as None in the moving half, and has no part in the norm or the state."""
-    gradients = {"a": jnp.array([3.0]), "b": None}
-    update = one_update(gradients, gradients, learning_rate=0.1, clip=3.0)
-    assert update["b"] is None
-    assert_close(update["a"], np.array([-0.3]))
+    """A frozen leaf has no part in the norm, whatever its gradient, nor in the state."""
+    gradients = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    for frozen in (None, 0.0):
+        train = {"b": frozen, "**": 1.0}
+        update = one_update(gradients, gradients, train, learning_rate=0.1, clip=3.0)
+        assert_close(update, {"a": np.array([-0.3]), "b": np.array([0.0])})
+        layers = optimizers.partitioned(parsed(learning_rate=0.1, momentum=0.9), train)
+        assert trees.count(layers.init(gradients)) == 1  # the momentum of "a"
 
 
 def test_weight_decay_joins_the_gradient_after_clipping():
@@ -174,10 +168,10 @@ def test_weight_decay_joins_the_gradient_after_clipping():
 
 
 def test_factors_scale_a_leafs_learning_rate():
-    factors = {"a": 0.1, "b": 1.0}
+    train = {"a": 0.1, "b": 1.0}
     for name in ("sgd", "adamw"):
         config = {"name": name, "learning_rate": 0.05}
-        full, scaled = steps(config, count=1), steps(config, factors, count=1)
+        full, scaled = steps(config, count=1), steps(config, train, count=1)
         assert_close(scaled["a"] - PARAMS["a"], 0.1 * (full["a"] - PARAMS["a"]))
         assert_close(scaled["b"], full["b"])
 
@@ -190,13 +184,23 @@ def test_a_factor_is_a_learning_rate_throughout():
     assert_close(scaled["b"], steps({**config, "learning_rate": 0.05})["b"])
 
 
-def test_numbers_are_traced_and_names_are_static():
-    one, numbers = parsed(learning_rate=0.1, momentum=0.5, clip=1.0, weight_decay=0.1, warmup=0.1)
-    other, _ = parsed(learning_rate=0.2, momentum=0.6, clip=2.0, weight_decay=0.2, warmup=0)
-    assert one == other and hash(one) == hash(other)
-    assert all(type(leaf) is float for leaf in jax.tree.leaves(numbers))
-    assert parsed(learning_rate=0.1)[0] != one  # without clipping it is another program
-    assert parsed(learning_rate=0.1, nesterov=True)[0] != parsed(learning_rate=0.1)[0]
+def test_numbers_are_leaves_and_names_are_structure():
+    one = parsed(learning_rate=0.1, momentum=0.5, clip=1.0, weight_decay=0.1, warmup=0.1)
+    other = parsed(learning_rate=0.2, momentum=0.6, clip=2.0, weight_decay=0.2, warmup=0)
+    structure = jax.tree.structure(one)
+    assert structure == jax.tree.structure(other)
+    assert hash(structure) == hash(jax.tree.structure(other))
+    assert all(type(leaf) is float for leaf in jax.tree.leaves(one))
+    assert trees.flatten(one) == {
+        "momentum": 0.5,
+        "learning_rate": 0.1,
+        "warmup": 0.1,
+        "clip": 1.0,
+        "weight_decay": 0.1,
+    }
+    plain = jax.tree.structure(parsed(learning_rate=0.1))
+    assert plain != structure  # without clipping it is another program
+    assert jax.tree.structure(parsed(learning_rate=0.1, nesterov=True)) != plain
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from tljax import experiment, running, starting, trees
+from tljax import experiment, trees
 from tljax.errors import UserError
-from tljax.train import placing
+from tljax.experiment import start
+from tljax.phase.phase import numbers
+from tljax.train import placing, step
 from tljax.train.records import read
 
 
@@ -20,6 +22,12 @@ def wide(config, **mesh):
     config.mesh.update(mesh)
     config.update(steps=20, log_every=1, evaluate_every=20, checkpoint_every=10)
     return config
+
+
+def begun(config):
+    """(phase, first state, data) of a config's only phase, before they are placed."""
+    built = experiment.build(experiment.check(config))
+    return built.phases["train"], start.fresh(built, "train", 0, {}), dict(built.data)
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +51,8 @@ def test_the_losses_are_those_of_one_device(tiny, alone, tmp_path, mesh):
 
 
 def test_a_device_holds_its_part_of_parameters_and_optimiser_state(tiny):
-    built = running.build(experiment.resolve(wide(tiny, shard=4)))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-    state = placing.split(state, phase.plan.mesh)
+    phase, state, _ = begun(wide(tiny, shard=4))
+    state = placing.split(state, phase.mesh)
     for part in (state.params, state.optimizer, state.average):
         whole = sum(leaf.nbytes for leaf in jax.tree.leaves(part))
         local = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(part))
@@ -53,17 +60,12 @@ def test_a_device_holds_its_part_of_parameters_and_optimiser_state(tiny):
 
 
 def test_it_stays_split_from_step_to_step(tiny, tmp_path):
-    built = running.build(experiment.resolve(wide(tiny, shard=4)))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-    state = placing.split(state, phase.plan.mesh)
+    phase, state, data = begun(wide(tiny, shard=4))
+    state = placing.split(state, phase.mesh)
     before = {path: leaf.sharding for path, leaf in trees.flatten(state).items()}
-    anchor = {"params": state.params, "batch_stats": state.batch_stats}
-    anchor = jax.tree.map(np.array, anchor)
-    from tljax.train import step
-
-    after, _ = step.train_steps(
-        phase.plan, state, phase.hyper, anchor, phase.resident, {}, np.int32(2)
-    )
+    phase, data = placing.everywhere((numbers(phase), data), phase.mesh)
+    count, fresh = placing.everywhere((np.int32(2), np.bool_(True)), phase.mesh)
+    after, _ = step.train_steps(phase, state, data, {}, count, fresh)
     for path, leaf in trees.flatten(after).items():
         assert leaf.sharding.is_equivalent_to(before[path], leaf.ndim), path
 
@@ -97,19 +99,15 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused():
 
 def test_parameters_are_gathered_and_activations_are_not(tiny):
     """All that travels is no larger than the largest parameter; a batch of activations is."""
-    from tljax.train import step
-
     tiny.network.trunk.channels = (8, 16)
     for stream in tiny.streams.values():
         stream.batch = 32
     tiny.mesh.update(shard=4)
-    built = running.build(experiment.resolve(tiny))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    phase, state, data = begun(tiny)
     largest = max(leaf.nbytes for leaf in jax.tree.leaves(state.params))
-    state = placing.split(state, phase.plan.mesh)
-    anchor = {"params": state.params, "batch_stats": state.batch_stats}
-    shared = placing.everywhere((phase.hyper, phase.resident), phase.plan.mesh)
-    arguments = (phase.plan, state, shared[0], anchor, shared[1], {})
+    state = placing.split(state, phase.mesh)
+    phase, data = placing.everywhere((numbers(phase), data), phase.mesh)
+    arguments = (phase, state, data, {}, np.bool_(True))
     text = step.single_step.lower(*arguments).compile().as_text()
     travelling = re.findall(
         r"= f32\[([\d,]*)\]\S* (?:all-gather|all-to-all|collective-permute)\(", text
@@ -120,12 +118,11 @@ def test_parameters_are_gathered_and_activations_are_not(tiny):
 
 
 def test_gathering_compiles_once(tiny):
-    built = running.build(experiment.resolve(wide(tiny, shard=4)))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    phase, state, _ = begun(wide(tiny, shard=4))
     sizes = []
     for _ in range(3):
-        split = placing.split(state.params, phase.plan.mesh)
-        whole = placing.gathered(split, phase.plan.mesh)
+        split = placing.split(state.params, phase.mesh)
+        whole = placing.gathered(split, phase.mesh)
         jax.tree.map(np.testing.assert_array_equal, whole, state.params)
-        sizes.append(placing._gather(phase.plan.mesh)._cache_size())
+        sizes.append(placing._gather(phase.mesh)._cache_size())
     assert sizes[0] == sizes[-1] > 0

@@ -7,92 +7,57 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tljax import assembly, experiment, objective, starting, terms, trees
-from tljax.data.streams import Stream
+import tljax
+from tljax import experiment, trees
 from tljax.errors import UserError
+from tljax.experiment import start
+from tljax.experiment.build import Opened
 from tljax.losses.adversarial import domain_confusion
-from tljax.models import build
-from tljax.objective import Objective, Term
-from tljax.train import loop, optimizers, step
+from tljax.phase.phase import numbers
+from tljax.train import lanes, loop, starting, step
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.records import Display, Records
 
-STREAMS = (Stream("source", 4), Stream("target", 4))
-LABEL = Term(
-    "label", terms.cross_entropy, (("head", "label"), ("smoothing", 0.0), ("stream", "source"))
-)
-DOMAIN = Term(
-    "domain",
-    terms.domain_adversarial,
-    (("head", "domain"), ("source", "source"), ("target", "target")),
-)
-BOTH = (("**", 1.0),)
-FROZEN_TRUNK = (("trunk/**", 0.0), ("**", 1.0))
+STREAMS = (tljax.Stream("source", batch=4), tljax.Stream("target", batch=4))
+LABEL = tljax.term("cross_entropy")
+DOMAIN = tljax.term("domain_adversarial")
+BOTH = {"label": LABEL, "domain": DOMAIN}
+ALL = {"**": 1.0}
+FROZEN_TRUNK = {"trunk/**": 0.0, "**": 1.0}
 
 
-def problem(
-    parsed=(LABEL, DOMAIN),
-    train=BOTH,
-    averaged=True,
-    trunk=None,
-    streams=STREAMS,
-    size=4,
-    shapes=False,
-):
-    """(plan, first state, numbers, anchor) of a small DANN; or the `shapes` of its state."""
-    heads = {"label": {"name": "linear"}, "domain": {"name": "linear", "outputs": 1}}
-    trunk = trunk or {"name": "mlp", "features": (6,)}
-    network = build({"stems": {}, "trunk": trunk, "heads": heads}, classes=3)
-    config = {"learning_rate": 0.1, "momentum": 0.9, "schedule": {"name": "inverse"}}
-    optimizer, numbers = optimizers.parse(config, "optimizer")
-    rules = tuple((pattern, factor != 0) for pattern, factor in train)
-    plan = step.Plan(Objective(network, parsed, streams), optimizer, rules, averaged)
-    known = {"label": {"weight": 1.0}, "domain": {"weight": 1.0, "scale": 1.0, "gamma": 10.0}}
-    hyper = {
-        "key": jax.random.key(0),
-        "steps": 7.0,
-        "log_every": np.int32(100),
-        "decay": 0.9,
-        "factors": tuple(factor for _, factor in train),
-        "terms": {term.name: known.get(term.name, {"weight": 1.0}) for term in parsed},
-        "streams": {stream.name: () for stream in streams},
-        "optimizer": numbers,
-        "balance": {},
-        "tables": {},
-    }
-    hyper = jax.tree.map(lambda x: np.float32(x) if isinstance(x, float) else x, hyper)
-    batch = jax.tree.map(lambda leaf: leaf[0], fed(1, streams, size))
-
-    def first():
-        variables = objective.initialise(plan.objective, hyper["terms"], batch, jax.random.key(1))
-        return step.initialise(plan, variables["params"], variables["batch_stats"])
-
-    if shapes:
-        state = jax.eval_shape(first)
-        return plan, state, hyper, state.params
-    state = first()
-    return plan, state, jax.device_put(hyper), copy(state.params)
+def problem(terms=BOTH, streams=STREAMS, size=4, count=3, trunk=None, **fields):
+    """(phase, state before the first step, data) of a small DANN on `count` batches."""
+    phase = tljax.Phase(
+        network=tljax.Network(
+            trunk=trunk or tljax.models.MLP(features=(6,)),
+            heads={"label": tljax.models.Linear(), "domain": tljax.models.Linear(outputs=1)},
+        ),
+        streams=streams,
+        terms=terms,
+        optimizer=tljax.optimizer("sgd", learning_rate=0.1, momentum=0.9, schedule="inverse"),
+        steps=7,
+        average=0.9,
+    ).changed(**fields)
+    data = tables(streams, size, count)
+    return phase, tljax.start(phase, data, jax.random.key(0)), data
 
 
-def fed(count, streams=STREAMS, size=4):
-    """Different examples for every one of `count` steps."""
+def tables(streams=STREAMS, size=4, count=3):
+    """Examples for `count` batches of each stream; the first is labelled."""
     draw = np.random.default_rng(0)
-    batches = {}
+    made = {}
     for stream in streams:
-        images = draw.normal(size=(count, stream.batch, size, size, 1)).astype(np.float32)
-        batches[stream.name] = {"image": images}
-    labels = draw.integers(0, 3, (count, streams[0].batch)).astype(np.int32)
-    batches[streams[0].name]["label"] = labels
-    return batches
+        images = draw.normal(size=(count * stream.batch, size, size, 1)).astype(np.float32)
+        made[stream.name] = tljax.Table(input=images, classes=("a", "b", "c"))
+    first = streams[0].name
+    labels = np.resize(draw.permutation(3), count * streams[0].batch)
+    return {**made, first: made[first].with_column("label", labels)}
 
 
-def part(batches, start, stop):
-    return jax.tree.map(lambda leaf: leaf[start:stop], batches)
-
-
-def held(params):
-    """Variables to start from, without batch statistics."""
-    return {"params": params, "batch_stats": {}}
+def fed(table, batch):
+    """A table's examples as what is read from disk, `[steps, batch, ...]`."""
+    return table.like({n: c.reshape(-1, batch, *c.shape[1:]) for n, c in table.columns.items()})
 
 
 def copy(tree):
@@ -100,19 +65,31 @@ def copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def walk(plan, state, hyper, anchor, batches, resident=None):
-    """The state after each single step."""
-    count = len(next(iter(batches.values()))["image"])
+def walk(phase, state, data, count):
+    """The state after each of `count` steps."""
     states = []
-    for i in range(count):
-        each = part(batches, i, i + 1)
-        state, _ = step.single_step(plan, copy(state), hyper, held(anchor), resident or {}, each)
+    for _ in range(count):
+        state, _ = tljax.step(phase, copy(state), data)
         states.append(state)
     return states
 
 
+def one_step(phase, state, data, batches, fresh=True):
+    """The state after a step of its own dispatch, some of whose streams are fed."""
+    arguments = (numbers(phase), copy(state), data, batches, np.bool_(fresh))
+    return step.single_step(*arguments)[0]
+
+
+def values(tree):
+    """Keys as the numbers that they are."""
+    keys = jax.dtypes.prng_key
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, keys) else x, tree
+    )
+
+
 def assert_equal(one, other):
-    jax.tree.map(np.testing.assert_array_equal, one, other)
+    jax.tree.map(np.testing.assert_array_equal, values(one), values(other))
 
 
 def assert_close(one, other, rtol=1e-5, atol=1e-6):
@@ -124,40 +101,45 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_dispatches():
 
     One stream is sampled on the device, the other is fed.
     """
-    plan, state, hyper, anchor = problem()
-    resident = {"source": jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), fed(3)["source"])}
-    batches = {"target": fed(7)["target"]}
+    phase, state, data = problem()
+    anchor = state.start["params"]
+    resident = {"source": data["source"]}
+    batches = fed(tables(count=7)["target"], 4)
 
-    def looped(state, start, stop):
+    def part(begin, end):
+        return jax.tree.map(lambda leaf: leaf[begin:end], {"target": batches})
+
+    def looped(state, begin, end):
         # As the loop does, the places after the last step repeat it.
-        given = part(batches, start, stop)
         padded = jax.tree.map(
-            lambda x: np.concatenate([x] + [x[-1:]] * (7 - (stop - start))), given
+            lambda x: np.concatenate([x] + [x[-1:]] * (7 - (end - begin))), part(begin, end)
         )
-        count = np.int32(stop - start)
-        return step.train_steps(plan, copy(state), hyper, held(anchor), resident, padded, count)[0]
+        arguments = (numbers(phase), copy(state), resident, padded)
+        return step.train_steps(*arguments, np.int32(end - begin), np.bool_(begin == 0))[0]
 
     before = step.train_steps._cache_size()
     whole = looped(state, 0, 7)
     cut = looped(looped(state, 0, 3), 3, 7)
     assert_equal(whole, cut)
     assert step.train_steps._cache_size() == before + 1  # one program for 3, 4 and 7
-    assert_equal(walk(plan, state, hyper, anchor, batches, resident)[-1], whole)
+    single = state
+    for i in range(7):
+        single = one_step(phase, single, resident, part(i, i + 1), fresh=i == 0)
+    assert_equal(single, whole)
     assert int(whole.step) == 7
     assert not np.array_equal(
         whole.params["trunk"]["dense_0"]["kernel"], anchor["trunk"]["dense_0"]["kernel"]
     )
+    assert_equal(whole.start, state.start)
 
 
 def test_without_reversal_the_trunk_is_that_of_source_only():
     """λ = 0: the discriminator learns, the trunk and the label head do not notice."""
-    plan, state, hyper, anchor = problem()
-    batches = fed(5)
-    off = {**hyper, "terms": {**hyper["terms"], "domain": dict(hyper["terms"]["domain"])}}
-    off["terms"]["domain"]["scale"] = jax.device_put(np.float32(0))
-    zero = walk(plan, state, off, anchor, batches)
-    alone, first, numbers, own_anchor = problem((LABEL,))
-    source_only = walk(alone, first, numbers, own_anchor, batches)
+    phase, state, data = problem()
+    anchor = state.start["params"]
+    off = phase.changed(terms={**BOTH, "domain": tljax.term("domain_adversarial", scale=0)})
+    zero = walk(off, state, data, 5)
+    source_only = walk(*problem({"label": LABEL}), 5)
     for one, other in zip(zero, source_only, strict=True):
         assert_close(one.params["trunk"], other.params["trunk"], rtol=0, atol=1e-6)
         label = other.params["heads"]["label"]
@@ -165,7 +147,7 @@ def test_without_reversal_the_trunk_is_that_of_source_only():
     discriminator = zero[-1].params["heads"]["domain"]["output"]["kernel"]
     assert np.abs(discriminator - anchor["heads"]["domain"]["output"]["kernel"]).max() > 1e-3
     # With λ > 0 the same check fails, once the ramp has left 0.
-    reversed_ = walk(plan, state, hyper, anchor, batches)
+    reversed_ = walk(phase, state, data, 5)
     last = source_only[-1].params["trunk"]["dense_0"]["kernel"]
     assert np.abs(reversed_[-1].params["trunk"]["dense_0"]["kernel"] - last).max() > 1e-3
 
@@ -191,62 +173,74 @@ NUMBERS = {
 
 
 def test_changing_a_number_recompiles_nothing_and_changes_the_run(tiny):
-    """Every number of the config; and as a check of the check, something else."""
-    base = experiment.resolve(tiny)
-    built = experiment.build(base)
-    data, only = built.data, built.phase(0)
-    # Any parameters will do: those of the config would cost a compilation of their own.
-    anchor = jax.tree.map(
-        lambda leaf: jnp.asarray(np.random.default_rng(0).normal(size=leaf.shape), leaf.dtype),
-        starting.begin(only, base, {}, data)[1].params,
-    )
-    first = step.initialise(only.plan, copy(anchor), {})
+    """Every number of the config; and as a check of the check, something else.
+
+    Of the seed it is the key, of `log_every` whether the sums begin anew at the second dispatch.
+    """
+    opened = Opened({}, {})
 
     def prepared(config):
-        net = assembly.network(config, data)
-        return assembly.phase("train", 0, config, config, data, net)
+        return experiment.build(experiment.check(config), opened)
 
-    def run(phase):
-        arguments = (phase.plan, copy(first), phase.hyper, held(anchor), phase.resident, {})
-        state, _ = step.train_steps(*arguments, jax.device_put(np.int32(3)))
-        return {path: np.asarray(leaf) for path, leaf in trees.flatten(state).items()}
+    built = prepared(tiny)
+    # Any parameters will do, as long as they are not those of a symmetric start.
+    origin = jax.tree.map(
+        lambda leaf: jnp.asarray(np.random.default_rng(0).normal(size=leaf.shape), leaf.dtype),
+        start.fresh(built, "train", 0, {}).start,
+    )
 
-    baseline = run(only)
+    def run(built):
+        phase = numbers(built.phases["train"])
+        state = starting.resumed(phase, origin, built.key("train"))
+        for at, count in ((0, 2), (2, 1)):
+            fresh = np.bool_(at % built.cadence.log == 0)
+            state, _ = step.train_steps(phase, state, built.data, {}, np.int32(count), fresh)
+        flat = trees.flatten(step.changing(state))
+        return {path: np.asarray(leaf) for path, leaf in flat.items()}
+
+    baseline = run(built)
     compiled = step.train_steps._cache_size()
     for path, value in NUMBERS.items():
-        changed = experiment.resolve(tiny)
+        changed = tiny.copy_and_resolve_references()
         *parents, last = path.split(".")
         inner = changed
         for name in parents:
             inner = inner[name]
-        inner[last] = value
+        with changed.unlocked():
+            inner[last] = value
         result = run(prepared(changed))
         assert step.train_steps._cache_size() == compiled, path
         assert any(not np.array_equal(result[leaf], baseline[leaf]) for leaf in baseline), path
-    assert prepared({**base, "average": 0.0}).plan != only.plan  # no average: another program
+    structure = jax.tree.structure(built.phases["train"])
+    tiny.average = 0.0  # no average: another program
+    assert jax.tree.structure(prepared(tiny).phases["train"]) != structure
 
 
 def test_a_dispatch_after_a_dispatch_recompiles_nothing():
     """The state that a step returns is of the types that it takes."""
-    plan, state, hyper, anchor = problem()
-    types = [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(state)]
-    state = walk(plan, state, hyper, anchor, fed(1))[-1]
-    assert [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(state)] == types
+    phase, state, data = problem()
+    types = [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(values(state))]
+    state = walk(phase, state, data, 1)[-1]
+    assert [(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(values(state))] == types
+    compiled = step.single_step._cache_size()
+    walk(phase, state, data, 2)
+    assert step.single_step._cache_size() == compiled
 
 
 def test_a_frozen_trunk_stays_bit_identical_and_has_no_optimiser_state():
-    plan, state, hyper, anchor = problem(train=FROZEN_TRUNK)
+    phase, state, data = problem(train=FROZEN_TRUNK)
+    anchor = state.start["params"]
     moving = trees.count(state.params["heads"])
     assert trees.count(state.optimizer) == moving  # sgd: one momentum an element
     assert trees.count(state.average) == moving
-    last = walk(plan, state, hyper, anchor, fed(2))[-1]
+    last = walk(phase, state, data, 2)[-1]
     assert_equal(last.params["trunk"], anchor["trunk"])
     assert trees.count(last.optimizer) == trees.count(last.average) == moving
     for name in ("label", "domain"):
         before, after = (tree["heads"][name]["output"]["kernel"] for tree in (anchor, last.params))
         assert not np.array_equal(before, after)
     # What is evaluated is whole: the average where there is one, and the trunk as it is.
-    params, _ = step.evaluated(last)
+    params = step.evaluated(last)["params"]
     assert_equal(params["trunk"], anchor["trunk"])
     assert_equal(params["heads"], last.average["heads"])
 
@@ -259,16 +253,17 @@ def test_freezing_saves_the_backward_pass():
     layer does not need. Frozen, a trunk costs its forward pass and no more.
     """
     size, batch = 8, 8
-    streams = (Stream("source", batch),)
-    trunk = {"name": "cnn", "channels": (8, 16)}
+    streams = (tljax.Stream("source", batch),)
+    trunk = tljax.models.CNN(channels=(8, 16))
 
     def flops(train):
-        given = problem((LABEL,), train, True, trunk, streams, size, shapes=True)
-        arguments = (*given, {}, fed(1, streams, size))
+        phase, state, data = problem({"label": LABEL}, streams, size, 1, trunk, train=train)
+        batches = {"source": fed(data["source"], batch)}
+        arguments = (numbers(phase), state, {}, batches, np.bool_(True))
         return step.single_step.lower(*arguments).compile().cost_analysis()["flops"]
 
-    full, frozen = flops(BOTH), flops(FROZEN_TRUNK)
-    frozen_head = flops((("heads/label/**", 0.0), ("**", 1.0)))
+    full, frozen = flops(ALL), flops(FROZEN_TRUNK)
+    frozen_head = flops({"heads/label/**": 0.0, "**": 1.0})
     places = batch * size * size
     first, second = 2 * 9 * places * 1 * 8, 2 * 9 * (places // 4) * 8 * 16
     forward, backward = first + second, first + 2 * second
@@ -282,30 +277,34 @@ def test_freezing_saves_the_backward_pass():
 
 def test_the_average_by_hand():
     """d = 0.9: after two steps 0.81·w₀ + 0.09·w₁ + 0.1·w₂."""
-    plan, state, hyper, anchor = problem()
+    phase, state, data = problem()
+    anchor = state.start["params"]
     assert_equal(state.average, anchor)
-    one, two = walk(plan, state, hyper, anchor, fed(2))
+    one, two = walk(phase, state, data, 2)
     expected = jax.tree.map(
         lambda w0, w1, w2: 0.81 * w0 + 0.09 * w1 + 0.1 * w2, anchor, one.params, two.params
     )
     assert_close(two.average, expected)
-    assert_equal(step.evaluated(two)[0], two.average)
+    assert_equal(step.evaluated(two)["params"], two.average)
 
 
 def test_without_an_average_the_parameters_are_evaluated():
-    _, state, _, anchor = problem(averaged=False)
-    assert state.average is None
-    assert_equal(step.evaluated(state)[0], anchor)
+    for average in (None, 0.0):
+        _, state, _ = problem(average=average)
+        assert state.average is None
+        assert_equal(step.evaluated(state)["params"], state.start["params"])
 
 
 def test_scalars_are_summed_since_the_last_log():
     """Logging every 2 steps: after step 3 the totals hold the third step alone."""
-    plan, state, hyper, anchor = problem()
-    hyper = {**hyper, "log_every": jnp.int32(2)}
-    one, two, three = walk(plan, state, hyper, anchor, fed(3))
-    apart = walk(plan, two, {**hyper, "log_every": jnp.int32(1)}, anchor, part(fed(3), 2, 3))[0]
-    assert_equal(three.totals, apart.totals)
-    second = walk(plan, one, {**hyper, "log_every": jnp.int32(1)}, anchor, part(fed(3), 1, 2))[0]
+    phase, state, data = problem()
+    one = one_step(phase, state, data, {}, fresh=True)
+    two = one_step(phase, one, data, {}, fresh=False)
+    three = one_step(phase, two, data, {}, fresh=True)
+    state, report = tljax.step(phase, copy(two), data)  # from Python each step is by itself
+    assert_equal(three.totals, report.totals)
+    assert_equal(state, three)
+    second = tljax.step(phase, copy(one), data)[1]
     sums = jax.tree.map(lambda a, b: a + b, one.totals, second.totals)
     assert_close(two.totals, sums)
     assert_close(three.totals["loss"], three.totals["label"] + three.totals["domain"])
@@ -321,56 +320,49 @@ def broken(view):
 
 def test_a_fault_is_reported_with_its_term_and_step(tmp_path):
     """The term breaks at step 3; the other breaks at 4, when the parameters have been spoilt."""
-    plan, state, hyper, anchor = problem((LABEL, Term("broken", broken)))
-    source = {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in fed(2)["source"].items()}
-    resident = jax.device_put({"source": source, "target": {"image": source["image"]}})
-    count = jax.device_put(np.int32(7))
-    _, report = step.train_steps(plan, copy(state), hyper, held(anchor), resident, {}, count)
+    phase, state, data = problem({"label": LABEL, "broken": tljax.term(broken)})
+    arguments = (numbers(phase), copy(state), data, {}, np.int32(7), np.bool_(True))
+    _, report = step.train_steps(*arguments)
     faults = {name: int(fault) for name, fault in report.faults.items()}
-    assert faults == {"broken": 3, "loss": 3, "gradient_norm": 3, "label": 4}
+    assert faults == {"broken": 3, "loss": 3, "gradient_norm": 3, "parameters": 3, "label": 4}
 
     cadence = loop.Cadence(log=7, evaluate=7, checkpoint=7, dispatch=7)
-    phase = loop.Phase("second", plan, hyper, 7, cadence, resident, {})
     checkpoints, records = Checkpoints(tmp_path / "checkpoints"), Records(tmp_path)
+    program = lanes.Single(lanes.Lane(phase, copy(state), starting.in_memory(data)), 7)
+    writer = loop.Writer("second", records, lambda state: {})
     display = Display(quiet=True)
     with pytest.raises(UserError, match=r"^phase second: broken was not finite at step 3; "):
-        loop.train(
-            phase, state, held(anchor), lambda state: {}, checkpoints, records, display, loop.Stop()
-        )
+        loop.train("second", program, [writer], 7, cadence, checkpoints, display, loop.Stop())
     assert checkpoints.steps() == []  # nothing spoilt is saved
     checkpoints.close()
     records.close()
+    with pytest.raises(UserError, match=r"^phase train: broken was not finite at step 3; "):
+        tljax.fit(phase, state, data)
 
 
 def test_a_sound_run_has_no_faults():
-    plan, state, hyper, anchor = problem()
-    faults = walk(plan, state, hyper, anchor, fed(1))[-1].faults
-    assert set(faults) == {"label", "domain", "loss", "gradient_norm"}
+    faults = walk(*problem(), 1)[-1].faults
+    assert set(faults) == {"label", "domain", "loss", "gradient_norm", "parameters"}
     assert all(int(fault) == -1 for fault in faults.values())
 
 
 def test_the_trunk_opposes_the_discriminator():
     """Both get a gradient; the trunk's is −λ times that without reversal, λ = 2·tanh(2.5)."""
-    plan, state, _, anchor = problem((DOMAIN,))
-    batch = jax.tree.map(lambda leaf: leaf[0], fed(1))
-    progress, key = jnp.float32(0.5), jax.random.key(2)
 
     def plain(view):
         logits = [view.net.head("domain", view.features[name]) for name in ("source", "target")]
         return domain_confusion(*logits)
 
-    def gradient(term, **numbers):
-        spec = plan.objective._replace(terms=(term,))
+    def gradient(term):
+        """What plain descent at a rate of 1 follows, half way through the phase."""
+        descent = tljax.optimizer("sgd", learning_rate=1.0, momentum=0.0)
+        phase, state, data = problem({"domain": term}, optimizer=descent, steps=10)
+        before = copy(state.params)
+        after, _ = tljax.step(phase, state._replace(step=jnp.int32(5)), data)
+        return jax.tree.map(jnp.subtract, before, after.params)
 
-        def loss(params):
-            weights = {"domain": {"weight": 1.0, **numbers}}
-            start = held(anchor)
-            return objective.apply(spec, weights, params, {}, batch, start, progress, key)[0].sum()
-
-        return jax.grad(loss)(state.params)
-
-    against = gradient(DOMAIN, scale=2.0, gamma=10.0)
-    along = gradient(Term("domain", plain))
+    against = gradient(tljax.term("domain_adversarial", scale=2.0, gamma=10.0))
+    along = gradient(tljax.term(plain))
     for room in ("heads", "trunk"):
         assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(along[room])) > 1e-3
     assert_close(against["heads"], along["heads"])
@@ -380,11 +372,11 @@ def test_the_trunk_opposes_the_discriminator():
 
 def test_factors_follow_the_first_pattern_that_matches():
     """A tenth of the rate on the trunk: a tenth of the first step."""
-    plan, state, hyper, anchor = problem(train=(("trunk/**", 1.0), ("**", 1.0)))
-    slow = {**hyper, "factors": (jnp.float32(0.1), jnp.float32(1.0))}
-    full, scaled = (walk(plan, state, h, anchor, fed(1))[0].params for h in (hyper, slow))
+    phase, state, data = problem(train={"trunk/**": 1.0, "**": 1.0})
+    slow = phase.changed(train={"trunk/**": 0.1, "**": 1.0})
     moved = [
-        jax.tree.map(lambda a, b: np.asarray(a - b), params, anchor) for params in (full, scaled)
+        jax.tree.map(lambda a, b: np.asarray(a - b), after.params, state.start["params"])
+        for after in (walk(each, state, data, 1)[0] for each in (phase, slow))
     ]
     assert_close(moved[1]["trunk"], jax.tree.map(lambda x: 0.1 * x, moved[0]["trunk"]), atol=1e-7)
     assert_equal(moved[1]["heads"], moved[0]["heads"])

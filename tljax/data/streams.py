@@ -32,6 +32,12 @@ def check_finite(inputs: np.ndarray, field: str) -> None:
         raise UserError(f"{field}: input {bad} holds NaN or infinity; expected finite numbers")
 
 
+def check_batch(batch: int, length: int, field: str) -> None:
+    """Refuses a batch that is larger than the data."""
+    if batch > length:
+        raise wrong(field, batch, f"an integer from 1 to {length}, the number of examples")
+
+
 def identity(name: str) -> int:
     """A number for a name, the same in every process, to fold into a key."""
     return zlib.crc32(name.encode()) & 0x7FFFFFFF

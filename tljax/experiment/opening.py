@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tljax.data import semantics, sources, transforms
+from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.check import Checked
@@ -66,13 +67,10 @@ def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
         _check_stream(name, stream, fields)
         if not stream.of:
             table = tables[name] = _table(stream, config, f"streams.{name}", opened)
-            if stream.batch > len(table):
-                expected = f"an integer from 1 to {len(table)}, the number of examples"
-                raise wrong(f"streams.{name}.batch", stream.batch, expected)
-            if stream.balanced and not table.seen:
-                raise wrong(f"streams.{name}.balanced", True, "a labelled stream")
-            if stream.balanced and not table.resident:
-                expected = "a stream that fits into resident_megabytes"
+            if not stream.balanced:
+                check_batch(stream.batch, len(table), f"streams.{name}.batch")
+            elif not table.seen or not table.resident:
+                expected = "a labelled stream that fits into resident_megabytes"
                 raise wrong(f"streams.{name}.balanced", True, expected)
     return {name: tables[stream.of or name] for name, stream in fields.items()}
 

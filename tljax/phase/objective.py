@@ -139,6 +139,11 @@ def _evaluate(
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
     seen = {name: table.seen for name, table in of_streams.items() if table.seen}
     names = {name: table.classes for name, table in of_streams.items()}
+
+    def unseen(stream: str, _: Any) -> Exception:
+        known = stream in of_streams
+        return _explain(stream)("label", {}) if known else unknown("stream", stream, of_streams)
+
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
     view = View(
         net=net,
@@ -149,12 +154,7 @@ def _evaluate(
         progress=progress,
         key=key,
         tables=_Named({**phase.tables, **start.get("tables", {})}, _absent("table")),
-        classes=_Named(
-            seen,
-            lambda key, _: (
-                _explain(key)("label", {}) if key in names else unknown("stream", key, names)
-            ),
-        ),
+        classes=_Named(seen, unseen),
         names=_Named(names, _absent("stream")),
         anchored=_anchored(net, phase, batch, anchor, features, names),
         maps=maps,

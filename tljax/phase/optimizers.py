@@ -142,7 +142,7 @@ class Optimizer(optax.GradientTransformationExtraArgs):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "recipe":
             raise AttributeError(name)
-        return getattr(self.recipe, name)
+        return getattr(self.recipe if hasattr(self.recipe, name) else self.recipe.rule, name)
 
     def over(self, steps: int) -> optax.GradientTransformationExtraArgs:
         """The transformation with a count of its own, of which `steps` make the whole schedule."""

@@ -44,6 +44,7 @@ def start(
     """
     phase, earlier, readers = numbers(phase), earlier or {}, readers or {}
     data = in_memory(data)
+    _check_streams(phase, data)
     rows: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}
     heads: Mapping[str, Any] = {}
@@ -62,6 +63,17 @@ def start(
             rows[stream.base] = {**rows.get(stream.base, {}), streams.BY_CLASS: places}
     origin = {**variables, "tables": dict(tables), "rows": rows}
     return resumed(phase, origin, key)
+
+
+def _check_streams(phase: Phase, data: Mapping[str, Table]) -> None:
+    """Refuses streams whose batches their tables cannot fill."""
+    first = {stream.base: stream for stream in reversed(phase.streams.values())}
+    for base, stream in first.items():  # those that show the same examples take its batch
+        table = data.get(base)
+        if stream.balanced and (table is None or table.label is None):
+            raise wrong(f"streams.{stream.name}.balanced", True, "a labelled stream in memory")
+        if table is not None and not stream.balanced:
+            streams.check_batch(stream.batch, len(table), f"streams.{stream.name}.batch")
 
 
 def resumed(phase: Phase, origin: Mapping[str, Any], key: jax.Array) -> step.State:

@@ -204,6 +204,7 @@ def step(phase: Phase, state: State, data: Mapping[str, Table]) -> tuple[State, 
     """
     phase = numbers(phase)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((phase, state, data))):
+        data = jax.tree.map(jnp.asarray, dict(data))  # a traced row of numpy's is not to be had
         state = train_step(phase, begun(state), data, {})  # within a gradient or a vmap
         return state, Report(state.totals, state.faults)
     return single_step(phase, state, data, {}, np.bool_(True))
