@@ -232,10 +232,11 @@ def _writer(
         judged = results.judge(built.network, now, splits)
         return {split: values for split, (_, values) in judged.items()}
 
-    restart = int(begun.phase.partition("@")[2] or 0)
-    siblings = [f"{name}@{i}" if i else name for i in range(restart + 1)]
-    before = [*passed[begun.unit], *siblings[:-1]]
-    return Writer(begun.phase, records[begun.unit], evaluate, before)
+    # Restarts share a file: each rewinds its own records, and leaves those of the others.
+    restarts = built.config.phases[name].restarts
+    siblings = [f"{name}@{i}" if i else name for i in range(restarts)]
+    others = [sibling for sibling in siblings if sibling != begun.phase]
+    return Writer(begun.phase, records[begun.unit], evaluate, [*passed[begun.unit], *others])
 
 
 def _trained(
