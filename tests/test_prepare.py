@@ -6,9 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from tljax import experiment, objective, opening, prepare, starting, trees
+import tljax
+from tljax import experiment, trees
 from tljax.errors import UserError
+from tljax.experiment.build import place_errors
 from tljax.losses import conservative
+from tljax.phase import objective, prepare
 from tljax.solvers import cluster, readout, zero_shot
 
 N, CLASSES, WIDTH = 60, 10, 6
@@ -17,7 +20,7 @@ SEEN = (0, 1, 2, 3, 4, 5)
 
 def whitened(context, *, stream: str = "target", head: str = "label", scale: float = 2.0):
     """A user's own preparation: a head of two layers, a table and rows."""
-    z = context.said(stream).features
+    z = context.outputs(stream).features
     hidden = dict(kernel=np.eye(WIDTH), bias=np.zeros(WIDTH))
     output = dict(kernel=np.full((WIDTH, CLASSES), scale), bias=z.mean(0) @ np.ones((WIDTH, 10)))
     rows = {"norm": np.linalg.norm(z, axis=1)}
@@ -28,6 +31,16 @@ def whitened(context, *, stream: str = "target", head: str = "label", scale: flo
 def shapeless(context, *, head: str = "label"):
     """One that gives what no head has."""
     return prepare.Prepared({head: {"kernel": np.zeros((WIDTH, CLASSES))}})
+
+
+def looking(context):
+    """One that tells what it sees."""
+    seen = {
+        "heads": context.params["heads"],
+        "tables": context.tables,
+        "trunk": trees.flatten(context.params["trunk"]),
+    }
+    return prepare.Prepared(tables={name: sorted(names) for name, names in seen.items()})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,7 @@ def setting():
     config.network.trunk = dict(name="mlp", features=(WIDTH,))
     config.network.heads = dict(
         label=dict(name="linear"),
+        ten=dict(name="linear", outputs=10),
         plain=dict(name="linear", bias=False),
         two=dict(name="mlp", hidden=(WIDTH,)),
         embed=dict(name="linear", outputs=7, bias=False),
@@ -58,36 +72,36 @@ def setting():
     )
     config.steps = 0
     config.prepare = dict(ridge=dict())
-    resolved = experiment.resolve(config)
-    built = experiment.build(resolved)
-    _, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-    params = jax.device_get(state.params)
-    specs = {}
-    for name in config.streams:
-        fields = opening.stream_fields(name, resolved["streams"])
-        spec, numbers = opening.stream(name, fields, "", resolved["network"])
-        specs[name] = (spec, numbers, built.data.streams[name])
-    context = prepare.Context(built.network, params, {}, specs, built.data.tables, False, 0)
+    built = experiment.build(experiment.check(config))
+    phase, data = built.phases["train"], built.tables
+    params = jax.device_get(tljax.start(phase, built.data, built.key("train")).params)
+    context = prepare.Context(phase, params, {}, data, phase.tables, 0)
 
     def features(table, inverted=False):
         dense = params["trunk"]["dense_0"]
-        x = table.images.reshape(len(table), -1) / np.float32(255)
+        x = table.input.reshape(len(table), -1) / np.float32(255)
         return np.maximum((1 - x if inverted else x) @ dense["kernel"] + dense["bias"], 0)
 
-    z = {name: features(table, name == "view") for name, table in built.data.streams.items()}
-    labels = {name: table.labels for name, table in built.data.streams.items()}
-    return context, z, labels, features(built.data.splits["target"].table)
+    z = {name: features(table, name == "view") for name, table in data.items()}
+    labels = {name: table.label for name, table in data.items()}
+    return context, z, labels, features(built.splits["target"].table)
 
 
 def fitted(context, name, **fields):
-    found = prepare.run({name: fields}, "second.prepare", context)[1]
-    return found
+    return several(context, {name: fields})
+
+
+def several(context, fields):
+    """What a phase called `second` prepares."""
+    with place_errors("second"):
+        prepared = prepare.parse(fields, "prepare")
+        return prepare.run(context._replace(phase=context.phase.changed(prepare=prepared)))
 
 
 def outputs(context, found, head, z):
     """What the network says with a fitted head."""
     params = {"heads": jax.tree.map(jnp.asarray, dict(found.heads))}
-    return np.asarray(objective.respond(context.network, params, head, jnp.asarray(z)))
+    return np.asarray(objective.respond(context.phase.network, params, head, jnp.asarray(z)))
 
 
 class TestHeads:
@@ -148,9 +162,8 @@ class TestHeads:
     def test_eszsl_of_classes_that_are_not_the_first_ones(self, setting):
         """Labels 0 to 5 called 4 to 9: the same map, from the table's last rows."""
         context, z, labels, _ = setting
-        spec, numbers, table = context.streams["seen"]
-        later = table.__class__(table.images, table.labels + 4, table.classes)
-        moved = context._replace(streams={"seen": (spec, numbers, later)})
+        later = context.data["seen"].with_column("label", labels["seen"] + 4)
+        moved = context._replace(data={**context.data, "seen": later})
         found = fitted(moved, "eszsl", stream="seen", head="embed", table="segments")
         wanted = zero_shot.eszsl(z["seen"], labels["seen"], context.tables["segments"][4:])
         np.testing.assert_allclose(
@@ -186,13 +199,12 @@ class TestTablesAndRows:
     def test_the_relationship_of_classes(self, setting):
         """The head that is read was fitted by the preparation before."""
         context, z, labels, _ = setting
-        _, found = prepare.run(
+        found = several(
+            context,
             dict(
                 ridge=dict(stream="source", head="label"),
                 related=dict(solver="class_relationship", stream="target", head="label", table="r"),
             ),
-            "second.prepare",
-            context,
         )
         kernel, bias = readout.ridge(z["source"], labels["source"], CLASSES)
         shares = jax.nn.softmax(z["target"] @ kernel + bias)
@@ -259,12 +271,19 @@ class TestOwn:
 
 def test_each_sees_what_those_before_it_have_fitted(setting):
     context, _, _, _ = setting
-    after, found = prepare.run(
-        dict(a=dict(solver="ridge"), b=dict(solver="kmeans", head="points")), "prepare", context
+    found = several(
+        context,
+        dict(
+            a=dict(solver="ridge"),
+            b=dict(solver="kmeans", head="points"),
+            c=dict(solver=f"{__name__}:whitened", head="two"),
+            d=dict(solver=f"{__name__}:looking"),
+        ),
     )
-    assert set(found.heads) == {"label", "points"}
-    assert set(after.params["heads"]) == {"label", "points"}
-    assert set(trees.flatten(after.params["trunk"])) == set(trees.flatten(context.params["trunk"]))
+    assert set(found.heads) == {"label", "points", "two"}
+    assert set(found.tables["heads"]) == {"label", "points", "two"}
+    assert set(found.tables["tables"]) == {"segments", "mean"}
+    assert set(found.tables["trunk"]) == set(trees.flatten(context.params["trunk"]))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +311,7 @@ def test_each_sees_what_those_before_it_have_fitted(setting):
             dict(head="wide"),
             r"network.heads.wide.k: got 61; expected at most the 60 example",
         ),
+        ("knn", dict(head="few"), r"knn: labels: got "),
         ("neighbours", dict(k=60), r"neighbours: k: got 60; expected an integer in 1…59"),
         ("neighbours", dict(k="3"), r"neighbours.k: got '3'; expected an integer"),
         ("eszsl", dict(table="segmnts"), r"eszsl: table: unknown name 'segmnts'.*mean 'segments'"),
@@ -300,7 +320,8 @@ def test_each_sees_what_those_before_it_have_fitted(setting):
             dict(table="segments", head="narrow"),
             r"! output/kernel \(6, 6\) against \(6, 7",
         ),
-        ("eszsl", dict(table="segments", head="label"), r"- output/bias; ! output/kernel"),
+        ("eszsl", dict(table="segments", head="ten"), r"- output/bias; ! output/kernel"),
+        ("eszsl", dict(table="segments", head="label"), r"- output/bias$"),  # as wide as fitted
         ("eszsl", dict(table="segments", gamma=0.0), r"eszsl: gamma: got 0.0; .* above 0"),
         (
             "eszsl",
