@@ -57,7 +57,7 @@ def squared_error(view: View, *, stream: str = "source", head: str = "value") ->
 
 def huber(view: View, *, stream: str = "source", head: str = "value", delta: float = 1.0) -> Array:
     """Huber's loss: ½ e² up to |e| = `delta`, linear beyond (Huber 1964)."""
-    return optax.losses.huber_loss(*_predicted(view, stream, head), delta).mean(-1)
+    return optax.losses.huber_loss(*_predicted(view, stream, head), delta=delta).mean(-1)
 
 
 def attributes(
