@@ -15,7 +15,7 @@ import jax
 
 from tljax.errors import wrong
 from tljax.experiment import results, start
-from tljax.experiment.build import Built, build, flowing, place_errors
+from tljax.experiment.build import Built, build, flowing
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config, blank
 from tljax.experiment.results import Variables
@@ -203,8 +203,7 @@ def _begin(
     """A lane, from where its phase starts."""
     built, own = unit.built, f"{name}@{restart}" if restart else name
     phase = built.phases[name]
-    with place_errors(name):
-        state = start.begin(built, name, restart, earlier, unit.workdir)
+    state = start.begin(built, name, restart, earlier, unit.workdir)
     carried = results.with_heads(results.carried(earlier), start.gathered(state, phase.mesh))
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)
