@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tljax import inventory, methods
 from tljax.errors import UserError
 from tljax.main import main
+from tljax.report import inventory, methods
 
 ROOT = Path(__file__).parents[1]
 TRUNK = {"trunk/dense_0/kernel": ((16, 6), 96), "trunk/dense_0/bias": ((6,), 6)}

@@ -1,6 +1,7 @@
 """Where phases start: from the one before, by rules, from another run, from what was prepared."""
 
 import json
+import shutil
 from contextlib import contextmanager
 
 import jax
@@ -11,7 +12,6 @@ import tljax
 from tljax import experiment, trees
 from tljax.errors import UserError
 from tljax.experiment import start
-from tljax.experiment.build import place_errors
 from tljax.train import checkpoint
 from tljax.train.records import read
 
@@ -27,8 +27,7 @@ def begin(config, index=0, earlier=None):
 def state_of(config, index=0, earlier=None):
     built = experiment.build(experiment.check(config))
     name = list(built.phases)[index]
-    with place_errors(name):
-        return start.fresh(built, name, 0, earlier or {})
+    return start.fresh(built, name, 0, earlier or {})
 
 
 def filled(config, value, index=0):
@@ -286,6 +285,105 @@ class TestRun:
         says = r"^first\.start\[0\]: got 'run:.*'; checkpoint '.*first/4' cannot be read"
         with pytest.raises(UserError, match=says):
             begin(small)
+
+
+class TestOrigin:
+    """The run that another begins from: read once, verified, and then no longer needed."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory):
+        return tmp_path_factory.mktemp("origins") / "run"
+
+    @pytest.fixture
+    def origin(self, small, whole, tmp_path):
+        """A copy of a finished run of one phase, saved at steps 2 and 4."""
+        one_phase(small)
+        small.update(checkpoint_every=2, average=0.9)
+        experiment.run(small, whole)
+        shutil.copytree(whole, tmp_path / "origin")
+        small.start = (("**", f"run:{tmp_path / 'origin'}"),)
+        small.seed = 1
+        return tmp_path / "origin"
+
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize(
+        ("step", "folder"), [("", "phases/first/final"), ("@2", "checkpoints/first/2")]
+    )
+    def test_a_flipped_bit_is_refused(self, small, origin, tmp_path, step, folder, seed):
+        """Or has changed no number: nothing starts from others than those that were saved."""
+        small.start = (("**", f"run:{origin}{step}"),)
+        clean, _ = begin(small)
+        files = sorted(path for path in (origin / folder).rglob("d/*") if path.is_file())
+        sizes = [path.stat().st_size for path in files]
+        assert sum(sizes) > 500
+        draw, refused = np.random.default_rng(seed), 0
+        for _ in range(20):
+            place = int(draw.integers(sum(sizes)))
+            which = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+            path, content = files[which], files[which].read_bytes()
+            flipped = bytearray(content)
+            flipped[place - sum(sizes[:which])] ^= 1 << int(draw.integers(8))
+            path.write_bytes(flipped)
+            try:
+                equal(begin(small)[0], clean)
+            except UserError as error:
+                refused += 1
+                line = str(error)
+                assert line.startswith(f"first.start[0]: got 'run:{origin}{step}'; checkpoint '")
+                assert "cannot be read" in line or "is damaged" in line
+                assert "\n" not in line
+                if refused == 1:  # a whole run says the same, and leaves no start
+                    with pytest.raises(UserError, match=r"^first\.start\[0\]: got 'run:"):
+                        experiment.run(small, tmp_path / "run")
+                    assert not (tmp_path / "run" / "phases").exists()
+            path.write_bytes(content)
+        assert refused >= 10
+        equal(begin(small)[0], clean)
+
+    @pytest.mark.parametrize("fate", ["deleted", "another"])
+    @pytest.mark.parametrize("dispatches", [1, 2])
+    def test_what_becomes_of_it_changes_nothing_of_a_run_that_has_begun(
+        self, small, origin, tmp_path, monkeypatch, dispatches, fate
+    ):
+        """Killed before its first checkpoint, and after it."""
+        experiment.run(small, tmp_path / "run")
+        with dying(monkeypatch, dispatches), pytest.raises(Death):
+            experiment.run(small, tmp_path / "again")
+        saves = list((tmp_path / "again" / "checkpoints" / "first").iterdir())
+        assert [path.name for path in saves] == ["2"][: dispatches - 1]
+        shutil.rmtree(origin)
+        if fate == "another":
+            other = small.copy_and_resolve_references()
+            other.update(start=(), seed=7)
+            experiment.run(other, origin)
+        experiment.run(small, tmp_path / "again")
+        assert left_by(tmp_path / "again") == left_by(tmp_path / "run")
+        equal(saved(tmp_path / "again", "first"), saved(tmp_path / "run", "first"))
+        for part in ("start", "final"):
+            pair = [checkpoint.load(tmp_path / d / "phases/first" / part) for d in ("run", "again")]
+            equal(*pair)
+
+    def test_it_has_ended_or_a_step_of_it_is_named(self, small, origin, tmp_path, monkeypatch):
+        small.start = ()
+        with dying(monkeypatch, 2), pytest.raises(Death):
+            experiment.run(small, tmp_path / "killed")
+        small.start = (("**", f"run:{tmp_path / 'killed'}"),)
+        with pytest.raises(UserError) as caught:
+            begin(small)
+        assert str(caught.value) == (
+            f"first.start[0]: got 'run:{tmp_path / 'killed'}'; expected run:WORKDIR of a run that "
+            "has ended, or run:WORKDIR@STEP of a checkpoint"
+        )
+        small.start = (("**", f"run:{tmp_path / 'killed'}@2"),)
+        started, _ = begin(small)
+        equal(started, trees.flatten(saved(tmp_path / "killed", "first")["average"]))
+        experiment.run(small, tmp_path / "run")
+        begun = checkpoint.load(tmp_path / "run" / "phases" / "first" / "start")
+        equal(params_of(begun), started)
+        for step in (3, 4):
+            small.start = (("**", f"run:{tmp_path / 'killed'}@{step}"),)
+            with pytest.raises(UserError, match=r"^first\.start\[0\]: .*; expected a step that '"):
+                begin(small)
 
 
 class TestRestarts:
