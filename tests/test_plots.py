@@ -95,6 +95,17 @@ def test_without_any_head_only_curves_are_drawn(tmp_path):
     assert set(files) == {"losses.png", "accuracy.png"}
 
 
+def test_a_run_without_any_accuracy_gets_no_figure_of_it(tmp_path):
+    """One that is judged by its errors; beside one with accuracies it has no line in the legend."""
+    errors = [record("adapt", step, "price", mae=1.0, rmse=2.0, r2=0.1) for step in (2, 4)]
+    train = record("adapt", 4, "train", label=1.0, loss=1.0, gradient_norm=2.0, learning_rate=0.1)
+    files = drawn(tmp_path, splits=[split("letters", 2, head="other")], records=[*errors, train])
+    assert set(files) == {"losses.png"}
+    both = drawn(tmp_path, splits=[split("letters", 2, head="other")], records=[*RECORDS, *errors])
+    plain = drawn(tmp_path / "a", splits=[split("letters", 2, head="other")])
+    assert both["accuracy.png"] == plain["accuracy.png"]
+
+
 def test_the_start_needs_no_head(tmp_path, whole):
     """Features do not depend on heads: without its head the first state is drawn the same."""
     headless = {**FIRST, "params": {"trunk": FIRST["params"]["trunk"]}}
