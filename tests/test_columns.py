@@ -121,10 +121,10 @@ class TestRun:
         np.savez(tmp_path / "a.npz", **halves({"x": x, "labels": labels}), classes=names)
         config = config_of(tmp_path / "a.npz", "binary_cross_entropy", "label")
         values = experiment.run(config, tmp_path / "run")["evaluations"]["source"]
-        found = experiment.outputs(config, tmp_path / "run")["source"]
-        np.testing.assert_array_equal(found.several, labels[120:])
-        assert found.logits.shape == (40, 3) and found.labels is None
-        assert values["accuracy"] == np.mean((found.logits > 0) == labels[120:]) > 0.9
+        outputs = experiment.outputs(config, tmp_path / "run")["source"]
+        np.testing.assert_array_equal(outputs.several, labels[120:])
+        assert outputs.logits.shape == (40, 3) and outputs.labels is None
+        assert values["accuracy"] == np.mean((outputs.logits > 0) == labels[120:]) > 0.9
         assert values["mean_average_precision"] > 0.95 and values["f1_macro"] > 0.9
         assert values["examples"] == 40 and "confusion" not in values
 
@@ -138,9 +138,9 @@ class TestRun:
         np.savez(tmp_path / "a.npz", **halves({"input": x, "value": value}))
         config = config_of(tmp_path / "a.npz", term, "value")
         values = experiment.run(config, tmp_path / "run")["evaluations"]["source"]
-        found = experiment.outputs(config, tmp_path / "run")["source"]
-        assert found.logits.shape == (40, size)
-        errors = found.logits - value[120:].reshape(40, size)
+        outputs = experiment.outputs(config, tmp_path / "run")["source"]
+        assert outputs.logits.shape == (40, size)
+        errors = outputs.logits - value[120:].reshape(40, size)
         assert values["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-5)
         assert values["rmse"] == pytest.approx(np.sqrt((errors**2).mean(0)).mean(), rel=1e-5)
         assert values["rmse"] < 0.4 and values["r2"] > 0.9
@@ -168,14 +168,14 @@ class TestRun:
         config = config_of(tmp_path / "a.npz", "cross_entropy", "label", trunk)
         result = experiment.run(config, tmp_path / "run")
         assert result["parameters"] == 12 * 6 + 6 * 2 + 2
-        found = experiment.outputs(config, tmp_path / "run")["source"]
-        right = np.mean(found.logits.argmax(-1) == label[120:])
+        outputs = experiment.outputs(config, tmp_path / "run")["source"]
+        right = np.mean(outputs.logits.argmax(-1) == label[120:])
         assert result["evaluations"]["source"]["accuracy"] == right > 0.95
         # What features are, from the saved table of embeddings.
         saved = tljax.experiment.start.final(tmp_path / "run", "train")[0]
         table = saved["params"]["trunk"]["embed"]["embedding"]
         np.testing.assert_allclose(
-            found.features, table[tokens[120:]].mean(1), rtol=1e-4, atol=1e-5
+            outputs.features, table[tokens[120:]].mean(1), rtol=1e-4, atol=1e-5
         )
 
     def test_a_term_that_reads_another_column_than_there_is(self, tmp_path):

@@ -49,8 +49,8 @@ class TestReadouts:
         values = judged(logits, [0, 0, 0, 3])
         assert values["accuracy"] == 0.75
         assert values["per_class_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-        each = np.log(np.e + 3)
-        wanted = (2 * (each - 1) + each + np.log1p(3 * np.exp(-2))) / 4
+        log = np.log(np.e + 3)
+        wanted = (2 * (log - 1) + log + np.log1p(3 * np.exp(-2))) / 4
         assert values["loss"] == pytest.approx(wanted, rel=1e-6)
         assert list(values) == ["accuracy", "per_class_accuracy", "loss"]
 
@@ -192,17 +192,17 @@ class TestCompeting:
 class TestCalibration:
     """Through `results.judge`, with outputs that are given instead of a network's."""
 
-    def judge(self, monkeypatch, given):
+    def judge(self, monkeypatch, setting):
         """name -> (split, logits): what each is worth."""
-        splits = {name: each._replace(name=name, phase="only") for name, (each, _) in given.items()}
+        splits = {n: split._replace(name=n, phase="only") for n, (split, _) in setting.items()}
 
         def outputs(network, params, batch_stats, split):
-            return outputs_of(given[split.name][1], split.table.label)
+            return outputs_of(setting[split.name][1], split.table.label)
 
         monkeypatch.setattr(results, "outputs", outputs)
         finals = {"only": {"params": {}, "batch_stats": {}}}
-        found = results.judge(None, finals, splits.values())
-        return {name: values for name, (_, values) in found.items()}
+        worth = results.judge(None, finals, splits.values())
+        return {name: values for name, (_, values) in worth.items()}
 
     def setting(self, labels):
         rng = np.random.default_rng(0)
@@ -227,8 +227,8 @@ class TestCalibration:
 
     def test_what_is_calibrated_is_the_evaluation_that_asks(self, monkeypatch):
         values = self.judge(monkeypatch, self.setting([0, 1, 2, 3, 0, 1, 2, 3]))
-        given = self.setting([0, 1, 2, 3, 0, 1, 2, 3])["test"]
-        alone = score(outputs_of(given[1], given[0].table.label), given[0], values["test"]["gamma"])
+        test, logits = self.setting([0, 1, 2, 3, 0, 1, 2, 3])["test"]
+        alone = score(outputs_of(logits, test.table.label), test, values["test"]["gamma"])
         assert values["test"] == alone
         assert alone["calibrated_seen"] < alone["seen"]
 

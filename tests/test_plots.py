@@ -57,7 +57,9 @@ FIRST, FINAL = variables(0), variables(1)
 
 def drawn(workdir, *, first=FIRST, final=FINAL, splits=None, records=RECORDS):
     splits = splits or [split("source", 0), split("target", 1, classes=None)]
-    figures.draw(workdir, NET, first, {"": final}, {each.name: each for each in splits}, records)
+    figures.draw(
+        workdir, NET, first, {"": final}, {judged.name: judged for judged in splits}, records
+    )
     return {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
 
 

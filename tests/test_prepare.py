@@ -94,13 +94,13 @@ def fitted(context, name, **fields):
 def several(context, fields):
     """What a phase called `second` prepares."""
     with place_errors("second"):
-        prepared = prepare.parse(fields, "prepare")
-        return prepare.run(context._replace(phase=context.phase.changed(prepare=prepared)))
+        solvers = prepare.parse(fields, "prepare")
+        return prepare.run(context._replace(phase=context.phase.changed(prepare=solvers)))
 
 
-def outputs(context, found, head, z):
+def outputs(context, prepared, head, z):
     """What the network says with a fitted head."""
-    params = {"heads": jax.tree.map(jnp.asarray, dict(found.heads))}
+    params = {"heads": jax.tree.map(jnp.asarray, dict(prepared.heads))}
     return np.asarray(objective.respond(context.phase.network, params, head, jnp.asarray(z)))
 
 
@@ -108,11 +108,14 @@ class TestHeads:
     @pytest.mark.parametrize("name", ["ridge", "softmax"])
     def test_a_linear_readout(self, setting, name):
         context, z, labels, others = setting
-        found = fitted(context, name, stream="source", head="label", penalty=0.5)
-        assert set(found.heads) == {"label"} and not found.tables and not found.rows
+        prepared = fitted(context, name, stream="source", head="label", penalty=0.5)
+        assert set(prepared.heads) == {"label"} and not prepared.tables and not prepared.rows
         kernel, bias = getattr(readout, name)(z["source"], labels["source"], CLASSES, 0.5)
         np.testing.assert_allclose(
-            outputs(context, found, "label", others), others @ kernel + bias, rtol=1e-3, atol=1e-3
+            outputs(context, prepared, "label", others),
+            others @ kernel + bias,
+            rtol=1e-3,
+            atol=1e-3,
         )
         # The penalty and the stream have a say.
         other = fitted(context, name, stream="source", head="label", penalty=5.0)
@@ -122,22 +125,22 @@ class TestHeads:
 
     def test_neighbours_vote(self, setting):
         context, z, labels, others = setting
-        found = fitted(context, "knn", stream="source", head="bank")
+        prepared = fitted(context, "knn", stream="source", head="bank")
         wanted = readout.knn_logits(
             others, z["source"], labels["source"], CLASSES, k=5, temperature=0.07
         )
         np.testing.assert_allclose(
-            outputs(context, found, "bank", others), wanted, rtol=1e-4, atol=1e-4
+            outputs(context, prepared, "bank", others), wanted, rtol=1e-4, atol=1e-4
         )
 
     def test_kmeans(self, setting):
         context, z, _, others = setting
-        found = fitted(context, "kmeans", stream="blind", head="points", restarts=3)
+        prepared = fitted(context, "kmeans", stream="blind", head="points", restarts=3)
         centroids = cluster.kmeans(z["blind"], 4, seed=0, restarts=3)
-        np.testing.assert_allclose(found.heads["points"]["centroids"], centroids, atol=1e-5)
+        np.testing.assert_allclose(prepared.heads["points"]["centroids"], centroids, atol=1e-5)
         distances = ((others[:, None] - centroids[None]) ** 2).sum(-1)
-        said = outputs(context, found, "points", others)
-        np.testing.assert_array_equal(said.argmax(-1), distances.argmin(-1))
+        scores = outputs(context, prepared, "points", others)
+        np.testing.assert_array_equal(scores.argmax(-1), distances.argmin(-1))
         other = fitted(
             context._replace(seed=1), "kmeans", stream="blind", head="points", restarts=1
         )
@@ -145,18 +148,18 @@ class TestHeads:
 
     def test_eszsl_reads_the_rows_of_the_classes_that_it_sees(self, setting):
         context, z, labels, others = setting
-        given = dict(stream="seen", head="embed", table="segments", gamma=0.1, lam=0.2)
-        found = fitted(context, "eszsl", **given)
+        fields = dict(stream="seen", head="embed", table="segments", gamma=0.1, lam=0.2)
+        prepared = fitted(context, "eszsl", **fields)
         table = context.tables["segments"]
         solution = zero_shot.eszsl(z["seen"], labels["seen"], table[:6], gamma=0.1, lam=0.2)
-        scores = outputs(context, found, "embed", others) @ table.T
+        scores = outputs(context, prepared, "embed", others) @ table.T
         wanted = others @ np.asarray(solution) @ table.T
         np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-3)
         # The rows of unseen classes have no say.
         changed = np.concatenate([table[:6], 1 - table[6:]])
-        other = fitted(context._replace(tables={"segments": changed}), "eszsl", **given)
+        other = fitted(context._replace(tables={"segments": changed}), "eszsl", **fields)
         np.testing.assert_array_equal(
-            other.heads["embed"]["output"]["kernel"], found.heads["embed"]["output"]["kernel"]
+            other.heads["embed"]["output"]["kernel"], prepared.heads["embed"]["output"]["kernel"]
         )
 
     def test_eszsl_of_classes_that_are_not_the_first_ones(self, setting):
@@ -164,26 +167,26 @@ class TestHeads:
         context, z, labels, _ = setting
         later = context.data["seen"].with_column("label", labels["seen"] + 4)
         moved = context._replace(data={**context.data, "seen": later})
-        found = fitted(moved, "eszsl", stream="seen", head="embed", table="segments")
+        prepared = fitted(moved, "eszsl", stream="seen", head="embed", table="segments")
         wanted = zero_shot.eszsl(z["seen"], labels["seen"], context.tables["segments"][4:])
         np.testing.assert_allclose(
-            found.heads["embed"]["output"]["kernel"], wanted, rtol=1e-3, atol=1e-3
+            prepared.heads["embed"]["output"]["kernel"], wanted, rtol=1e-3, atol=1e-3
         )
 
     def test_sae(self, setting):
         context, z, labels, others = setting
-        found = fitted(context, "sae", stream="seen", head="embed", table="segments", lam=0.3)
+        prepared = fitted(context, "sae", stream="seen", head="embed", table="segments", lam=0.3)
         solution = zero_shot.sae(z["seen"], context.tables["segments"][labels["seen"]], 0.3)
         np.testing.assert_allclose(
-            outputs(context, found, "embed", others), others @ solution.T, rtol=1e-3, atol=1e-4
+            outputs(context, prepared, "embed", others), others @ solution.T, rtol=1e-3, atol=1e-4
         )
 
 
 class TestTablesAndRows:
     def test_neighbours_are_rows_beside_the_stream(self, setting):
         context, z, _, _ = setting
-        found = fitted(context, "neighbours", stream="target", k=3)
-        rows = found.rows["target"]["neighbours"]
+        prepared = fitted(context, "neighbours", stream="target", k=3)
+        rows = prepared.rows["target"]["neighbours"]
         np.testing.assert_array_equal(rows, readout.neighbours(z["target"], 3))
         assert rows.shape == (N, 3) and rows.dtype == np.int32
         assert (rows != np.arange(N)[:, None]).all()
@@ -191,15 +194,15 @@ class TestTablesAndRows:
     def test_neighbours_as_another_stream_shows_the_examples(self, setting):
         """The features are the view's, the rows those of the stream whose examples they are."""
         context, z, _, _ = setting
-        found = fitted(context, "neighbours", stream="view", k=3)
+        prepared = fitted(context, "neighbours", stream="view", k=3)
         np.testing.assert_array_equal(
-            found.rows["target"]["neighbours"], readout.neighbours(z["view"], 3)
+            prepared.rows["target"]["neighbours"], readout.neighbours(z["view"], 3)
         )
 
     def test_the_relationship_of_classes(self, setting):
         """The head that is read was fitted by the preparation before."""
         context, z, labels, _ = setting
-        found = several(
+        prepared = several(
             context,
             dict(
                 ridge=dict(stream="source", head="label"),
@@ -209,8 +212,8 @@ class TestTablesAndRows:
         kernel, bias = readout.ridge(z["source"], labels["source"], CLASSES)
         shares = jax.nn.softmax(z["target"] @ kernel + bias)
         wanted = readout.class_relationship(np.asarray(shares), labels["target"], CLASSES)
-        np.testing.assert_allclose(found.tables["r"], wanted, rtol=1e-3)
-        np.testing.assert_allclose(found.tables["r"].sum(1), 1, rtol=1e-5)
+        np.testing.assert_allclose(prepared.tables["r"], wanted, rtol=1e-3)
+        np.testing.assert_allclose(prepared.tables["r"].sum(1), 1, rtol=1e-5)
 
     def test_the_importance_of_channels_by_hand(self, setting):
         """Two channels to a place, three places: features 0, 2, 4 are the first channel."""
@@ -219,22 +222,22 @@ class TestTablesAndRows:
         kernel[1::2] *= 5  # the second channel says much
         head = {"output": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(CLASSES)}}
         context = context._replace(params={**context.params, "heads": {"label": head}})
-        given = dict(stream="source", head="label", table="importance")
+        fields = dict(stream="source", head="label", table="importance")
 
         def loss(features):
             cross = optax.losses.softmax_cross_entropy_with_integer_labels
             return float(cross(jnp.asarray(features @ kernel), labels["source"]).mean())
 
         for channels in (2, 3, 6, 1):
-            found = fitted(context, "channel_importance", channels=channels, **given)
+            prepared = fitted(context, "channel_importance", channels=channels, **fields)
             rises = []
             for c in range(channels):
                 without = z["source"].copy()
                 without[:, c::channels] = 0
                 rises.append(loss(without) - loss(z["source"]))
             wanted = conservative.channel_importance(jnp.asarray(rises, jnp.float32))
-            np.testing.assert_allclose(found.tables["importance"], wanted, rtol=1e-2)
-            assert found.tables["importance"].sum() == pytest.approx(1)
+            np.testing.assert_allclose(prepared.tables["importance"], wanted, rtol=1e-2)
+            assert prepared.tables["importance"].sum() == pytest.approx(1)
 
 
 class TestOwn:
@@ -242,14 +245,14 @@ class TestOwn:
 
     def test_of_a_user(self, setting):
         context, z, _, others = setting
-        found = fitted(context, "mine", solver=self.OWN, head="two", scale=3.0)
-        np.testing.assert_allclose(found.tables["mean"], z["target"].mean(0), rtol=1e-5)
+        prepared = fitted(context, "mine", solver=self.OWN, head="two", scale=3.0)
+        np.testing.assert_allclose(prepared.tables["mean"], z["target"].mean(0), rtol=1e-5)
         np.testing.assert_allclose(
-            found.rows["target"]["norm"], np.linalg.norm(z["target"], axis=1), rtol=1e-5
+            prepared.rows["target"]["norm"], np.linalg.norm(z["target"], axis=1), rtol=1e-5
         )
         wanted = 3 * others.sum(-1, keepdims=True) + z["target"].mean(0).sum()
         np.testing.assert_allclose(
-            outputs(context, found, "two", others), np.repeat(wanted, CLASSES, 1), rtol=1e-4
+            outputs(context, prepared, "two", others), np.repeat(wanted, CLASSES, 1), rtol=1e-4
         )
 
     def test_its_arguments_are_checked(self, setting):
@@ -271,7 +274,7 @@ class TestOwn:
 
 def test_each_sees_what_those_before_it_have_fitted(setting):
     context, _, _, _ = setting
-    found = several(
+    prepared = several(
         context,
         dict(
             a=dict(solver="ridge"),
@@ -280,10 +283,10 @@ def test_each_sees_what_those_before_it_have_fitted(setting):
             d=dict(solver=f"{__name__}:looking"),
         ),
     )
-    assert set(found.heads) == {"label", "points", "two"}
-    assert set(found.tables["heads"]) == {"label", "points", "two"}
-    assert set(found.tables["tables"]) == {"segments", "mean"}
-    assert set(found.tables["trunk"]) == set(trees.flatten(context.params["trunk"]))
+    assert set(prepared.heads) == {"label", "points", "two"}
+    assert set(prepared.tables["heads"]) == {"label", "points", "two"}
+    assert set(prepared.tables["tables"]) == {"segments", "mean"}
+    assert set(prepared.tables["trunk"]) == set(trees.flatten(context.params["trunk"]))
 
 
 @pytest.mark.parametrize(

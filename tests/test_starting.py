@@ -464,7 +464,7 @@ class TestEvaluations:
         assert result["after"]["accuracy"] == accuracy(first["trunk"], first["heads"]["label"])
         assert result["old"]["accuracy"] == accuracy(second["trunk"], first["heads"]["label"])
         assert result["new"]["accuracy"] == accuracy(second["trunk"], second["heads"]["other"])
-        losses = {name: each["loss"] for name, each in result.items()}
+        losses = {name: values["loss"] for name, values in result.items()}
         assert len(set(losses.values())) == 3
         kinds = [(r["phase"], r["kind"]) for r in read(tmp_path / "run") if r["kind"] != "train"]
         assert kinds == [("first", "after"), ("second", "new"), ("second", "old")]

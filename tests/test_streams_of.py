@@ -43,8 +43,8 @@ def batches(*specs, labelled=True, prepared=True, key=KEY):
     """Every stream's batches of nine steps, which are three epochs: `[steps, batch, ...]`."""
     rows = {"source": {NEIGHBOURS: neighbours()}} if prepared else {}
     by_name = {spec.name: spec for spec in specs}
-    found = _batches(by_name, {"source": table(labelled)}, rows, jnp.arange(9), key)
-    return jax.tree.map(np.asarray, found)
+    batch = _batches(by_name, {"source": table(labelled)}, rows, jnp.arange(9), key)
+    return jax.tree.map(np.asarray, batch)
 
 
 def numbers_of(images):
@@ -60,7 +60,7 @@ def flowing():
 def test_a_stream_of_another_shows_the_same_examples_in_the_same_step(flowing):
     source, inverted = flowing["source"]["input"], flowing["inverted"]["input"]
     np.testing.assert_allclose(inverted, 1 - source, rtol=1e-6)
-    assert len({tuple(each) for each in numbers_of(source)}) == 9
+    assert len({tuple(rows) for rows in numbers_of(source)}) == 9
     for name in ("inverted", "one", "other"):
         np.testing.assert_array_equal(flowing[name]["label"], flowing["source"]["label"])
     np.testing.assert_array_equal(flowing["source"]["label"], numbers_of(source) % 3)
@@ -91,8 +91,8 @@ def test_a_stream_of_another_changes_nothing_about_it(flowing):
 
 def test_labels_come_along_if_and_only_if_the_other_has_some(flowing):
     unlabelled = batches(SOURCE, INVERTED, ONE, NEAR, labelled=False)
-    assert all(set(each) == {"input"} for each in unlabelled.values())
-    kinds = {name: set(each) for name, each in flowing.items()}
+    assert all(set(batch) == {"input"} for batch in unlabelled.values())
+    kinds = {name: set(batch) for name, batch in flowing.items()}
     labelled = {"input", "label"}
     assert kinds.pop("near") == {"input"}  # a neighbour need not be of the example's class
     assert kinds == dict.fromkeys(("source", "inverted", "one", "other"), labelled)
@@ -103,7 +103,7 @@ def test_neighbours_are_rows_of_the_given_table_alone(flowing):
     seen = numbers_of(1 - flowing["near"]["input"])
     steps_away = (seen - numbers_of(flowing["source"]["input"])) % ROWS
     assert set(steps_away.ravel()) == {1, 2, 5}
-    assert any(len(set(each)) > 1 for each in steps_away)  # each example draws its own
+    assert any(len(set(steps)) > 1 for steps in steps_away)  # each example draws its own
 
 
 def test_neighbours_that_were_not_prepared_are_asked_for():
@@ -115,9 +115,9 @@ def test_neighbours_that_were_not_prepared_are_asked_for():
 def test_a_stream_of_one_that_is_read_from_disk_shows_what_was_read():
     read = tljax.Table(input=np.full((4, 2, 2, 1), 0.25, np.float32), label=np.arange(4))
     specs = {"inverted": INVERTED, "source": SOURCE}
-    found = batch_of(specs, {}, {}, {"source": read}, jnp.int32(0), KEY)
-    np.testing.assert_array_equal(found["inverted"]["input"], 1 - read.input)
-    np.testing.assert_array_equal(found["inverted"]["label"], read.label)
+    batch = batch_of(specs, {}, {}, {"source": read}, jnp.int32(0), KEY)
+    np.testing.assert_array_equal(batch["inverted"]["input"], 1 - read.input)
+    np.testing.assert_array_equal(batch["inverted"]["label"], read.label)
 
 
 def flowing_in(built):
@@ -149,9 +149,9 @@ def test_a_config_gives_both_the_same_rows_and_classes(tiny, labelled):
     assert seen["names"]["view"] == seen["names"]["source"] == data["source"].classes
     assert seen["classes"].get("view") == seen["classes"].get("source")
     assert ("source" in seen["classes"]) is labelled
-    found = batch_of(phase.streams, data, state.start["rows"], {}, jnp.int32(3), state.key)
-    np.testing.assert_allclose(found["view"]["input"], 1 - found["source"]["input"], atol=1e-6)
-    assert ("label" in found["view"]) is ("label" in found["source"]) is labelled
+    batch = batch_of(phase.streams, data, state.start["rows"], {}, jnp.int32(3), state.key)
+    np.testing.assert_allclose(batch["view"]["input"], 1 - batch["source"]["input"], atol=1e-6)
+    assert ("label" in batch["view"]) is ("label" in batch["source"]) is labelled
 
 
 def test_a_config_that_forgets_to_prepare_neighbours_is_refused_in_its_first_step(tiny):
@@ -188,11 +188,11 @@ def problem(separate, frozen):
     kind = "separate" if separate else "joint"
     phase = PHASE.changed(statistics=kind, freeze_statistics=frozen)
     batch = {name: {"input": jnp.zeros((4, 2, 2, 1))} for name in phase.streams}
-    found = objective.initialise(phase, batch, {"source": unlabelled()}, KEY)
+    variables = objective.initialise(phase, batch, {"source": unlabelled()}, KEY)
     statistics = jax.tree.map(
-        lambda leaf: jnp.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), found["batch_stats"]
+        lambda leaf: jnp.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), variables["batch_stats"]
     )
-    return phase, {**found, "batch_stats": statistics}
+    return phase, {**variables, "batch_stats": statistics}
 
 
 def unlabelled(rows=None):

@@ -186,7 +186,7 @@ def _(of):
 
 
 def half_squares(*differences):
-    return 0.5 * sum(jnp.sum(each**2) for each in differences)
+    return 0.5 * sum(jnp.sum(leaf**2) for leaf in differences)
 
 
 @case("l2_sp")
@@ -246,13 +246,13 @@ def _(of):
 
 
 def confusion(of, weighted):
-    said, weights = [], []
+    outputs, weights = [], []
     for stream in ("source", "unlabelled"):
         logits = jax.lax.stop_gradient(of(stream, "label"))
         joint = adversarial.conditional_map(of(stream), jax.nn.softmax(logits))
-        said.append(of.head("conditional", joint))
+        outputs.append(of.head("conditional", joint))
         weights.append(adversarial.entropy_weights(logits) if weighted else None)
-    return adversarial.domain_confusion(*said, *weights)
+    return adversarial.domain_confusion(*outputs, *weights)
 
 
 CONDITIONAL = dict(target="unlabelled", head="conditional")
@@ -384,7 +384,7 @@ def phase_of(names, frozen=True, streams=STREAMS):
 def start():
     """(phase of all cases, variables, anchor): two models that nobody has trained."""
     phase = phase_of(CASES)
-    shapes, found = jax.eval_shape(objective.initialise, phase, BATCH, KNOWN, KEY), []
+    shapes, models = jax.eval_shape(objective.initialise, phase, BATCH, KNOWN, KEY), []
     for seed in (1, 2):
         draw = np.random.default_rng(seed)
         params = jax.tree.map(lambda x, d=draw: d.normal(0, 0.5, x.shape), shapes["params"])
@@ -392,8 +392,8 @@ def start():
             lambda x, d=draw: d.uniform(0.2, 1, x.shape), shapes["batch_stats"]
         )
         both = {"params": params, "batch_stats": statistics}
-        found.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), both))
-    return phase, *found
+        models.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), both))
+    return phase, *models
 
 
 def losses(phase, params, batch_stats, anchor):
@@ -438,8 +438,8 @@ def expected(start):
     return with_jacobian(references, now["params"])
 
 
-def of_case(found, name):
-    values, gradients = found
+def of_case(jacobian, name):
+    values, gradients = jacobian
     place = list(CASES).index(name)
     flat = trees.flatten(jax.tree.map(lambda leaf: np.asarray(leaf[place]), gradients))
     return float(values[place]), flat
@@ -473,10 +473,10 @@ def test_a_term_is_its_loss(measured, expected, name):
         )
 
 
-def touched(found, name):
+def touched(jacobian, name):
     """The rooms and heads whose parameters have a gradient."""
     rooms = set()
-    for path, leaf in of_case(found, name)[1].items():
+    for path, leaf in of_case(jacobian, name)[1].items():
         if np.abs(leaf).max() > 0:
             first, second, *_ = path.split("/")
             rooms.add(second if first == "heads" else first)
@@ -647,20 +647,23 @@ def test_two_terms_that_feed_one_head_with_different_widths_are_refused():
 @pytest.mark.parametrize("function", ["l2_sp", "l2_penalty"])
 def test_a_pattern_that_matches_no_parameter_is_refused_with_the_paths(function):
     wired = (function, dict(only=("trunks/**", "head/**"))), ("cross_entropy", {})
-    phase, found = shapes(*wired)
+    phase, variables = shapes(*wired)
     with pytest.raises(UserError, match=r"^terms\.mine_0: only: .*trunks.*: .*trunk/dense_0/bias"):
         jax.eval_shape(
-            functools.partial(losses, phase), found["params"], found["batch_stats"], found
+            functools.partial(losses, phase),
+            variables["params"],
+            variables["batch_stats"],
+            variables,
         )
 
 
 def test_a_head_that_the_anchored_model_lacks_is_refused():
     """Nothing is to be learnt from a head that has no start."""
-    phase, found = shapes(("distillation", {}))
-    bare = {**found, "params": {"trunk": found["params"]["trunk"], "heads": {"lable": {}}}}
+    phase, variables = shapes(("distillation", {}))
+    bare = {**variables, "params": {"trunk": variables["params"]["trunk"], "heads": {"lable": {}}}}
     with pytest.raises(UserError, match=r"^terms\.mine_0: anchored head: unknown name 'label'"):
         jax.eval_shape(
-            functools.partial(losses, phase), found["params"], found["batch_stats"], bare
+            functools.partial(losses, phase), variables["params"], variables["batch_stats"], bare
         )
 
 
