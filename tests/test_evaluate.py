@@ -1,15 +1,18 @@
 """What outputs are worth: every readout on numbers worked by hand, classes that compete, γ."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tljax.evaluate import Outputs, Split, score
 
-from tljax import evaluate, experiment, results
-from tljax.data.sources import Table
-from tljax.data.streams import Stream
+import tljax
+from tljax import experiment
 from tljax.errors import UserError
+from tljax.experiment import results
 from tljax.metrics import validators
+from tljax.phase import evaluate
+from tljax.phase.evaluate import Outputs, Split, score
 
 NAMES = ("ant", "bee", "cat", "dog")
 # Three attributes of four classes; the rows have the lengths √2, 1, √3 and 2.
@@ -20,19 +23,20 @@ BITS = np.array([[1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]], np.float32)
 def split(labels, readout="logits", semantics=None, **fields):
     labels = None if labels is None else np.asarray(labels, np.int32)
     length = 4 if labels is None else len(labels)
-    table = Table(np.zeros((length, 1, 1, 1), np.uint8), labels, NAMES)
-    stream = Stream("judged", 4)
-    return Split("judged", table, stream, (), readout=readout, semantics=semantics, **fields)
+    images = np.zeros((length, 1, 1, 1), np.uint8)
+    table = tljax.Table(input=images, label=labels, classes=NAMES)
+    stream = tljax.Stream("judged", 4)
+    return Split("judged", table, stream, readout=readout, semantics=semantics, **fields)
 
 
-def said(logits, labels):
+def outputs_of(logits, labels):
     logits = np.asarray(logits, np.float32)
     labels = None if labels is None else np.asarray(labels, np.int32)
     return Outputs(logits, np.zeros((len(logits), 2), np.float32), labels)
 
 
 def judged(logits, labels, *arguments, gamma=0.0, **fields):
-    return score(said(logits, labels), split(labels, *arguments, **fields), gamma)
+    return score(outputs_of(logits, labels), split(labels, *arguments, **fields), gamma)
 
 
 class TestReadouts:
@@ -45,8 +49,8 @@ class TestReadouts:
         values = judged(logits, [0, 0, 0, 3])
         assert values["accuracy"] == 0.75
         assert values["per_class_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-        each = np.log(np.e + 3)
-        wanted = (2 * (each - 1) + each + np.log1p(3 * np.exp(-2))) / 4
+        log = np.log(np.e + 3)
+        wanted = (2 * (log - 1) + log + np.log1p(3 * np.exp(-2))) / 4
         assert values["loss"] == pytest.approx(wanted, rel=1e-6)
         assert list(values) == ["accuracy", "per_class_accuracy", "loss"]
 
@@ -56,9 +60,9 @@ class TestReadouts:
         [1, 2, 0]: products 3, 0, 3, 4; cosines 2.12, 0, 1.73, 2.
         """
         z = [[2, 1, 0], [1, 2, 0]]
-        scores = evaluate.class_scores(said(z, [0, 0]), split([0, 0], "compatibility", ROWS))
+        scores = evaluate.class_scores(outputs_of(z, [0, 0]), split([0, 0], "compatibility", ROWS))
         np.testing.assert_array_equal(scores, [[3, 0, 3, 2], [3, 0, 3, 4]])
-        scores = evaluate.class_scores(said(z, [0, 0]), split([0, 0], "cosine", ROWS))
+        scores = evaluate.class_scores(outputs_of(z, [0, 0]), split([0, 0], "cosine", ROWS))
         wanted = np.array([[3 / 2**0.5, 0, 3 / 3**0.5, 1], [3 / 2**0.5, 0, 3 / 3**0.5, 2]])
         np.testing.assert_allclose(scores, wanted / 5**0.5, rtol=1e-5)
         assert judged(z, [0, 3], "compatibility", ROWS)["accuracy"] == 1.0
@@ -73,7 +77,7 @@ class TestReadouts:
         fields = dict(unseen=(2, 3))
         logits = [[3, -3, -3], [-3, 3, -3], [-3, -1, 3]]
         scores = evaluate.class_scores(
-            said(logits, [0, 3, 1]), split([0, 3, 1], "dap", BITS, **fields)
+            outputs_of(logits, [0, 3, 1]), split([0, 3, 1], "dap", BITS, **fields)
         )
         np.testing.assert_allclose(scores[0] - scores[0, 0], [0, -3, -3, -3], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(scores.argmax(-1), [0, 3, 1])
@@ -81,13 +85,17 @@ class TestReadouts:
     def test_dap_takes_its_prior_from_seen_classes_alone(self):
         """Attribute 0 is of all seen classes (0 and 2): it says nothing, and counts as ½."""
         fields = dict(unseen=(1, 3))
-        one = evaluate.class_scores(said([[1, 1, 1]], [0]), split([0], "dap", BITS, **fields))
+        one = evaluate.class_scores(outputs_of([[1, 1, 1]], [0]), split([0], "dap", BITS, **fields))
         other = BITS.copy()
         other[[1, 3]] = 1 - other[[1, 3]]
-        two = evaluate.class_scores(said([[1, 1, 1]], [0]), split([0], "dap", other, **fields))
+        two = evaluate.class_scores(
+            outputs_of([[1, 1, 1]], [0]), split([0], "dap", other, **fields)
+        )
         np.testing.assert_allclose(one[:, [0, 2]], two[:, [0, 2]], rtol=1e-6)
         # Attribute 2 is of one of the two: its prior is ½. With 0, 1 and 2 seen it would be ⅔.
-        three = evaluate.class_scores(said([[1, 1, 1]], [0]), split([0], "dap", BITS, unseen=(3,)))
+        three = evaluate.class_scores(
+            outputs_of([[1, 1, 1]], [0]), split([0], "dap", BITS, unseen=(3,))
+        )
         assert np.abs(three - one).max() > 0.1
 
     def test_conse_by_hand(self):
@@ -98,10 +106,12 @@ class TestReadouts:
         """
         logits = [[1, -50, 1, 70]]
         fields = dict(unseen=(3,), classes=(0, 1, 2, 3))
-        scores = evaluate.class_scores(said(logits, [0]), split([0], "conse", ROWS, **fields))
+        scores = evaluate.class_scores(outputs_of(logits, [0]), split([0], "conse", ROWS, **fields))
         wanted = np.array([2, 0.5, 2.5, 2]) / (1.5 * np.array([2, 1, 3, 4]) ** 0.5)
         np.testing.assert_allclose(scores[0], wanted, rtol=1e-5)
-        first = evaluate.class_scores(said(logits, [0]), split([0], "conse", ROWS, top=1, **fields))
+        first = evaluate.class_scores(
+            outputs_of(logits, [0]), split([0], "conse", ROWS, top=1, **fields)
+        )
         np.testing.assert_allclose(
             first[0], np.array([2, 0, 2, 2]) / (2 * np.array([2, 1, 3, 4])) ** 0.5, rtol=1e-5
         )
@@ -182,17 +192,17 @@ class TestCompeting:
 class TestCalibration:
     """Through `results.judge`, with outputs that are given instead of a network's."""
 
-    def judge(self, monkeypatch, given):
+    def judge(self, monkeypatch, setting):
         """name -> (split, logits): what each is worth."""
-        splits = {name: each._replace(name=name, phase="only") for name, (each, _) in given.items()}
+        splits = {n: split._replace(name=n, phase="only") for n, (split, _) in setting.items()}
 
         def outputs(network, params, batch_stats, split):
-            return said(given[split.name][1], split.table.labels)
+            return outputs_of(setting[split.name][1], split.table.label)
 
         monkeypatch.setattr(results, "outputs", outputs)
         finals = {"only": {"params": {}, "batch_stats": {}}}
-        found = results.judge(None, finals, splits.values())
-        return {name: values for name, (_, values) in found.items()}
+        worth = results.judge(None, finals, splits.values())
+        return {name: values for name, (_, values) in worth.items()}
 
     def setting(self, labels):
         rng = np.random.default_rng(0)
@@ -217,8 +227,8 @@ class TestCalibration:
 
     def test_what_is_calibrated_is_the_evaluation_that_asks(self, monkeypatch):
         values = self.judge(monkeypatch, self.setting([0, 1, 2, 3, 0, 1, 2, 3]))
-        given = self.setting([0, 1, 2, 3, 0, 1, 2, 3])["test"]
-        alone = score(said(given[1], given[0].table.labels), given[0], values["test"]["gamma"])
+        test, logits = self.setting([0, 1, 2, 3, 0, 1, 2, 3])["test"]
+        alone = score(outputs_of(logits, test.table.label), test, values["test"]["gamma"])
         assert values["test"] == alone
         assert alone["calibrated_seen"] < alone["seen"]
 
@@ -306,21 +316,21 @@ def test_outputs_of_a_padded_last_batch_are_those_of_a_whole_one(small):
     small.phases = ()
     small.terms = dict(label=dict(term="cross_entropy"))
     del small.first, small.second
-    built = experiment.build(experiment.resolve(small))
+    built = experiment.build(experiment.check(small))
     kernel = np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
     params = {
         "trunk": {"dense_0": {"kernel": jnp.asarray(kernel), "bias": jnp.full(6, 0.1)}},
         "heads": {"label": {"output": {"kernel": jnp.ones((6, 10)), "bias": jnp.arange(10.0)}}},
     }
-    whole = built.data.splits["target"]
+    whole = built.splits["target"]
     one = evaluate.outputs(built.network, params, {}, whole)
-    images = whole.table.images.reshape(40, -1) / np.float32(255)
+    images = whole.table.input.reshape(40, -1) / np.float32(255)
     features = np.maximum(images @ kernel + 0.1, 0)
     np.testing.assert_allclose(one.features, features, rtol=1e-4, atol=1e-5)
     wanted = features.sum(-1, keepdims=True) + np.arange(10)
     np.testing.assert_allclose(one.logits, wanted, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(one.labels, whole.table.labels)
-    pieces = whole._replace(stream=whole.stream._replace(batch=16))
+    np.testing.assert_array_equal(one.labels, whole.table.label)
+    pieces = whole._replace(stream=dataclasses.replace(whole.stream, batch=16))
     two = evaluate.outputs(built.network, params, {}, pieces)
     np.testing.assert_allclose(one.logits, two.logits, rtol=1e-5)
     assert len(two.features) == 40

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tljax import inventory, methods
 from tljax.errors import UserError
 from tljax.main import main
+from tljax.report import inventory, methods
 
 ROOT = Path(__file__).parents[1]
 TRUNK = {"trunk/dense_0/kernel": ((16, 6), 96), "trunk/dense_0/bias": ((6,), 6)}
@@ -29,12 +29,12 @@ def test_each_phase_starts_and_moves_as_its_rules_say(small):
         start=(("heads/other/**", "fresh"), ("**", "first")),
         train=(("trunk/**/kernel", 0.0), ("trunk/**", 0.1), ("**", 1.0)),
     )
-    found = inventory.collect(small)
-    assert list(found) == ["first", "second"]
+    phases = inventory.collect(small)
+    assert list(phases) == ["first", "second"]
     label = {f"heads/label/{path}": size for path, size in HEAD.items()}
-    assert told(found["first"], "shape", "count") == {**label, **TRUNK}
-    assert set(told(found["first"], "origin", "factor").values()) == {("fresh", 1.0)}
-    assert told(found["second"], "origin", "factor") == {
+    assert told(phases["first"], "shape", "count") == {**label, **TRUNK}
+    assert set(told(phases["first"], "origin", "factor").values()) == {("fresh", 1.0)}
+    assert told(phases["second"], "origin", "factor") == {
         "trunk/dense_0/kernel": ("first", 0.0),
         "trunk/dense_0/bias": ("first", 0.1),
         "heads/label/output/kernel": ("first", 1.0),
@@ -51,9 +51,9 @@ def test_without_rules_it_is_the_phase_before_and_what_is_new(small):
     small["all"] = dict(terms=dict(mid=dict(term="cross_entropy", stream="target", head="other")))
     small.network.heads.other = dict(name="linear")
     del small.first, small.second
-    found = inventory.collect(small)
-    assert set(told(found["mid"], "origin").values()) == {("zero",)}
-    origins = {p: o for p, (o,) in told(found["all"], "origin").items()}
+    phases = inventory.collect(small)
+    assert set(told(phases["mid"], "origin").values()) == {("zero",)}
+    origins = {p: o for p, (o,) in told(phases["all"], "origin").items()}
     assert {p for p, o in origins.items() if o == "fresh"} == {
         f"heads/other/{path}" for path in HEAD
     }
@@ -71,14 +71,14 @@ def test_what_is_fitted_is_told_from_what_a_preparation_only_reads(small):
         terms=dict(co_tuning=0.5, label=dict(term="cross_entropy", stream="target")),
     )
     small.third = dict(flow=("target",), terms={}, steps=0, prepare=dict(fit=dict(solver="ridge")))
-    found = inventory.collect(small)
-    origins = {p.rpartition("/")[0]: o for p, (o,) in told(found["second"], "origin").items()}
+    phases = inventory.collect(small)
+    origins = {p.rpartition("/")[0]: o for p, (o,) in told(phases["second"], "origin").items()}
     assert origins == {
         "trunk/dense_0": "first",
         "heads/source_label/output": "first",
         "heads/label/output": "fresh",
     }
-    third = told(found["third"], "origin", "factor")
+    third = told(phases["third"], "origin", "factor")
     assert third["heads/label/output/kernel"] == ("prepare.fit", 0.0)  # no steps: nothing moves
     assert third["trunk/dense_0/bias"] == ("second", 0.0)
 

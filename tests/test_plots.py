@@ -1,25 +1,24 @@
 """Figures: all there, readable, the same twice, and without what cannot be drawn."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from tljax.evaluate import Split
 
-from tljax import objective, plots
-from tljax.data.sources import Table
-from tljax.data.streams import Stream
-from tljax.models.network import build
+import tljax
+from tljax import experiment
+from tljax.errors import UserError
+from tljax.models import MLP, Linear
+from tljax.phase import objective
+from tljax.phase.evaluate import Split
+from tljax.report import figures
 
 CLASSES = ("ant", "bee", "cat")
-NET = build(
-    {
-        "stems": {},
-        "trunk": {"name": "mlp", "features": (6,)},
-        "heads": {"label": {"name": "linear"}, "other": {"name": "linear"}},
-    },
-    classes=len(CLASSES),
+NET = tljax.Network(
+    trunk=MLP(features=(6,)), heads={name: Linear(outputs=3) for name in ("label", "other")}
 )
 
 
@@ -27,7 +26,8 @@ def split(name, seed, classes=CLASSES, head="label"):
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (25, 4, 4, 1)).astype(np.uint8)
     labels = rng.integers(0, 3, 25).astype(np.int32)
-    return Split(name, Table(images, labels, classes), Stream(name, 10), (), head)
+    table = tljax.Table(input=images, label=labels, classes=classes)
+    return Split(name, table, tljax.Stream(name, 10), head)
 
 
 def variables(seed):
@@ -56,8 +56,10 @@ FIRST, FINAL = variables(0), variables(1)
 
 
 def drawn(workdir, *, first=FIRST, final=FINAL, splits=None, records=RECORDS):
-    splits = splits or [split("source", 0), split("target", 1, classes=())]
-    plots.draw(workdir, NET, first, {"": final}, {each.name: each for each in splits}, records)
+    splits = splits or [split("source", 0), split("target", 1, classes=None)]
+    figures.draw(
+        workdir, NET, first, {"": final}, {judged.name: judged for judged in splits}, records
+    )
     return {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
 
 
@@ -84,7 +86,7 @@ def test_the_same_run_gives_the_same_bytes(whole):
 
 
 def test_a_split_without_its_head_is_left_out(tmp_path, whole):
-    splits = [split("source", 0), split("target", 1, ()), split("letters", 2, head="other")]
+    splits = [split("source", 0), split("target", 1, None), split("letters", 2, head="other")]
     files = drawn(tmp_path, splits=splits, records=())
     assert set(files) == set(whole[1]) - {"losses.png", "accuracy.png"}
     assert files["confusion_source.png"] == whole[1]["confusion_source.png"]
@@ -93,6 +95,17 @@ def test_a_split_without_its_head_is_left_out(tmp_path, whole):
 def test_without_any_head_only_curves_are_drawn(tmp_path):
     files = drawn(tmp_path, final={**FINAL, "params": {"trunk": FINAL["params"]["trunk"]}})
     assert set(files) == {"losses.png", "accuracy.png"}
+
+
+def test_a_run_without_any_accuracy_gets_no_figure_of_it(tmp_path):
+    """One that is judged by its errors; beside one with accuracies it has no line in the legend."""
+    errors = [record("adapt", step, "price", mae=1.0, rmse=2.0, r2=0.1) for step in (2, 4)]
+    train = record("adapt", 4, "train", label=1.0, loss=1.0, gradient_norm=2.0, learning_rate=0.1)
+    files = drawn(tmp_path, splits=[split("letters", 2, head="other")], records=[*errors, train])
+    assert set(files) == {"losses.png"}
+    both = drawn(tmp_path, splits=[split("letters", 2, head="other")], records=[*RECORDS, *errors])
+    plain = drawn(tmp_path / "a", splits=[split("letters", 2, head="other")])
+    assert both["accuracy.png"] == plain["accuracy.png"]
 
 
 def test_the_start_needs_no_head(tmp_path, whole):
@@ -112,12 +125,12 @@ def test_a_start_of_another_shape_is_left_out(tmp_path):
 @pytest.mark.parametrize("features", [np.zeros((40, 8)), np.full((40, 8), np.nan), np.eye(4)])
 def test_features_that_cannot_be_embedded_are_left_out(features):
     """All alike (t-SNE divides by their spread), not finite, or too few."""
-    assert plots._embedded(features.astype(np.float32)) is None
+    assert figures._embedded(features.astype(np.float32)) is None
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    plots.intervals([("DANN", [0.9, 0.8])], path, "accuracy")
+    figures.intervals([("DANN", [0.9, 0.8])], path, "accuracy")
     before = path.read_bytes()
     from matplotlib.figure import Figure
 
@@ -127,7 +140,7 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", torn)
     with pytest.raises(KeyboardInterrupt):
-        plots.intervals([("DANN", [0.1, 0.2])], path, "accuracy")
+        figures.intervals([("DANN", [0.1, 0.2])], path, "accuracy")
     assert path.read_bytes() == before
 
 
@@ -135,30 +148,50 @@ def test_phases_follow_one_another(tmp_path, monkeypatch):
     """pretrain has 4 steps, so step 3 of adapt is step 7 of the run; a gap parts the two."""
     seen = {}
     monkeypatch.setattr(
-        plots, "_curves", lambda panels, starts, path: seen.update(panels, at=starts)
+        figures, "_curves", lambda panels, starts, path: seen.update(panels, at=starts)
     )
     drawn(tmp_path, splits=[split("letters", 2, head="other")])
     assert seen["at"] == {"pretrain": 0, "adapt": 4}
     np.testing.assert_equal(seen["loss"]["label"], [(2, 2.0), (4, 1.0), (np.nan, np.nan), (7, 0.5)])
-    assert list(seen["loss"]) == ["domain", "label", plots.TOTAL]
+    assert list(seen["loss"]) == ["domain", "label", figures.TOTAL]
     assert seen["accuracy"]["target"] == [(7, 0.7)]
     assert set(seen) == {"at", "loss", "gradient norm", "learning rate", "accuracy"}
+
+
+def test_a_run_that_has_ended_is_drawn_again_from_its_directory(small, tmp_path):
+    """Byte for byte, without its figures, its checkpoints or the run that it began from."""
+    small.figures = True
+    experiment.run(small, tmp_path / "origin")
+    small.first.start = (("heads/**", "fresh"), ("**", f"run:{tmp_path / 'origin'}"))
+    small.evaluate.early = dict(small.evaluate.target, phase="first")
+    workdir = tmp_path / "run"
+    experiment.run(small, workdir)
+    files = {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()}
+    named = {"confusion_target.png", "confusion_early.png"}
+    assert set(files) == {"losses.png", "accuracy.png", "features.png"} | named
+    for folder in (workdir / "figures", workdir / "checkpoints", tmp_path / "origin"):
+        shutil.rmtree(folder)
+    experiment.draw(workdir)
+    assert {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()} == files
+    shutil.rmtree(workdir / "phases" / "second")
+    with pytest.raises(UserError, match=r"^workdir: got '.*run'; expected a run that has ended"):
+        experiment.draw(workdir)
 
 
 def test_intervals_take_a_single_run(tmp_path):
     rows = [("source only", [0.5, 0.6, 0.55]), ("DANN", [0.9])]
     for name in ("a.png", "b.png"):
-        plots.intervals(rows, tmp_path / name, "target accuracy")
+        figures.intervals(rows, tmp_path / name, "target accuracy")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_few_values_are_ticks_and_many_numbers_are_places(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure))
     few = [("adam", [0.5]), ("sgd", [0.25, 0.75])]
     many = [(10.0**i, [0.1 * i]) for i in range(-3, 5)]
     near = [(float(i), [0.1 * i]) for i in range(1, 9)]
-    plots.effects({"name": few, "weight": many, "rate": near}, tmp_path / "a.png", "accuracy")
+    figures.effects({"name": few, "weight": many, "rate": near}, tmp_path / "a.png", "accuracy")
     name, weight, rate = saved[0].axes
     assert [label.get_text() for label in name.get_xticklabels()] == ["adam", "sgd"]
     assert name.get_xscale() == rate.get_xscale() == "linear" and weight.get_xscale() == "log"

@@ -6,9 +6,12 @@ import numpy as np
 import optax
 import pytest
 
-from tljax import experiment, objective, opening, prepare, starting, trees
+import tljax
+from tljax import experiment, trees
 from tljax.errors import UserError
+from tljax.experiment.build import place_errors
 from tljax.losses import conservative
+from tljax.phase import objective, prepare
 from tljax.solvers import cluster, readout, zero_shot
 
 N, CLASSES, WIDTH = 60, 10, 6
@@ -17,7 +20,7 @@ SEEN = (0, 1, 2, 3, 4, 5)
 
 def whitened(context, *, stream: str = "target", head: str = "label", scale: float = 2.0):
     """A user's own preparation: a head of two layers, a table and rows."""
-    z = context.said(stream).features
+    z = context.outputs(stream).features
     hidden = dict(kernel=np.eye(WIDTH), bias=np.zeros(WIDTH))
     output = dict(kernel=np.full((WIDTH, CLASSES), scale), bias=z.mean(0) @ np.ones((WIDTH, 10)))
     rows = {"norm": np.linalg.norm(z, axis=1)}
@@ -28,6 +31,16 @@ def whitened(context, *, stream: str = "target", head: str = "label", scale: flo
 def shapeless(context, *, head: str = "label"):
     """One that gives what no head has."""
     return prepare.Prepared({head: {"kernel": np.zeros((WIDTH, CLASSES))}})
+
+
+def looking(context):
+    """One that tells what it sees."""
+    seen = {
+        "heads": context.params["heads"],
+        "tables": context.tables,
+        "trunk": trees.flatten(context.params["trunk"]),
+    }
+    return prepare.Prepared(tables={name: sorted(names) for name, names in seen.items()})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,7 @@ def setting():
     config.network.trunk = dict(name="mlp", features=(WIDTH,))
     config.network.heads = dict(
         label=dict(name="linear"),
+        ten=dict(name="linear", outputs=10),
         plain=dict(name="linear", bias=False),
         two=dict(name="mlp", hidden=(WIDTH,)),
         embed=dict(name="linear", outputs=7, bias=False),
@@ -58,47 +72,50 @@ def setting():
     )
     config.steps = 0
     config.prepare = dict(ridge=dict())
-    resolved = experiment.resolve(config)
-    built = experiment.build(resolved)
-    _, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-    params = jax.device_get(state.params)
-    specs = {}
-    for name in config.streams:
-        fields = opening.stream_fields(name, resolved["streams"])
-        spec, numbers = opening.stream(name, fields, "", resolved["network"])
-        specs[name] = (spec, numbers, built.data.streams[name])
-    context = prepare.Context(built.network, params, {}, specs, built.data.tables, False, 0)
+    built = experiment.build(experiment.check(config))
+    phase, data = built.phases["train"], built.tables
+    params = jax.device_get(tljax.start(phase, built.data, built.key("train")).params)
+    context = prepare.Context(phase, params, {}, data, phase.tables, 0)
 
     def features(table, inverted=False):
         dense = params["trunk"]["dense_0"]
-        x = table.images.reshape(len(table), -1) / np.float32(255)
+        x = table.input.reshape(len(table), -1) / np.float32(255)
         return np.maximum((1 - x if inverted else x) @ dense["kernel"] + dense["bias"], 0)
 
-    z = {name: features(table, name == "view") for name, table in built.data.streams.items()}
-    labels = {name: table.labels for name, table in built.data.streams.items()}
-    return context, z, labels, features(built.data.splits["target"].table)
+    z = {name: features(table, name == "view") for name, table in data.items()}
+    labels = {name: table.label for name, table in data.items()}
+    return context, z, labels, features(built.splits["target"].table)
 
 
 def fitted(context, name, **fields):
-    found = prepare.run({name: fields}, "second.prepare", context)[1]
-    return found
+    return several(context, {name: fields})
 
 
-def outputs(context, found, head, z):
+def several(context, fields):
+    """What a phase called `second` prepares."""
+    with place_errors("second"):
+        solvers = prepare.parse(fields, "prepare")
+        return prepare.run(context._replace(phase=context.phase.changed(prepare=solvers)))
+
+
+def outputs(context, prepared, head, z):
     """What the network says with a fitted head."""
-    params = {"heads": jax.tree.map(jnp.asarray, dict(found.heads))}
-    return np.asarray(objective.respond(context.network, params, head, jnp.asarray(z)))
+    params = {"heads": jax.tree.map(jnp.asarray, dict(prepared.heads))}
+    return np.asarray(objective.respond(context.phase.network, params, head, jnp.asarray(z)))
 
 
 class TestHeads:
     @pytest.mark.parametrize("name", ["ridge", "softmax"])
     def test_a_linear_readout(self, setting, name):
         context, z, labels, others = setting
-        found = fitted(context, name, stream="source", head="label", penalty=0.5)
-        assert set(found.heads) == {"label"} and not found.tables and not found.rows
+        prepared = fitted(context, name, stream="source", head="label", penalty=0.5)
+        assert set(prepared.heads) == {"label"} and not prepared.tables and not prepared.rows
         kernel, bias = getattr(readout, name)(z["source"], labels["source"], CLASSES, 0.5)
         np.testing.assert_allclose(
-            outputs(context, found, "label", others), others @ kernel + bias, rtol=1e-3, atol=1e-3
+            outputs(context, prepared, "label", others),
+            others @ kernel + bias,
+            rtol=1e-3,
+            atol=1e-3,
         )
         # The penalty and the stream have a say.
         other = fitted(context, name, stream="source", head="label", penalty=5.0)
@@ -108,22 +125,22 @@ class TestHeads:
 
     def test_neighbours_vote(self, setting):
         context, z, labels, others = setting
-        found = fitted(context, "knn", stream="source", head="bank")
+        prepared = fitted(context, "knn", stream="source", head="bank")
         wanted = readout.knn_logits(
             others, z["source"], labels["source"], CLASSES, k=5, temperature=0.07
         )
         np.testing.assert_allclose(
-            outputs(context, found, "bank", others), wanted, rtol=1e-4, atol=1e-4
+            outputs(context, prepared, "bank", others), wanted, rtol=1e-4, atol=1e-4
         )
 
     def test_kmeans(self, setting):
         context, z, _, others = setting
-        found = fitted(context, "kmeans", stream="blind", head="points", restarts=3)
+        prepared = fitted(context, "kmeans", stream="blind", head="points", restarts=3)
         centroids = cluster.kmeans(z["blind"], 4, seed=0, restarts=3)
-        np.testing.assert_allclose(found.heads["points"]["centroids"], centroids, atol=1e-5)
+        np.testing.assert_allclose(prepared.heads["points"]["centroids"], centroids, atol=1e-5)
         distances = ((others[:, None] - centroids[None]) ** 2).sum(-1)
-        said = outputs(context, found, "points", others)
-        np.testing.assert_array_equal(said.argmax(-1), distances.argmin(-1))
+        scores = outputs(context, prepared, "points", others)
+        np.testing.assert_array_equal(scores.argmax(-1), distances.argmin(-1))
         other = fitted(
             context._replace(seed=1), "kmeans", stream="blind", head="points", restarts=1
         )
@@ -131,46 +148,45 @@ class TestHeads:
 
     def test_eszsl_reads_the_rows_of_the_classes_that_it_sees(self, setting):
         context, z, labels, others = setting
-        given = dict(stream="seen", head="embed", table="segments", gamma=0.1, lam=0.2)
-        found = fitted(context, "eszsl", **given)
+        fields = dict(stream="seen", head="embed", table="segments", gamma=0.1, lam=0.2)
+        prepared = fitted(context, "eszsl", **fields)
         table = context.tables["segments"]
         solution = zero_shot.eszsl(z["seen"], labels["seen"], table[:6], gamma=0.1, lam=0.2)
-        scores = outputs(context, found, "embed", others) @ table.T
+        scores = outputs(context, prepared, "embed", others) @ table.T
         wanted = others @ np.asarray(solution) @ table.T
         np.testing.assert_allclose(scores, wanted, rtol=1e-3, atol=1e-3)
         # The rows of unseen classes have no say.
         changed = np.concatenate([table[:6], 1 - table[6:]])
-        other = fitted(context._replace(tables={"segments": changed}), "eszsl", **given)
+        other = fitted(context._replace(tables={"segments": changed}), "eszsl", **fields)
         np.testing.assert_array_equal(
-            other.heads["embed"]["output"]["kernel"], found.heads["embed"]["output"]["kernel"]
+            other.heads["embed"]["output"]["kernel"], prepared.heads["embed"]["output"]["kernel"]
         )
 
     def test_eszsl_of_classes_that_are_not_the_first_ones(self, setting):
         """Labels 0 to 5 called 4 to 9: the same map, from the table's last rows."""
         context, z, labels, _ = setting
-        spec, numbers, table = context.streams["seen"]
-        later = table.__class__(table.images, table.labels + 4, table.classes)
-        moved = context._replace(streams={"seen": (spec, numbers, later)})
-        found = fitted(moved, "eszsl", stream="seen", head="embed", table="segments")
+        later = context.data["seen"].with_column("label", labels["seen"] + 4)
+        moved = context._replace(data={**context.data, "seen": later})
+        prepared = fitted(moved, "eszsl", stream="seen", head="embed", table="segments")
         wanted = zero_shot.eszsl(z["seen"], labels["seen"], context.tables["segments"][4:])
         np.testing.assert_allclose(
-            found.heads["embed"]["output"]["kernel"], wanted, rtol=1e-3, atol=1e-3
+            prepared.heads["embed"]["output"]["kernel"], wanted, rtol=1e-3, atol=1e-3
         )
 
     def test_sae(self, setting):
         context, z, labels, others = setting
-        found = fitted(context, "sae", stream="seen", head="embed", table="segments", lam=0.3)
+        prepared = fitted(context, "sae", stream="seen", head="embed", table="segments", lam=0.3)
         solution = zero_shot.sae(z["seen"], context.tables["segments"][labels["seen"]], 0.3)
         np.testing.assert_allclose(
-            outputs(context, found, "embed", others), others @ solution.T, rtol=1e-3, atol=1e-4
+            outputs(context, prepared, "embed", others), others @ solution.T, rtol=1e-3, atol=1e-4
         )
 
 
 class TestTablesAndRows:
     def test_neighbours_are_rows_beside_the_stream(self, setting):
         context, z, _, _ = setting
-        found = fitted(context, "neighbours", stream="target", k=3)
-        rows = found.rows["target"]["neighbours"]
+        prepared = fitted(context, "neighbours", stream="target", k=3)
+        rows = prepared.rows["target"]["neighbours"]
         np.testing.assert_array_equal(rows, readout.neighbours(z["target"], 3))
         assert rows.shape == (N, 3) and rows.dtype == np.int32
         assert (rows != np.arange(N)[:, None]).all()
@@ -178,27 +194,26 @@ class TestTablesAndRows:
     def test_neighbours_as_another_stream_shows_the_examples(self, setting):
         """The features are the view's, the rows those of the stream whose examples they are."""
         context, z, _, _ = setting
-        found = fitted(context, "neighbours", stream="view", k=3)
+        prepared = fitted(context, "neighbours", stream="view", k=3)
         np.testing.assert_array_equal(
-            found.rows["target"]["neighbours"], readout.neighbours(z["view"], 3)
+            prepared.rows["target"]["neighbours"], readout.neighbours(z["view"], 3)
         )
 
     def test_the_relationship_of_classes(self, setting):
         """The head that is read was fitted by the preparation before."""
         context, z, labels, _ = setting
-        _, found = prepare.run(
+        prepared = several(
+            context,
             dict(
                 ridge=dict(stream="source", head="label"),
                 related=dict(solver="class_relationship", stream="target", head="label", table="r"),
             ),
-            "second.prepare",
-            context,
         )
         kernel, bias = readout.ridge(z["source"], labels["source"], CLASSES)
         shares = jax.nn.softmax(z["target"] @ kernel + bias)
         wanted = readout.class_relationship(np.asarray(shares), labels["target"], CLASSES)
-        np.testing.assert_allclose(found.tables["r"], wanted, rtol=1e-3)
-        np.testing.assert_allclose(found.tables["r"].sum(1), 1, rtol=1e-5)
+        np.testing.assert_allclose(prepared.tables["r"], wanted, rtol=1e-3)
+        np.testing.assert_allclose(prepared.tables["r"].sum(1), 1, rtol=1e-5)
 
     def test_the_importance_of_channels_by_hand(self, setting):
         """Two channels to a place, three places: features 0, 2, 4 are the first channel."""
@@ -207,22 +222,22 @@ class TestTablesAndRows:
         kernel[1::2] *= 5  # the second channel says much
         head = {"output": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(CLASSES)}}
         context = context._replace(params={**context.params, "heads": {"label": head}})
-        given = dict(stream="source", head="label", table="importance")
+        fields = dict(stream="source", head="label", table="importance")
 
         def loss(features):
             cross = optax.losses.softmax_cross_entropy_with_integer_labels
             return float(cross(jnp.asarray(features @ kernel), labels["source"]).mean())
 
         for channels in (2, 3, 6, 1):
-            found = fitted(context, "channel_importance", channels=channels, **given)
+            prepared = fitted(context, "channel_importance", channels=channels, **fields)
             rises = []
             for c in range(channels):
                 without = z["source"].copy()
                 without[:, c::channels] = 0
                 rises.append(loss(without) - loss(z["source"]))
             wanted = conservative.channel_importance(jnp.asarray(rises, jnp.float32))
-            np.testing.assert_allclose(found.tables["importance"], wanted, rtol=1e-2)
-            assert found.tables["importance"].sum() == pytest.approx(1)
+            np.testing.assert_allclose(prepared.tables["importance"], wanted, rtol=1e-2)
+            assert prepared.tables["importance"].sum() == pytest.approx(1)
 
 
 class TestOwn:
@@ -230,14 +245,14 @@ class TestOwn:
 
     def test_of_a_user(self, setting):
         context, z, _, others = setting
-        found = fitted(context, "mine", solver=self.OWN, head="two", scale=3.0)
-        np.testing.assert_allclose(found.tables["mean"], z["target"].mean(0), rtol=1e-5)
+        prepared = fitted(context, "mine", solver=self.OWN, head="two", scale=3.0)
+        np.testing.assert_allclose(prepared.tables["mean"], z["target"].mean(0), rtol=1e-5)
         np.testing.assert_allclose(
-            found.rows["target"]["norm"], np.linalg.norm(z["target"], axis=1), rtol=1e-5
+            prepared.rows["target"]["norm"], np.linalg.norm(z["target"], axis=1), rtol=1e-5
         )
         wanted = 3 * others.sum(-1, keepdims=True) + z["target"].mean(0).sum()
         np.testing.assert_allclose(
-            outputs(context, found, "two", others), np.repeat(wanted, CLASSES, 1), rtol=1e-4
+            outputs(context, prepared, "two", others), np.repeat(wanted, CLASSES, 1), rtol=1e-4
         )
 
     def test_its_arguments_are_checked(self, setting):
@@ -259,12 +274,19 @@ class TestOwn:
 
 def test_each_sees_what_those_before_it_have_fitted(setting):
     context, _, _, _ = setting
-    after, found = prepare.run(
-        dict(a=dict(solver="ridge"), b=dict(solver="kmeans", head="points")), "prepare", context
+    prepared = several(
+        context,
+        dict(
+            a=dict(solver="ridge"),
+            b=dict(solver="kmeans", head="points"),
+            c=dict(solver=f"{__name__}:whitened", head="two"),
+            d=dict(solver=f"{__name__}:looking"),
+        ),
     )
-    assert set(found.heads) == {"label", "points"}
-    assert set(after.params["heads"]) == {"label", "points"}
-    assert set(trees.flatten(after.params["trunk"])) == set(trees.flatten(context.params["trunk"]))
+    assert set(prepared.heads) == {"label", "points", "two"}
+    assert set(prepared.tables["heads"]) == {"label", "points", "two"}
+    assert set(prepared.tables["tables"]) == {"segments", "mean"}
+    assert set(prepared.tables["trunk"]) == set(trees.flatten(context.params["trunk"]))
 
 
 @pytest.mark.parametrize(
@@ -292,6 +314,7 @@ def test_each_sees_what_those_before_it_have_fitted(setting):
             dict(head="wide"),
             r"network.heads.wide.k: got 61; expected at most the 60 example",
         ),
+        ("knn", dict(head="few"), r"knn: labels: got "),
         ("neighbours", dict(k=60), r"neighbours: k: got 60; expected an integer in 1…59"),
         ("neighbours", dict(k="3"), r"neighbours.k: got '3'; expected an integer"),
         ("eszsl", dict(table="segmnts"), r"eszsl: table: unknown name 'segmnts'.*mean 'segments'"),
@@ -300,7 +323,8 @@ def test_each_sees_what_those_before_it_have_fitted(setting):
             dict(table="segments", head="narrow"),
             r"! output/kernel \(6, 6\) against \(6, 7",
         ),
-        ("eszsl", dict(table="segments", head="label"), r"- output/bias; ! output/kernel"),
+        ("eszsl", dict(table="segments", head="ten"), r"- output/bias; ! output/kernel"),
+        ("eszsl", dict(table="segments", head="label"), r"- output/bias$"),  # as wide as fitted
         ("eszsl", dict(table="segments", gamma=0.0), r"eszsl: gamma: got 0.0; .* above 0"),
         (
             "eszsl",

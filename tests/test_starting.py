@@ -1,14 +1,18 @@
 """Where phases start: from the one before, by rules, from another run, from what was prepared."""
 
 import json
+import re
+import shutil
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 import pytest
 
-from tljax import experiment, starting, trees
+import tljax
+from tljax import experiment, trees
 from tljax.errors import UserError
+from tljax.experiment import start
 from tljax.train import checkpoint
 from tljax.train.records import read
 
@@ -17,29 +21,34 @@ MINE = "heads/label/output"
 
 def begin(config, index=0, earlier=None):
     """The flat parameters and statistics that a phase starts from."""
-    built = experiment.build(experiment.resolve(config))
-    phase = built.phase(index)
-    _, state = starting.begin(phase, built.fields[index], earlier or {}, built.data)
+    state = state_of(config, index, earlier)
     return trees.flatten(jax.device_get(state.params)), jax.device_get(state.batch_stats)
+
+
+def state_of(config, index=0, earlier=None):
+    built = experiment.build(experiment.check(config))
+    name = list(built.phases)[index]
+    return start.fresh(built, name, 0, earlier or {})
 
 
 def filled(config, value, index=0):
     """Variables like those that the phase starts from, filled with a value."""
-    built = experiment.build(experiment.resolve(config))
-    _, state = starting.begin(built.phase(index), built.fields[index], {}, built.data)
+    state = state_of(config, index)
     full = lambda leaf: np.full(leaf.shape, value, np.float32)  # noqa: E731
     kinds = {"params": state.params, "batch_stats": state.batch_stats}
     return jax.tree.map(full, jax.device_get(kinds))
 
 
-def said(values):
+def fillings(values):
     """path -> the value that fills it; None of one that is not filled by one."""
     return {p: float(v.flat[0]) if np.ptp(v) == 0 else None for p, v in values.items()}
 
 
-def saved(workdir, phase):
-    """The newest state of a phase in a run's checkpoints."""
-    return checkpoint._newest(workdir / "checkpoints" / phase)
+def saved(workdir, phase, lane=None):
+    """The newest state in a phase's checkpoints; of restarts that ran together, one of them."""
+    folder = workdir / "checkpoints" / phase
+    state = checkpoint.load(folder / max((path.name for path in folder.iterdir()), key=int))
+    return state if lane is None else jax.tree.map(lambda leaf: leaf[lane], state)
 
 
 def equal(one, other):
@@ -47,6 +56,20 @@ def equal(one, other):
     assert one.keys() == other.keys()
     for path, leaf in one.items():
         np.testing.assert_array_equal(leaf, other[path], err_msg=path)
+
+
+def params_of(state):
+    return trees.flatten(state["params"])
+
+
+def tree_of(flat, part):
+    """The paths of a part, within it."""
+    return {p.removeprefix(f"{part}/"): v for p, v in flat.items() if p.startswith(f"{part}/")}
+
+
+def one_phase(config):
+    config.phases = ("first",)
+    del config.second
 
 
 class Death(BaseException):
@@ -87,7 +110,7 @@ class TestRules:
             *("trunk/dense_0/kernel", "trunk/dense_0/bias", f"{MINE}/kernel", f"{MINE}/bias")
         }
         started, _ = begin(small, 1, {"first": before})
-        assert said(started) == {
+        assert fillings(started) == {
             "trunk/dense_0/kernel": 3.0,
             "trunk/dense_0/bias": 3.0,
             "heads/other/output/kernel": None,  # drawn at random
@@ -102,14 +125,14 @@ class TestRules:
         small.second.balance = dict(name="uncertainty")
         started, _ = begin(small, 1, {"first": filled(small, 3.0)})
         stem = [path for path in started if path.startswith("stems/other/")]
-        assert stem and all(said(started)[path] != 3.0 for path in stem)
-        scalars = {p: v for p, v in said(started).items() if p.startswith("scalars/")}
+        assert stem and all(fillings(started)[path] != 3.0 for path in stem)
+        scalars = {p: v for p, v in fillings(started).items() if p.startswith("scalars/")}
         assert scalars == {"scalars/log_variance_0": -0.5, "scalars/log_variance_1": -0.5}
-        assert said(started)[f"{MINE}/kernel"] == said(started)["trunk/dense_0/bias"] == 3.0
+        assert fillings(started)[f"{MINE}/kernel"] == fillings(started)["trunk/dense_0/bias"] == 3.0
 
     def test_it_is_the_phase_just_before(self, small):
         earlier = {"zeroth": filled(small, 2.0), "first": filled(small, 3.0)}
-        assert set(said(begin(small, 1, earlier)[0]).values()) == {3.0}
+        assert set(fillings(begin(small, 1, earlier)[0]).values()) == {3.0}
 
     def test_a_part_of_the_trunk_that_the_phase_before_lacks_is_refused(self, small):
         before = filled(small, 3.0)
@@ -125,7 +148,7 @@ class TestRules:
         earlier = {"zeroth": filled(small, 2.0), "first": filled(small, 3.0)}
         small.second.start = (("heads/**", "fresh"), ("**/bias", "zeroth"), ("**", "first"))
         started, _ = begin(small, 1, earlier)
-        assert said(started) == {
+        assert fillings(started) == {
             "trunk/dense_0/bias": 2.0,
             "trunk/dense_0/kernel": 3.0,
             f"{MINE}/bias": 0.0,
@@ -142,10 +165,10 @@ class TestRules:
         small.network.trunk.norm = "batch"
         before = filled(small, 3.0)
         _, copied = begin(small, 1, {"first": before})
-        assert set(said(trees.flatten(copied)).values()) == {3.0}
+        assert set(fillings(trees.flatten(copied)).values()) == {3.0}
         small.second.start = (("heads/**", "fresh"), ("trunk/norm_0/**", "fresh"), ("**", "first"))
         _, fresh = begin(small, 1, {"first": before})
-        assert set(said(trees.flatten(fresh)).values()) == {0.0, 1.0}  # means and variances
+        assert set(fillings(trees.flatten(fresh)).values()) == {0.0, 1.0}  # means and variances
 
     def test_statistics_of_a_new_stream_are_fresh_where_each_keeps_its_own(self, small):
         small.network.trunk.norm = "batch"
@@ -153,8 +176,8 @@ class TestRules:
         before = filled(small, 3.0)
         small.second.flow = ("source", "target")
         started, statistics = begin(small, 1, {"first": before})
-        assert set(said(started).values()) == {3.0}
-        flat = said(trees.flatten(statistics))
+        assert set(fillings(started).values()) == {3.0}
+        flat = fillings(trees.flatten(statistics))
         assert {v for p, v in flat.items() if "statistics_source" in p} == {3.0}
         assert {v for p, v in flat.items() if "statistics_target" in p} == {0.0, 1.0}
         # A pattern may be for statistics alone.
@@ -164,8 +187,8 @@ class TestRules:
             ("**", "first"),
         )
         started, statistics = begin(small, 1, {"first": before})
-        assert set(said(started).values()) == {3.0}
-        assert set(said(trees.flatten(statistics)).values()) == {0.0, 1.0}
+        assert set(fillings(started).values()) == {3.0}
+        assert set(fillings(trees.flatten(statistics)).values()) == {0.0, 1.0}
         small.second.start = (("**/targt/*", "fresh"), ("**", "first"))
         with pytest.raises(UserError, match=r"^second.start: pattern '\*\*/targt/\*' matches no"):
             begin(small, 1, {"first": before})
@@ -183,8 +206,7 @@ class TestRun:
         """A finished run of one phase, with batch statistics and an average; made once."""
         small.network.trunk.norm = "batch"
         small.average = 0.9
-        small.phases = ("first",)
-        del small.second
+        one_phase(small)
         experiment.run(small, workdir)
         return workdir
 
@@ -199,20 +221,26 @@ class TestRun:
         ).any()
 
     def test_without_an_average_the_parameters_are_copied(self, small, tmp_path):
-        small.phases = ("first",)
-        del small.second
+        one_phase(small)
         small.first.train = (("trunk/**", 0.0), ("**", 1.0))
         experiment.run(small, tmp_path / "run")
         small.start = (("**", f"run:{tmp_path / 'run'}"),)
         equal(begin(small)[0], trees.flatten(saved(tmp_path / "run", "first")["params"]))
 
-    def test_what_did_not_move_is_copied_beside_the_average_of_the_rest(self, tmp_path):
-        average = {"trunk": {"a": None}, "heads": {"b": np.ones(2)}}
-        params = {"trunk": {"a": np.zeros(2)}, "heads": {"b": np.zeros(2)}}
-        assert said(trees.flatten(checkpoint._over(params, average))) == {
-            "trunk/a": 0.0,
-            "heads/b": 1.0,
-        }
+    def test_what_did_not_move_is_copied_beside_the_average_of_the_rest(self, small, tmp_path):
+        """Of the run's end, and of the checkpoint of its last step."""
+        one_phase(small)
+        small.average = 0.9
+        small.first.train = (("trunk/**", 0.0), ("**", 1.0))
+        experiment.run(small, tmp_path / "run")
+        state = saved(tmp_path / "run", "first")
+        assert state["average"]["trunk"]["dense_0"]["kernel"] is None
+        for origin in ("run", "run@4"):
+            small.start = (("**", f"run:{tmp_path / origin}"),)
+            started, _ = begin(small)
+            equal(tree_of(started, "trunk"), trees.flatten(state["params"]["trunk"]))
+            equal(tree_of(started, "heads"), trees.flatten(state["average"]["heads"]))
+            assert (started[f"{MINE}/kernel"] != params_of(state)[f"{MINE}/kernel"]).any()
 
     def test_a_part_of_it_beside_fresh_ones(self, small, run):
         small.start = (("trunk/**", f"run:{run}"), ("**", "fresh"))
@@ -242,40 +270,149 @@ class TestRun:
             )
 
     def test_of_restarts_the_one_of_the_lowest_loss(self, small, tmp_path):
-        small.phases = ("first",)
-        del small.second
+        one_phase(small)
         small.update(restarts=3, seed=2)
         experiment.run(small, tmp_path / "run")
-        names = ("first", "first@1", "first@2")
-        states = [saved(tmp_path / "run", name) for name in names]
+        states = [saved(tmp_path / "run", "first", lane) for lane in range(3)]
         losses = [float(state["totals"]["loss"]) for state in states]
         assert np.argmin(losses) == 1  # the first by this seed would show nothing
         small.start = (("**", f"run:{tmp_path / 'run'}"),)
-        equal(begin(small)[0], trees.flatten(states[np.argmin(losses)]["params"]))
+        equal(begin(small)[0], params_of(states[1]))
 
     def test_a_damaged_checkpoint_gets_one_line(self, small, run, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"phases": ["first"]}))
         (tmp_path / "checkpoints" / "first" / "4").mkdir(parents=True)
-        small.start = (("**", f"run:{tmp_path}"),)
-        with pytest.raises(UserError, match=r"^start: checkpoint '.*first/4' cannot be read"):
+        small.start = (("**", f"run:{tmp_path}@4"),)
+        says = r"^first\.start\[0\]: got 'run:.*'; checkpoint '.*first/4' cannot be read"
+        with pytest.raises(UserError, match=says):
             begin(small)
 
 
-class TestRestarts:
-    def test_the_one_of_the_lowest_loss_is_kept(self, small, tmp_path, monkeypatch):
-        small.first.restarts = 3
-        small.seed = 2
+class TestOrigin:
+    """The run that another begins from: read once, verified, and then no longer needed."""
+
+    @pytest.fixture(scope="class")
+    def whole(self, tmp_path_factory):
+        return tmp_path_factory.mktemp("origins") / "run"
+
+    @pytest.fixture
+    def origin(self, small, whole, tmp_path):
+        """A copy of a finished run of one phase, saved at steps 2 and 4."""
+        one_phase(small)
+        small.update(checkpoint_every=2, average=0.9)
+        small.network.trunk.features = (128,)  # arrays that are stored apart from their index
+        experiment.run(small, whole)
+        shutil.copytree(whole, tmp_path / "origin")
+        small.start = (("**", f"run:{tmp_path / 'origin'}"),)
+        small.seed = 1
+        return tmp_path / "origin"
+
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize(
+        ("step", "folder"), [("", "phases/first/final"), ("@2", "checkpoints/first/2")]
+    )
+    def test_a_flipped_bit_is_refused(self, small, origin, tmp_path, step, folder, seed):
+        """Or has changed no number: nothing starts from others than those that were saved."""
+        small.start = (("**", f"run:{origin}{step}"),)
+        clean, _ = begin(small)
+        files = sorted(path for path in (origin / folder).rglob("d/*") if path.is_file())
+        sizes = [path.stat().st_size for path in files]
+        assert sum(sizes) > 500
+        draw, lines = np.random.default_rng(seed), []
+        for _ in range(20):
+            place = int(draw.integers(sum(sizes)))
+            which = int(np.searchsorted(np.cumsum(sizes), place, side="right"))
+            path, content = files[which], files[which].read_bytes()
+            flipped = bytearray(content)
+            flipped[place - sum(sizes[:which])] ^= 1 << int(draw.integers(8))
+            path.write_bytes(flipped)
+            try:
+                equal(begin(small)[0], clean)
+            except UserError as error:
+                lines.append(str(error))
+                if len(lines) == 1:  # a whole run says the same, and leaves no start
+                    with pytest.raises(UserError, match=r"^first\.start\[0\]: got 'run:"):
+                        experiment.run(small, tmp_path / "run")
+                    assert not (tmp_path / "run" / "phases").exists()
+            path.write_bytes(content)
+        assert len(lines) >= 10
+        says = (
+            rf"first\.start\[0\]: got 'run:{origin}{step}'; checkpoint '.*' (is damaged|cannot be)"
+        )
+        assert all(re.match(says, line) and "\n" not in line for line in lines)
+        assert any("has another checksum" in line for line in lines)  # what only we notice
+        equal(begin(small)[0], clean)
+
+    @pytest.mark.parametrize("fate", ["deleted", "another"])
+    @pytest.mark.parametrize("dispatches", [1, 2])
+    def test_what_becomes_of_it_changes_nothing_of_a_run_that_has_begun(
+        self, small, origin, tmp_path, monkeypatch, dispatches, fate
+    ):
+        """Killed before its first checkpoint, and after it."""
         experiment.run(small, tmp_path / "run")
-        names = ("first", "first@1", "first@2")
-        states = {name: saved(tmp_path / "run", name) for name in names}
+        with dying(monkeypatch, dispatches), pytest.raises(Death):
+            experiment.run(small, tmp_path / "again")
+        saves = list((tmp_path / "again" / "checkpoints" / "first").iterdir())
+        assert [path.name for path in saves] == ["2"][: dispatches - 1]
+        shutil.rmtree(origin)
+        if fate == "another":
+            other = small.copy_and_resolve_references()
+            other.update(start=(), seed=7)
+            experiment.run(other, origin)
+        experiment.run(small, tmp_path / "again")
+        assert left_by(tmp_path / "again") == left_by(tmp_path / "run")
+        equal(saved(tmp_path / "again", "first"), saved(tmp_path / "run", "first"))
+        for part in ("start", "final"):
+            pair = [checkpoint.load(tmp_path / d / "phases/first" / part) for d in ("run", "again")]
+            equal(*pair)
+
+    def test_it_has_ended_or_a_step_of_it_is_named(self, small, origin, tmp_path, monkeypatch):
+        small.start = ()
+        with dying(monkeypatch, 2), pytest.raises(Death):
+            experiment.run(small, tmp_path / "killed")
+        small.start = (("**", f"run:{tmp_path / 'killed'}"),)
+        with pytest.raises(UserError) as caught:
+            begin(small)
+        assert str(caught.value) == (
+            f"first.start[0]: got 'run:{tmp_path / 'killed'}'; expected run:WORKDIR of a run that "
+            "has ended, or run:WORKDIR@STEP of a checkpoint"
+        )
+        small.start = (("**", f"run:{tmp_path / 'killed'}@2"),)
+        started, _ = begin(small)
+        equal(started, trees.flatten(saved(tmp_path / "killed", "first")["average"]))
+        experiment.run(small, tmp_path / "run")
+        begun = checkpoint.load(tmp_path / "run" / "phases" / "first" / "start")
+        equal(params_of(begun), started)
+        for step in (3, 4):
+            small.start = (("**", f"run:{tmp_path / 'killed'}@{step}"),)
+            with pytest.raises(UserError, match=r"^first\.start\[0\]: .*; expected a step that '"):
+                begin(small)
+
+
+class TestRestarts:
+    NAMES = ("first", "first@1", "first@2")
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_the_one_of_the_lowest_loss_is_kept(self, small, tmp_path, monkeypatch, together):
+        """Lanes of one program; or one after another, where each wants several devices."""
+        names = self.NAMES
+        small.first.restarts = 3
+        small.update(seed=2, checkpoint_every=2)
+        small.mesh.data = 1 if together else 2
+        experiment.run(small, tmp_path / "run")
+        if together:
+            states = {name: saved(tmp_path / "run", "first", i) for i, name in enumerate(names)}
+            lines = [(name, step) for step in (2, 4) for name in names]
+        else:
+            states = {name: saved(tmp_path / "run", name) for name in names}
+            lines = [(name, step) for name in names for step in (2, 4)]
         losses = {name: float(state["totals"]["loss"]) for name, state in states.items()}
         assert len(set(losses.values())) == 3
         best = min(losses, key=losses.__getitem__)
         assert best == "first@1"  # the first by this seed would show nothing
         records = [r for r in read(tmp_path / "run") if r["kind"] == "train"]
-        assert [(r["phase"], r["step"]) for r in records] == [
-            (name, step) for name in (*names, "second") for step in (2, 4)
-        ]
+        lines += [("second", 2), ("second", 4)]
+        assert [(r["phase"], r["step"]) for r in records] == lines
         last = {r["phase"]: r["loss"] for r in records if r["step"] == 4}
         for name in names:
             assert last[name] == pytest.approx(losses[name] / 2)  # the mean of its two steps
@@ -284,10 +421,13 @@ class TestRestarts:
         experiment.run(small, tmp_path / "still")
         equal(saved(tmp_path / "still", "second")["params"], states[best]["params"])
 
-        # Killed in the second of three, it ends the same.
-        with dying(monkeypatch, 4), pytest.raises(Death):
+        # Killed in its midst, the second of three if they go one by one, it ends the same.
+        with dying(monkeypatch, 2 if together else 4), pytest.raises(Death):
             experiment.run(small, tmp_path / "again")
-        assert not (tmp_path / "again" / "checkpoints" / "first@2").exists()
+        left = tmp_path / "again" / "checkpoints"
+        assert sorted(path.name for path in left.iterdir()) == list(names[: 1 if together else 2])
+        assert (left / names[0 if together else 1] / "2").exists()
+        assert not (left / names[0 if together else 1] / "4").exists()
         experiment.run(small, tmp_path / "again")
         assert left_by(tmp_path / "again") == left_by(tmp_path / "still")
 
@@ -313,18 +453,18 @@ class TestEvaluations:
         del small.evaluate.target
         result = experiment.run(small, tmp_path / "run")["evaluations"]
         first, second = (saved(tmp_path / "run", name)["params"] for name in ("first", "second"))
-        images = experiment.build(experiment.resolve(small)).data.splits["old"].table
-        x = images.images.reshape(40, -1) / np.float32(255)
+        images = tljax.data.load("digits", "train[1400:1440]", size=4)
+        x = images.input.reshape(40, -1) / np.float32(255)
 
         def accuracy(trunk, head):
             z = np.maximum(x @ trunk["dense_0"]["kernel"] + trunk["dense_0"]["bias"], 0)
             predicted = (z @ head["output"]["kernel"] + head["output"]["bias"]).argmax(-1)
-            return np.mean(predicted == images.labels)
+            return np.mean(predicted == images.label)
 
         assert result["after"]["accuracy"] == accuracy(first["trunk"], first["heads"]["label"])
         assert result["old"]["accuracy"] == accuracy(second["trunk"], first["heads"]["label"])
         assert result["new"]["accuracy"] == accuracy(second["trunk"], second["heads"]["other"])
-        losses = {name: each["loss"] for name, each in result.items()}
+        losses = {name: values["loss"] for name, values in result.items()}
         assert len(set(losses.values())) == 3
         kinds = [(r["phase"], r["kind"]) for r in read(tmp_path / "run") if r["kind"] != "train"]
         assert kinds == [("first", "after"), ("second", "new"), ("second", "old")]
@@ -358,8 +498,8 @@ class TestPrepared:
     def test_a_fitted_head_stands_beside_copied_parameters(self, read_out):
         before = filled(read_out, 0.25)
         started, _ = begin(read_out, 1, {"first": before})
-        assert said(started)["trunk/dense_0/kernel"] == 0.25
-        assert said(started)[f"{MINE}/kernel"] != 0.25  # not the head of the phase before
+        assert fillings(started)["trunk/dense_0/kernel"] == 0.25
+        assert fillings(started)[f"{MINE}/kernel"] != 0.25  # not the head of the phase before
         # All features of an image are equal, and so are the rows of the regression.
         np.testing.assert_allclose(np.ptp(started[f"{MINE}/kernel"], axis=0), 0, atol=1e-5)
 
@@ -371,13 +511,13 @@ class TestPrepared:
         assert [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()] == ["first"]
         first = saved(tmp_path / "run", "first")["params"]
         started, _ = begin(read_out, 1, {"first": {"params": first, "batch_stats": {}}})
-        split = experiment.build(experiment.resolve(read_out)).data.splits["target"].table
-        x = split.images.reshape(40, -1) / np.float32(255)
+        images = tljax.data.load("digits", "train[1400:1440]", size=4)
+        x = images.input.reshape(40, -1) / np.float32(255)
         z = np.maximum(
             x @ first["trunk"]["dense_0"]["kernel"] + first["trunk"]["dense_0"]["bias"], 0
         )
         scores = z @ started[f"{MINE}/kernel"] + started[f"{MINE}/bias"]
-        right = np.mean(scores.argmax(-1) == split.labels)
+        right = np.mean(scores.argmax(-1) == images.label)
         assert result["evaluations"]["target"]["accuracy"] == right
 
     def test_the_phase_after_goes_on_from_what_was_fitted(self, read_out, tmp_path, monkeypatch):

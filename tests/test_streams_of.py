@@ -1,56 +1,50 @@
 """Streams of another stream: the same examples with other looks, neighbours, whose statistics."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tljax.objective import Objective, Term
 
-from tljax import experiment, objective, starting
+import tljax
+from tljax import experiment
 from tljax.data import streams
-from tljax.data.streams import NEIGHBOURS, Stream, batch_of
-from tljax.data.transforms import parse
+from tljax.data.streams import NEIGHBOURS, batch_of
 from tljax.errors import UserError
-from tljax.models import build
-from tljax.train import optimizers, step
+from tljax.models import MLP, Linear
+from tljax.phase import objective
 
 KEY = jax.random.key(0)
 ROWS = 12
-INVERT, SHIFT = (parse(({"name": name},), name) for name in ("invert", "noise"))
-SOURCE = Stream("source", 4, classes=(0, 1))
-INVERTED = Stream("inverted", 4, INVERT[0], of="source", classes=(0, 1))
-ONE, OTHER = (Stream(name, 4, SHIFT[0], of="source", classes=(0, 1)) for name in ("one", "other"))
-NEAR = Stream("near", 4, INVERT[0], of="source", neighbour=True)
-NUMBERS = {"source": (), "inverted": INVERT[1], "near": INVERT[1]} | dict.fromkeys(
-    ("one", "other"), SHIFT[1]
-)
+INVERT, NOISE = ((tljax.transform(name),) for name in ("invert", "noise"))
+SOURCE = tljax.Stream("source", 4)
+INVERTED = tljax.Stream("inverted", 4, INVERT, of="source")
+ONE, OTHER = (tljax.Stream(name, 4, NOISE, of="source") for name in ("one", "other"))
+NEAR = tljax.Stream("near", 4, INVERT, of="source", neighbour=True)
 
 
-def rows(labelled=True):
-    """Images that hold their number over 100, labels that repeat every 3, neighbours of each."""
+def table(labelled=True):
+    """Images that hold their number over 100, labels that repeat every 3."""
     values = np.arange(ROWS, dtype=np.float32) / 100
-    table = {"image": np.broadcast_to(values[:, None, None, None], (ROWS, 2, 2, 1))}
-    if labelled:
-        table["label"] = np.arange(ROWS) % 3
-    # Row r has the neighbours r + 1, r + 2 and r + 5.
-    return table | {NEIGHBOURS: (np.arange(ROWS)[:, None] + np.array([1, 2, 5])) % ROWS}
+    images = np.broadcast_to(values[:, None, None, None], (ROWS, 2, 2, 1))
+    return tljax.Table(input=images, label=np.arange(ROWS) % 3 if labelled else None)
 
 
-@functools.partial(jax.jit, static_argnames=("specs", "labelled", "prepared"))
-def _batches(specs, steps, key, labelled, prepared):
-    table = {name: jnp.asarray(leaf) for name, leaf in rows(labelled).items()}
-    if not prepared:
-        del table[NEIGHBOURS]
-    make = functools.partial(batch_of, specs, NUMBERS, {"source": table}, {})
-    return jax.lax.map(lambda i: make(i, key), steps)
+def neighbours():
+    """Row r has the neighbours r + 1, r + 2 and r + 5."""
+    return ((np.arange(ROWS)[:, None] + np.array([1, 2, 5])) % ROWS).astype(np.int32)
+
+
+@jax.jit
+def _batches(specs, data, rows, steps, key):
+    return jax.lax.map(lambda i: batch_of(specs, data, rows, {}, i, key), steps)
 
 
 def batches(*specs, labelled=True, prepared=True, key=KEY):
     """Every stream's batches of nine steps, which are three epochs: `[steps, batch, ...]`."""
-    found = _batches(specs, jnp.arange(9), key, labelled, prepared)
-    return jax.tree.map(np.asarray, found)
+    rows = {"source": {NEIGHBOURS: neighbours()}} if prepared else {}
+    by_name = {spec.name: spec for spec in specs}
+    batch = _batches(by_name, {"source": table(labelled)}, rows, jnp.arange(9), key)
+    return jax.tree.map(np.asarray, batch)
 
 
 def numbers_of(images):
@@ -64,9 +58,9 @@ def flowing():
 
 
 def test_a_stream_of_another_shows_the_same_examples_in_the_same_step(flowing):
-    source, inverted = flowing["source"]["image"], flowing["inverted"]["image"]
+    source, inverted = flowing["source"]["input"], flowing["inverted"]["input"]
     np.testing.assert_allclose(inverted, 1 - source, rtol=1e-6)
-    assert len({tuple(each) for each in numbers_of(source)}) == 9
+    assert len({tuple(rows) for rows in numbers_of(source)}) == 9
     for name in ("inverted", "one", "other"):
         np.testing.assert_array_equal(flowing[name]["label"], flowing["source"]["label"])
     np.testing.assert_array_equal(flowing["source"]["label"], numbers_of(source) % 3)
@@ -74,8 +68,8 @@ def test_a_stream_of_another_shows_the_same_examples_in_the_same_step(flowing):
 
 def test_every_look_is_drawn_by_itself(flowing):
     """The same transform, the same examples, and yet two looks; another in every step."""
-    looks = [flowing[name]["image"].reshape(-1, 4) for name in ("one", "other")]
-    source = flowing["source"]["image"].reshape(-1, 4)
+    looks = [flowing[name]["input"].reshape(-1, 4) for name in ("one", "other")]
+    source = flowing["source"]["input"].reshape(-1, 4)
     assert (np.abs(looks[0] - looks[1]).max(-1) > 0).all()
     assert (np.abs(looks[0] - source).max(-1) > 0).all()
     noise = (looks[0] - source)[: 2 * 4]
@@ -92,24 +86,24 @@ def test_a_stream_of_another_changes_nothing_about_it(flowing):
     assert set(without) == {"inverted"}
     jax.tree.map(np.testing.assert_array_equal, without["inverted"], flowing["inverted"])
     other = batches(SOURCE, INVERTED, key=jax.random.key(1))
-    assert not np.array_equal(other["inverted"]["image"], flowing["inverted"]["image"])
+    assert not np.array_equal(other["inverted"]["input"], flowing["inverted"]["input"])
 
 
 def test_labels_come_along_if_and_only_if_the_other_has_some(flowing):
     unlabelled = batches(SOURCE, INVERTED, ONE, NEAR, labelled=False)
-    assert all(set(each) == {"image"} for each in unlabelled.values())
-    kinds = {name: set(each) for name, each in flowing.items()}
-    labelled = {"image", "label"}
-    assert kinds.pop("near") == {"image"}  # a neighbour need not be of the example's class
+    assert all(set(batch) == {"input"} for batch in unlabelled.values())
+    kinds = {name: set(batch) for name, batch in flowing.items()}
+    labelled = {"input", "label"}
+    assert kinds.pop("near") == {"input"}  # a neighbour need not be of the example's class
     assert kinds == dict.fromkeys(("source", "inverted", "one", "other"), labelled)
 
 
 def test_neighbours_are_rows_of_the_given_table_alone(flowing):
     """1 − image undoes the stream's own transform; all three neighbours get their turn."""
-    seen = numbers_of(1 - flowing["near"]["image"])
-    steps_away = (seen - numbers_of(flowing["source"]["image"])) % ROWS
+    seen = numbers_of(1 - flowing["near"]["input"])
+    steps_away = (seen - numbers_of(flowing["source"]["input"])) % ROWS
     assert set(steps_away.ravel()) == {1, 2, 5}
-    assert any(len(set(each)) > 1 for each in steps_away)  # each example draws its own
+    assert any(len(set(steps)) > 1 for steps in steps_away)  # each example draws its own
 
 
 def test_neighbours_that_were_not_prepared_are_asked_for():
@@ -119,10 +113,16 @@ def test_neighbours_that_were_not_prepared_are_asked_for():
 
 
 def test_a_stream_of_one_that_is_read_from_disk_shows_what_was_read():
-    fed = {"source": {"image": np.full((4, 2, 2, 1), 0.25, np.float32), "label": np.arange(4)}}
-    found = batch_of((INVERTED, SOURCE), NUMBERS, {}, fed, jnp.int32(0), KEY)
-    np.testing.assert_array_equal(found["inverted"]["image"], 1 - fed["source"]["image"])
-    np.testing.assert_array_equal(found["inverted"]["label"], fed["source"]["label"])
+    read = tljax.Table(input=np.full((4, 2, 2, 1), 0.25, np.float32), label=np.arange(4))
+    specs = {"inverted": INVERTED, "source": SOURCE}
+    batch = batch_of(specs, {}, {}, {"source": read}, jnp.int32(0), KEY)
+    np.testing.assert_array_equal(batch["inverted"]["input"], 1 - read.input)
+    np.testing.assert_array_equal(batch["inverted"]["label"], read.label)
+
+
+def flowing_in(built):
+    """The data that a config's one phase reads."""
+    return {name: built.data[name] for name in built.phases["train"].streams if name in built.data}
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -132,46 +132,39 @@ def test_a_config_gives_both_the_same_rows_and_classes(tiny, labelled):
     tiny.network.heads.label.outputs = 10
     tiny.terms = dict(agree=dict(term="nt_xent", head=""))
     tiny.flow = ("source", "view")
-    built = experiment.build(experiment.resolve(tiny))
-    phase = built.phase(0)
-    assert set(phase.resident) == {"source"}  # held once
-    source, view = phase.plan.objective.streams
-    assert (view.of, view.batch, view.classes) == ("source", source.batch, source.classes)
-    assert bool(source.classes) is labelled
-    found = batch_of(
-        phase.plan.objective.streams,
-        phase.hyper["streams"],
-        phase.resident,
-        {},
-        jnp.int32(3),
-        phase.hyper["key"],
-    )
-    np.testing.assert_allclose(found["view"]["image"], 1 - found["source"]["image"], atol=1e-6)
-    assert ("label" in found["view"]) is ("label" in found["source"]) is labelled
+    seen = {}
+
+    def looking(view):
+        seen.update(classes=dict(view.classes), names=dict(view.names))
+        return view.features["source"].sum(-1)
+
+    built = experiment.build(experiment.check(tiny))
+    phase = built.phases["train"]
+    assert set(phase.streams) == {"source", "view"}
+    data = flowing_in(built)
+    assert set(data) == {"source"}  # held once
+    source, view = phase.streams.values()
+    assert (view.of, view.batch) == ("source", source.batch)
+    state = tljax.start(phase.changed(terms={"look": tljax.term(looking)}), data, KEY)
+    assert seen["names"]["view"] == seen["names"]["source"] == data["source"].classes
+    assert seen["classes"].get("view") == seen["classes"].get("source")
+    assert ("source" in seen["classes"]) is labelled
+    batch = batch_of(phase.streams, data, state.start["rows"], {}, jnp.int32(3), state.key)
+    np.testing.assert_allclose(batch["view"]["input"], 1 - batch["source"]["input"], atol=1e-6)
+    assert ("label" in batch["view"]) is ("label" in batch["source"]) is labelled
 
 
 def test_a_config_that_forgets_to_prepare_neighbours_is_refused_in_its_first_step(tiny):
     tiny.streams.neighbour = dict(of="target", neighbour=True)
     tiny.terms = dict(together=dict(term="scan", head="label"))
-    built = experiment.build(experiment.resolve(tiny))
-    phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
+    built = experiment.build(experiment.check(tiny))
+    phase, data = built.phases["train"], flowing_in(built)
+    state = tljax.start(phase, data, KEY)
     with pytest.raises(UserError, match=r"^streams\.neighbour: 'target' has no neighbours"):
-        jax.eval_shape(
-            functools.partial(step.train_step, phase.plan),
-            state,
-            phase.hyper,
-            {"params": state.params, "batch_stats": state.batch_stats},
-            phase.resident,
-            {},
-        )
+        tljax.step(phase, state, data)
 
 
 # Whose batch statistics.
-
-
-def network():
-    trunk = {"name": "mlp", "features": (3,), "norm": "batch"}
-    return build({"stems": {}, "trunk": trunk, "heads": {"label": {"name": "linear"}}}, 3)
 
 
 def squares(view, *, stream="source"):
@@ -183,32 +176,36 @@ def images(name, count=1):
     return draw.normal(size=(count, 4, 2, 2, 1)).astype(np.float32)
 
 
-TERMS = (
-    Term("source", squares, (("stream", "source"),)),
-    Term("inverted", squares, (("stream", "inverted"),)),
+PHASE = tljax.Phase(
+    network=tljax.Network(trunk=MLP(features=(3,), norm="batch"), heads={"label": Linear()}),
+    streams=(SOURCE, INVERTED),
+    terms={name: tljax.term(squares, stream=name) for name in ("source", "inverted")},
 )
-WEIGHTS = {"source": {"weight": 1.0}, "inverted": {"weight": 1.0}}
-FLOW = (SOURCE._replace(classes=()), INVERTED._replace(classes=()))
 
 
 def problem(separate, frozen):
-    """(objective, variables): statistics that no batch has."""
-    spec = Objective(network(), TERMS, FLOW, separate=separate, frozen=frozen)
-    batch = {stream.name: {"image": jnp.zeros((4, 2, 2, 1))} for stream in FLOW}
-    found = objective.initialise(spec, WEIGHTS, batch, KEY)
+    """(phase, variables): statistics that no batch has."""
+    kind = "separate" if separate else "joint"
+    phase = PHASE.changed(statistics=kind, freeze_statistics=frozen)
+    batch = {name: {"input": jnp.zeros((4, 2, 2, 1))} for name in phase.streams}
+    variables = objective.initialise(phase, batch, {"source": unlabelled()}, KEY)
     statistics = jax.tree.map(
-        lambda leaf: jnp.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), found["batch_stats"]
+        lambda leaf: jnp.linspace(0.5, 1.5, leaf.size, dtype=leaf.dtype), variables["batch_stats"]
     )
-    return spec, {**found, "batch_stats": statistics}
+    return phase, {**variables, "batch_stats": statistics}
+
+
+def unlabelled(rows=None):
+    return tljax.Table(input=images("source")[0] if rows is None else rows)
 
 
 def measured(separate, frozen):
     """(variables, values, moved statistics) on one batch; the view is 1 − it."""
-    spec, variables = problem(separate, frozen)
+    phase, variables = problem(separate, frozen)
     source = images("source")[0]
-    batch = {"source": {"image": source}, "inverted": {"image": 1 - source}}
-    given = variables["params"], variables["batch_stats"], batch, variables
-    _, (values, moved) = objective.apply(spec, WEIGHTS, *given, jnp.float32(0), KEY)
+    batch = {"source": {"input": source}, "inverted": {"input": 1 - source}}
+    stated = variables["params"], variables["batch_stats"], batch, {"source": unlabelled()}
+    _, (values, moved) = objective.apply(phase, *stated, variables, jnp.float32(0), KEY)
     return variables, values, moved
 
 
@@ -264,36 +261,25 @@ def test_joint_statistics_are_of_both():
 
 def test_frozen_statistics_outlast_a_run_while_parameters_move():
     """And thawed ones do not: three steps of each."""
-    rules, numbers = optimizers.parse({"learning_rate": 0.1, "weight_decay": 0.1}, "optimizer")
-    hyper = {
-        "key": KEY,
-        "steps": np.float32(3),
-        "log_every": np.int32(3),
-        "decay": np.float32(0),
-        "factors": (np.float32(1),),
-        "terms": jax.tree.map(np.float32, WEIGHTS),
-        "streams": NUMBERS,
-        "optimizer": jax.tree.map(np.float32, numbers),
-        "balance": {},
-        "tables": {},
-    }
-    fed = {"source": {"image": images("source", 3)}}
+    data = {"source": unlabelled(images("source", 3).reshape(12, 2, 2, 1))}
+    recipe = tljax.optimizer(learning_rate=0.1, weight_decay=0.1)
     for frozen in (True, False):
-        spec, variables = problem(separate=False, frozen=frozen)
-        plan = step.Plan(spec, rules, (("**", True),))
-        state = step.initialise(plan, variables["params"], variables["batch_stats"])
-        before = jax.tree.map(np.asarray, state)
-        state, _ = step.train_steps(plan, state, hyper, variables, {}, fed, np.int32(3))
-        same = jax.tree.map(np.array_equal, state.batch_stats, before.batch_stats)
+        phase, variables = problem(separate=False, frozen=frozen)
+        phase = phase.changed(optimizer=recipe, steps=3)
+        state = tljax.start(phase, data, KEY)._replace(batch_stats=variables["batch_stats"])
+        before = jax.tree.map(np.array, {**variables, "params": state.params})
+        for _ in range(3):
+            state, _ = tljax.step(phase, state, data)
+        same = jax.tree.map(np.array_equal, state.batch_stats, before["batch_stats"])
         assert all(jax.tree.leaves(same)) if frozen else not any(jax.tree.leaves(same))
-        moved = jax.tree.map(np.array_equal, state.params["trunk"], before.params["trunk"])
+        moved = jax.tree.map(np.array_equal, state.params["trunk"], before["params"]["trunk"])
         assert not moved["dense_0"]["kernel"]
 
 
 def test_freezing_statistics_is_a_field_of_a_phase(tiny):
     for frozen in (False, True):
         tiny.freeze_statistics = frozen
-        built = experiment.build(experiment.resolve(tiny))
-        assert built.phase(0).plan.objective.frozen is frozen
+        built = experiment.build(experiment.check(tiny))
+        assert built.phases["train"].freeze_statistics is frozen
     with pytest.raises(UserError, match=r"^freeze_statistics: got 1; expected True or False"):
         experiment.resolve({**tiny.to_dict(), "freeze_statistics": 1})

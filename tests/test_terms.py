@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tljax.objective import Objective, Term
 
-from tljax import objective, signature, terms, trees
-from tljax.data.streams import Stream
+import tljax
+from tljax import terms, trees
+from tljax.bind import find
 from tljax.errors import UserError
 from tljax.losses import (
     adversarial,
@@ -21,49 +21,65 @@ from tljax.losses import (
     self_taught,
     zero_shot,
 )
-from tljax.models import build
+from tljax.models import MLP, Adapter, Linear, MLPHead, Prototypes
+from tljax.phase import objective
 
 KEY = jax.random.key(0)
 PROGRESS = 0.3
 SEEN = (0, 2, 3)  # of five classes
 # Batches differ, so that streams which are mistaken for each other do not fit or do not agree.
 STREAMS = (
-    Stream("source", 5, classes=SEEN),
-    Stream("view", 5, of="source"),
-    Stream("target", 4, classes=(0, 1, 2, 3, 4)),
-    Stream("augmented", 4, of="target"),
-    Stream("unlabelled", 4),
-    Stream("odd", 3),
+    tljax.Stream("source", 5),
+    tljax.Stream("view", 5, of="source"),
+    tljax.Stream("target", 4),
+    tljax.Stream("augmented", 4, of="target"),
+    tljax.Stream("unlabelled", 4),
+    tljax.Stream("odd", 3),
 )
 HEADS = {
-    "label": {"name": "linear", "outputs": 5},
-    "domain": {"name": "linear", "outputs": 1},
-    "conditional": {"name": "mlp", "hidden": (3,), "outputs": 1},
-    "adversary": {"name": "linear", "outputs": 5},
-    "attributes": {"name": "linear", "outputs": 4},
-    "embed": {"name": "linear", "outputs": 4, "bias": False},
-    "source_label": {"name": "linear", "outputs": 6},
-    "decoder": {"name": "linear", "outputs": 8},
-    "projection": {"name": "mlp", "hidden": (6,), "outputs": 3},
-    "cluster": {"name": "linear", "outputs": 3},
-    "prototypes": {"name": "prototypes", "outputs": 3, "alpha": 2.0},
+    "label": Linear(outputs=5),
+    "domain": Linear(outputs=1),
+    "conditional": MLPHead(hidden=(3,), outputs=1),
+    "adversary": Linear(outputs=5),
+    "attributes": Linear(outputs=4),
+    "embed": Linear(outputs=4, bias=False),
+    "source_label": Linear(outputs=6),
+    "decoder": Linear(outputs=8),
+    "projection": MLPHead(hidden=(6,), outputs=3),
+    "cluster": Linear(outputs=3),
+    "prototypes": Prototypes(outputs=3, alpha=2.0),
+    "several": Linear(outputs=3),
+    "value": Linear(outputs=2),
 }
-NETWORK = build(
-    {"stems": {}, "trunk": {"name": "mlp", "features": (6,), "norm": "batch"}, "heads": HEADS}, 5
-)
+NETWORK = tljax.Network(trunk=MLP(features=(6,), norm="batch"), heads=HEADS)
 
 
 def examples():
     draw = np.random.default_rng(0)
     images = {s.name: draw.normal(size=(s.batch, 2, 2, 2)) for s in STREAMS}
-    labels = {"source": [3, 0, 2, 3, 0], "target": [4, 0, 1, 4]}
-    batch = {name: {"image": jnp.asarray(x, jnp.float32)} for name, x in images.items()}
-    for name, each in labels.items():
-        batch[name]["label"] = jnp.array(each)
+    batch = {name: {"input": jnp.asarray(x, jnp.float32)} for name, x in images.items()}
+    for name, labels in LABELS.items():
+        batch[name]["label"] = jnp.array(labels)
+    batch["source"]["labels"] = jnp.array(SEVERAL)
+    batch["target"]["value"] = jnp.array(VALUES)
     return batch
 
 
+LABELS = {"source": [3, 0, 2, 3, 0], "target": [4, 0, 1, 4]}
+SEVERAL = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1], [0, 0, 1]], bool)
+VALUES = np.array([[0.5, -4.0], [3.0, 0.1], [-0.2, 0.3], [-2.0, 1.0]], np.float32)
 BATCH = examples()
+CLASSES = ("a", "b", "c", "d", "e")
+# What the streams' tables know: source holds the classes SEEN of five, target all of them.
+KNOWN = {
+    name: tljax.Table(input=np.zeros((n, 2, 2, 2), np.float32), label=label, classes=CLASSES)
+    for name, n, label in (
+        ("source", 3, SEEN),
+        ("target", 5, range(5)),
+        ("unlabelled", 4, None),
+        ("odd", 3, None),
+    )
+}
 TABLES = {
     "attributes": jnp.asarray(np.random.default_rng(1).uniform(size=(5, 4)), jnp.float32),
     "bits": jnp.asarray(np.random.default_rng(2).integers(0, 2, (5, 4)), jnp.float32),
@@ -74,9 +90,8 @@ TABLES = {
 
 
 def written(name, function, fields):
-    """A term and its numbers, as a config names them."""
-    static, numbers = signature.split(terms.TERMS[function], fields, name)
-    return Term(name, terms.TERMS[function], static), {**numbers, "weight": 1.0}
+    """A term as a config names it."""
+    return tljax.term(function, field=name, **fields)
 
 
 # What a term is given -> the pure loss. `of` has the outputs of both models, `of.params` etc.
@@ -107,7 +122,7 @@ class Of:
         """One stream by itself through the network, and one head."""
         params, batch_stats = self._variables[when]
         if (stream, when) not in self._features:
-            images = BATCH[stream]["image"]
+            images = BATCH[stream]["input"]
             z = objective.predict(NETWORK, params, batch_stats, images, head="")[1]
             self._features[stream, when] = z
         z = self._features[stream, when]
@@ -171,7 +186,7 @@ def _(of):
 
 
 def half_squares(*differences):
-    return 0.5 * sum(jnp.sum(each**2) for each in differences)
+    return 0.5 * sum(jnp.sum(leaf**2) for leaf in differences)
 
 
 @case("l2_sp")
@@ -231,13 +246,13 @@ def _(of):
 
 
 def confusion(of, weighted):
-    said, weights = [], []
+    outputs, weights = [], []
     for stream in ("source", "unlabelled"):
         logits = jax.lax.stop_gradient(of(stream, "label"))
         joint = adversarial.conditional_map(of(stream), jax.nn.softmax(logits))
-        said.append(of.head("conditional", joint))
+        outputs.append(of.head("conditional", joint))
         weights.append(adversarial.entropy_weights(logits) if weighted else None)
-    return adversarial.domain_confusion(*said, *weights)
+    return adversarial.domain_confusion(*outputs, *weights)
 
 
 CONDITIONAL = dict(target="unlabelled", head="conditional")
@@ -288,12 +303,12 @@ def _(of):
 
 @case("reconstruction")
 def _(of):
-    return ((of("source", "decoder") - BATCH["source"]["image"].reshape(5, 8)) ** 2).mean()
+    return ((of("source", "decoder") - BATCH["source"]["input"].reshape(5, 8)) ** 2).mean()
 
 
 @case("reconstruction", "denoising", stream="view", clean="source")
 def _(of):
-    return ((of("view", "decoder") - BATCH["source"]["image"].reshape(5, 8)) ** 2).mean()
+    return ((of("view", "decoder") - BATCH["source"]["input"].reshape(5, 8)) ** 2).mean()
 
 
 @case("nt_xent", temperature=0.3)
@@ -336,18 +351,40 @@ def _(of):
     return (p * jnp.log(p / q)).sum(-1).mean()
 
 
-def objective_of(names, frozen=True):
-    parsed = [written(name, *CASES[name][:2]) for name in names]
-    spec = Objective(NETWORK, tuple(term for term, _ in parsed), STREAMS, frozen=frozen)
-    return spec, {term.name: numbers for term, numbers in parsed}
+@case("binary_cross_entropy", head="several")
+def _(of):
+    """−[y log σ + (1 − y) log(1 − σ)], the mean over three classes."""
+    p = jax.nn.sigmoid(of("source", "several"))
+    return -jnp.where(SEVERAL, jnp.log(p), jnp.log(1 - p)).mean()
+
+
+@case("squared_error", stream="target")
+def _(of):
+    return ((of("target", "value") - VALUES) ** 2).mean()
+
+
+@case("huber", stream="target", delta=0.7)
+def _(of):
+    """½ e² up to 0.7, then 0.7 (|e| − 0.35); both occur."""
+    e = jnp.abs(of("target", "value") - VALUES)
+    return jnp.where(e <= 0.7, 0.5 * e**2, 0.7 * (e - 0.35)).mean()
+
+
+def phase_of(names, frozen=True, streams=STREAMS):
+    return tljax.Phase(
+        network=NETWORK,
+        streams=streams,
+        terms={name: written(name, *CASES[name][:2]) for name in names},
+        tables=TABLES,
+        freeze_statistics=frozen,
+    )
 
 
 @pytest.fixture(scope="module")
 def start():
-    """(objective of all cases, numbers, variables, anchor): two models that nobody has trained."""
-    spec, numbers = objective_of(CASES)
-    make = functools.partial(objective.initialise, spec, numbers, tables=TABLES)
-    shapes, found = jax.eval_shape(make, BATCH, KEY), []
+    """(phase of all cases, variables, anchor): two models that nobody has trained."""
+    phase = phase_of(CASES)
+    shapes, models = jax.eval_shape(objective.initialise, phase, BATCH, KNOWN, KEY), []
     for seed in (1, 2):
         draw = np.random.default_rng(seed)
         params = jax.tree.map(lambda x, d=draw: d.normal(0, 0.5, x.shape), shapes["params"])
@@ -355,22 +392,21 @@ def start():
             lambda x, d=draw: d.uniform(0.2, 1, x.shape), shapes["batch_stats"]
         )
         both = {"params": params, "batch_stats": statistics}
-        found.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), both))
-    return spec, numbers, *found
+        models.append(jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), both))
+    return phase, *models
 
 
-def losses(spec, numbers, params, batch_stats, anchor):
+def losses(phase, params, batch_stats, anchor):
     """Each term's value, in the order of the cases."""
     return objective.apply(
-        spec,
-        numbers,
+        phase,
         params,
         batch_stats,
         BATCH,
+        KNOWN,
         anchor,
         jnp.float32(PROGRESS),
         jax.random.key(5),
-        TABLES,
     )[0]
 
 
@@ -387,15 +423,13 @@ def with_jacobian(function, params):
 
 @pytest.fixture(scope="module")
 def measured(start):
-    spec, numbers, now, anchor = start
-    return with_jacobian(
-        lambda p: losses(spec, numbers, p, now["batch_stats"], anchor), now["params"]
-    )
+    phase, now, anchor = start
+    return with_jacobian(lambda p: losses(phase, p, now["batch_stats"], anchor), now["params"])
 
 
 @pytest.fixture(scope="module")
 def expected(start):
-    _, _, now, anchor = start
+    _, now, anchor = start
 
     def references(params):
         of = Of(params, now["batch_stats"], anchor)
@@ -404,8 +438,8 @@ def expected(start):
     return with_jacobian(references, now["params"])
 
 
-def of_case(found, name):
-    values, gradients = found
+def of_case(jacobian, name):
+    values, gradients = jacobian
     place = list(CASES).index(name)
     flat = trees.flatten(jax.tree.map(lambda leaf: np.asarray(leaf[place]), gradients))
     return float(values[place]), flat
@@ -439,10 +473,10 @@ def test_a_term_is_its_loss(measured, expected, name):
         )
 
 
-def touched(found, name):
+def touched(jacobian, name):
     """The rooms and heads whose parameters have a gradient."""
     rooms = set()
-    for path, leaf in of_case(found, name)[1].items():
+    for path, leaf in of_case(jacobian, name)[1].items():
         if np.abs(leaf).max() > 0:
             first, second, *_ = path.split("/")
             rooms.add(second if first == "heads" else first)
@@ -473,11 +507,11 @@ ANCHORED = ("distillation", "delta", "delta_weighted")
 
 def test_nothing_flows_into_the_anchored_model(start):
     """And it does matter which model that is."""
-    spec, numbers, now, anchor = start
-    only = spec._replace(terms=tuple(term for term in spec.terms if term.name in ANCHORED))
+    _, now, anchor = start
+    only = phase_of(ANCHORED)
 
     def total(anchor):
-        return losses(only, numbers, now["params"], now["batch_stats"], anchor)
+        return losses(only, now["params"], now["batch_stats"], anchor)
 
     values, gradients = with_jacobian(total, anchor)
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
@@ -488,12 +522,11 @@ def test_nothing_flows_into_the_anchored_model(start):
 
 def test_the_anchored_model_has_running_statistics_while_the_current_one_has_the_batchs(start):
     """Both have the same parameters, yet ½ Σ(z − z⁰)² is that of the two ways to normalise."""
-    _, _, now, _ = start
-    spec, numbers = objective_of(["delta"], frozen=False)
-    only = spec._replace(streams=STREAMS[:1])
-    value = float(losses(only, numbers, now["params"], now["batch_stats"], now)[0])
+    _, now, _ = start
+    only = phase_of(["delta"], frozen=False, streams=STREAMS[:1])
+    value = float(losses(only, now["params"], now["batch_stats"], now)[0])
     trunk = jax.tree.map(np.asarray, now["params"]["trunk"])
-    before = np.asarray(BATCH["source"]["image"]).reshape(5, 8) @ trunk["dense_0"]["kernel"]
+    before = np.asarray(BATCH["source"]["input"]).reshape(5, 8) @ trunk["dense_0"]["kernel"]
     before = before + trunk["dense_0"]["bias"]
     running = jax.tree.map(np.asarray, now["batch_stats"]["trunk"]["norm_0"]["statistics"])
     looks = []
@@ -507,9 +540,8 @@ def test_the_anchored_model_has_running_statistics_while_the_current_one_has_the
 
 def products(names, start):
     """The number of matrix products in the program of some terms."""
-    _, _, now, anchor = start
-    spec, numbers = objective_of(names)
-    program = jax.make_jaxpr(functools.partial(losses, spec, numbers))
+    _, now, anchor = start
+    program = jax.make_jaxpr(functools.partial(losses, phase_of(names)))
     return str(program(now["params"], now["batch_stats"], anchor)).count("dot_general")
 
 
@@ -522,14 +554,13 @@ def test_the_anchored_model_is_passed_once_a_step(start):
 
 def test_only_the_seen_classes_compete(start):
     """Another embedding of an unseen class changes nothing; of a seen one, it does."""
-    _, _, now, anchor = start
-    spec, numbers = objective_of(["compatibility"])
+    _, now, anchor = start
+    phase = phase_of(["compatibility"])
 
     @jax.jit
     def value(table):
         tables = {**TABLES, "attributes": table}
-        given = now["params"], now["batch_stats"], BATCH, anchor
-        return objective.apply(spec, numbers, *given, jnp.float32(0), KEY, tables)[0].sum()
+        return losses(phase.changed(tables=tables), now["params"], now["batch_stats"], anchor).sum()
 
     slopes = np.abs(jax.grad(value)(TABLES["attributes"])).max(-1)
     assert (slopes[[1, 4]] == 0).all() and (slopes[list(SEEN)] > 1e-3).all()
@@ -576,7 +607,7 @@ MISTAKES = [
     (("coral", dict(source="sources")), r"stream: .*'sources'.*mean 'source'\?"),
     (
         ("reconstruction", dict(head="projection")),
-        r"head 'projection' has 3 outputs; expected 8, one for each number of an image "
+        r"head 'projection' has 3 outputs; expected 8, one for each number of an input "
         r"\(2, 2, 2\) \(network\.heads\.projection\.outputs\)",
     ),
     (("reconstruction", dict(clean="sorce")), r"stream: .*'sorce'.*mean 'source'\?"),
@@ -593,68 +624,74 @@ MISTAKES = [
 ]
 
 
-def shapes(*given):
+def shapes(*wired):
     """What the first parameters of terms look like; nothing is compiled."""
-    parsed = [written(f"mine_{i}", *each) for i, each in enumerate(given)]
-    spec = Objective(NETWORK, tuple(term for term, _ in parsed), STREAMS, frozen=True)
-    numbers = {term.name: numbers for term, numbers in parsed}
-    make = functools.partial(objective.initialise, spec, numbers, tables=TABLES)
-    return spec, numbers, jax.eval_shape(make, BATCH, KEY)
+    mine = {f"mine_{i}": written(f"mine_{i}", *term) for i, term in enumerate(wired)}
+    phase = phase_of(()).changed(terms=mine)
+    return phase, jax.eval_shape(objective.initialise, phase, BATCH, KNOWN, KEY)
 
 
-@pytest.mark.parametrize(("given", "says"), MISTAKES, ids=itertools.count())
-def test_a_mistake_is_one_line_that_names_the_term(given, says):
+@pytest.mark.parametrize(("wired", "says"), MISTAKES, ids=itertools.count())
+def test_a_mistake_is_one_line_that_names_the_term(wired, says):
     with pytest.raises(UserError, match=rf"^terms\.mine_0: {says}") as caught:
-        shapes(given)
+        shapes(wired)
     assert "\n" not in str(caught.value)
 
 
 def test_two_terms_that_feed_one_head_with_different_widths_are_refused():
-    given = ("domain_adversarial", {}), ("conditional_adversarial", dict(target="unlabelled"))
+    wired = ("domain_adversarial", {}), ("conditional_adversarial", dict(target="unlabelled"))
     with pytest.raises(UserError, match=r"^terms\.mine_1: .*heads/domain/output"):
-        shapes(*given)
+        shapes(*wired)
 
 
 @pytest.mark.parametrize("function", ["l2_sp", "l2_penalty"])
 def test_a_pattern_that_matches_no_parameter_is_refused_with_the_paths(function):
-    given = (function, dict(only=("trunks/**", "head/**"))), ("cross_entropy", {})
-    spec, numbers, found = shapes(*given)
+    wired = (function, dict(only=("trunks/**", "head/**"))), ("cross_entropy", {})
+    phase, variables = shapes(*wired)
     with pytest.raises(UserError, match=r"^terms\.mine_0: only: .*trunks.*: .*trunk/dense_0/bias"):
         jax.eval_shape(
-            functools.partial(losses, spec, numbers), found["params"], found["batch_stats"], found
+            functools.partial(losses, phase),
+            variables["params"],
+            variables["batch_stats"],
+            variables,
         )
 
 
 def test_a_head_that_the_anchored_model_lacks_is_refused():
     """Nothing is to be learnt from a head that has no start."""
-    spec, numbers, found = shapes(("distillation", {}))
-    bare = {**found, "params": {"trunk": found["params"]["trunk"], "heads": {"lable": {}}}}
+    phase, variables = shapes(("distillation", {}))
+    bare = {**variables, "params": {"trunk": variables["params"]["trunk"], "heads": {"lable": {}}}}
     with pytest.raises(UserError, match=r"^terms\.mine_0: anchored head: unknown name 'label'"):
         jax.eval_shape(
-            functools.partial(losses, spec, numbers), found["params"], found["batch_stats"], bare
+            functools.partial(losses, phase), variables["params"], variables["batch_stats"], bare
         )
 
 
 def test_streams_of_unlike_images_are_refused_unless_they_have_a_stem():
     """Three channels beside two."""
     batch = {name: BATCH[name] for name in ("source", "target")}
-    batch["target"] = {**batch["target"], "image": jnp.zeros((4, 2, 2, 3))}
-    config = {"trunk": {"name": "mlp", "features": (6,)}, "heads": HEADS}
-    network = build({**config, "stems": {"wide": {"name": "adapter", "features": 2}}}, 5)
-    term, numbers = written("coral", "coral", {})
+    batch["target"] = {**batch["target"], "input": jnp.zeros((4, 2, 2, 3))}
+    network = tljax.Network(
+        trunk=MLP(features=(6,)), heads=HEADS, stems={"wide": Adapter(features=2)}
+    )
     for stem in ("", "wide"):
-        streams = (STREAMS[0], STREAMS[2]._replace(stem=stem))
-        spec = Objective(network, (term,), streams)
-        make = functools.partial(objective.initialise, spec, {"coral": numbers})
+        phase = tljax.Phase(
+            network=network,
+            streams=(STREAMS[0], tljax.Stream("target", 4, stem=stem)),
+            terms={"coral": tljax.term("coral")},
+        )
+        make = functools.partial(jax.eval_shape, objective.initialise, phase, batch, KNOWN, KEY)
         if stem:
-            assert jax.eval_shape(make, batch, KEY)["params"]["stems"]["wide"]
+            assert make()["params"]["stems"]["wide"]
         else:
-            with pytest.raises(UserError, match=r"^streams\.target: images \(2, 2, 3\) do not fit"):
-                jax.eval_shape(make, batch, KEY)
+            with pytest.raises(UserError, match=r"^streams\.target: inputs \(2, 2, 3\) do not fit"):
+                make()
 
 
 def test_terms_of_a_config_are_found_by_name_or_import():
-    assert terms.find("scan", "f") is terms.TERMS["scan"]
-    assert terms.find("tljax.terms.unsupervised:scan", "f") is terms.TERMS["scan"]
-    with pytest.raises(UserError, match=r"^f: unknown name 'l2sp'.*mean 'l2_sp'\?"):
-        terms.find("l2sp", "f")
+    scan = terms.TERMS["scan"]
+    assert tljax.term("scan").function is scan
+    assert tljax.term("tljax.terms.unsupervised:scan").function is scan
+    assert find("scan", terms.TERMS, "f") is scan
+    with pytest.raises(UserError, match=r"^f\.term: unknown name 'l2sp'.*mean 'l2_sp'\?"):
+        tljax.term("l2sp", field="f")

@@ -20,7 +20,7 @@ from jax import Array
 from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
-from tljax.errors import UserError, unknown
+from tljax.errors import UserError, unknown, wrong
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 

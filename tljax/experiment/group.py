@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from tljax.experiment import results, start
-from tljax.experiment.build import Built, flowing, place_errors
+from tljax.experiment.build import Built, flowing
 from tljax.experiment.results import Variables
 from tljax.train import hosts, lanes, loop, placing
 from tljax.train.checkpoint import Checkpoints
@@ -107,8 +107,7 @@ def _begin(
     """A lane, from where its phase starts."""
     built, own = unit.built, f"{name}@{restart}" if restart else name
     phase = built.phases[name]
-    with place_errors(name):
-        state, keep = start.begin(built, name, restart, earlier, unit.workdir)
+    state, keep = start.begin(built, name, restart, earlier, unit.workdir)
     carried = results.with_heads(results.carried(earlier), start.gathered(state, phase.mesh))
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)
@@ -136,9 +135,11 @@ def _writer(
         judged = results.judge(built.network, now, splits)
         return {split: values for split, (_, values) in judged.items()}
 
-    restart = int(begun.phase.partition("@")[2] or 0)
-    siblings = [f"{name}@{i}" if i else name for i in range(restart + 1)]
-    before = [*passed[begun.unit], *siblings[:-1]]
+    # Restarts share a file: each rewinds its own records, and leaves those of the others.
+    restarts = range(built.config.phases[name].restarts)
+    others = [f"{name}@{i}" if i else name for i in restarts]
+    others.remove(begun.phase)
+    before = [*passed[begun.unit], *others]
     return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep)
 
 

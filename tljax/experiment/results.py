@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -72,6 +73,13 @@ def check_width(split: Split, outputs: int | None) -> None:
             f"evaluate.{split.name}: label {max(split.table.seen)} has no output in head {head!r}; "
             f"expected labels from 0 to {outputs - 1} (network.heads.{head}.outputs)"
         )
+    for column in ("labels", "value"):
+        wanted = split.table.columns.get(column)
+        if wanted is not None and outputs != (size := math.prod(wanted.shape[1:])):
+            raise UserError(
+                f"evaluate.{split.name}.head: head {head!r} has {outputs} outputs; expected "
+                f"{size}, one for each column of {column!r} (network.heads.{head}.outputs)"
+            )
     if split.semantics is None or not READOUTS[split.readout]:
         return
     classes, attributes = split.semantics.shape

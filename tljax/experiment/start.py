@@ -14,7 +14,7 @@ from typing import Any
 from tljax import trees
 from tljax.errors import UserError
 from tljax.experiment import results
-from tljax.experiment.build import Built, flowing
+from tljax.experiment.build import Built, flowing, place_errors
 from tljax.experiment.results import Variables
 from tljax.train import checkpoint, hosts, placing, starting
 from tljax.train.step import State
@@ -50,14 +50,15 @@ def begin(
 def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables]) -> State:
     """The state that a phase starts from, made anew."""
     phase = built.phases[name]
-    return starting.start(
-        phase,
-        flowing(built, name),
-        built.key(name, restart),
-        earlier={**_runs(phase.start), **earlier},
-        readers=built.readers[name],
-        seed=built.config.fields.seed,
-    )
+    with place_errors(name):
+        return starting.start(
+            phase,
+            flowing(built, name),
+            built.key(name, restart),
+            earlier={**_runs(phase.start), **earlier},
+            readers=built.readers[name],
+            seed=built.config.fields.seed,
+        )
 
 
 def gathered(state: State, mesh: Any) -> Variables:

@@ -227,7 +227,7 @@ def score(found: Outputs, split: Split | None = None, gamma: float = 0.0) -> dic
     if found.several is not None:
         return metrics.multilabel(found.logits, found.several)
     if found.value is not None:
-        return metrics.regression(found.logits, found.value)
+        return metrics.regression(found.logits, found.value.reshape(len(found.value), -1))
     if found.labels is None:
         return {
             "information_maximisation": validators.information_maximisation(found.logits),

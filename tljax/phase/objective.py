@@ -281,8 +281,11 @@ def predict(
 
 
 def head_shapes(network: Any, head: str, width: int, outputs: int | None = None) -> Any:
-    """The shapes of the parameters that a head has on features of `width` numbers."""
-    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width)), outputs), network)
+    """The shapes of the parameters that a head has on features of `width` numbers.
+
+    It has `outputs`, where it gives no number itself.
+    """
+    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width)), default=outputs), network)
     return jax.eval_shape(init, jax.random.key(0))["params"]["heads"][head]
 
 

@@ -298,9 +298,8 @@ def _check_head(context: Context, head: str, values: Any) -> None:
         labels = held.get("labels", np.zeros(0))
         wanted: dict[str, Any] = {"bank": np.zeros((len(labels), width)), "labels": labels}
     else:
-        wanted = trees.flatten(
-            objective.head_shapes(context.phase.network, head, width, outputs_of(values))
-        )
+        size = outputs_of(values) or context.classes(head) or 1  # without one: any will do
+        wanted = trees.flatten(objective.head_shapes(context.phase.network, head, width, size))
     lines = trees.differences(wanted, held)
     if lines:
         raise UserError(

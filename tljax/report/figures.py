@@ -58,7 +58,11 @@ def draw(
                 curve.append((np.nan, np.nan))
             curve.append((start + record["step"], record[name]))
     train = {name: curve for (kind, name), curve in sorted(curves.items()) if kind == "train"}
-    accuracy = {kind: curves[kind, "accuracy"] for kind, _ in sorted(curves) if kind != "train"}
+    accuracy = {
+        kind: curve
+        for (kind, name), curve in sorted(curves.items())
+        if kind != "train" and name == "accuracy"
+    }
     apart = {name.replace("_", " "): {"": train.pop(name)} for name in APART if name in train}
     total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tljax import trees
 from tljax.experiment import results, start
-from tljax.experiment.build import build, place_errors
+from tljax.experiment.build import build
 from tljax.experiment.check import check
 from tljax.experiment.fields import Config
 from tljax.phase import prepare, transfer
@@ -29,8 +29,7 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
     earlier: dict[str, results.Variables] = {}
     found = {}
     for name, phase in built.phases.items():
-        with place_errors(name):
-            state = start.fresh(built, name, 0, earlier)
+        state = start.fresh(built, name, 0, earlier)
         fitted = {
             f"heads/{preparation.head}": f"prepare.{entry}"
             for entry, preparation in phase.prepare.items()

@@ -40,6 +40,7 @@ def binary_cross_entropy(view: View, *, stream: str = "source", head: str = "lab
     """Binary cross-entropy with the `labels` [batch, classes] that each example has, their mean."""
     wanted = view.batch[stream]["labels"]
     logits = view.net.head(head, view.features[stream], default=wanted.shape[-1])
+    _as_wide(logits, wanted, head, "class in 'labels'")
     return optax.losses.sigmoid_binary_cross_entropy(logits, wanted).mean(-1)
 
 
@@ -47,7 +48,17 @@ def _predicted(view: View, stream: str, head: str) -> tuple[Array, Array]:
     """What a head predicts, and the values [batch, size] to be predicted."""
     value = view.batch[stream]["value"]
     value = value.reshape(len(value), -1)
-    return view.net.head(head, view.features[stream], default=value.shape[-1]), value
+    predicted = view.net.head(head, view.features[stream], default=value.shape[-1])
+    _as_wide(predicted, value, head, "number in 'value'")
+    return predicted, value
+
+
+def _as_wide(outputs: Array, wanted: Array, head: str, what: str) -> None:
+    if outputs.shape[-1] != wanted.shape[-1]:  # a single one would be broadcast
+        raise UserError(
+            f"head {head!r} has {outputs.shape[-1]} outputs; expected {wanted.shape[-1]}, one for "
+            f"each {what} (network.heads.{head}.outputs)"
+        )
 
 
 def squared_error(view: View, *, stream: str = "source", head: str = "value") -> Array:
