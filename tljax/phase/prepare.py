@@ -112,28 +112,22 @@ def ridge(
     context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
 ) -> Prepared:
     """A ridge regression to the labels, one-hot, into a head of kind "linear"."""
-    found, labels = context.labelled(stream)
-    return Prepared(
-        {
-            head: _linear(
-                *readout.ridge(found.features, labels, context.classes(head, stream), penalty)
-            )
-        }
-    )
+    return _readout(readout.ridge, context, stream, head, penalty)
 
 
 def softmax(
     context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
 ) -> Prepared:
     """A logistic regression on the features, into a head of kind "linear"."""
+    return _readout(readout.softmax, context, stream, head, penalty)
+
+
+def _readout(
+    solver: Callable, context: Context, stream: str, head: str, penalty: float
+) -> Prepared:
     found, labels = context.labelled(stream)
-    return Prepared(
-        {
-            head: _linear(
-                *readout.softmax(found.features, labels, context.classes(head, stream), penalty)
-            )
-        }
-    )
+    solution = solver(found.features, labels, context.classes(head, stream), penalty)
+    return Prepared({head: _linear(*solution)})
 
 
 def knn(context: Context, *, stream: str = "target", head: str = "label") -> Prepared:
@@ -230,15 +224,8 @@ def channel_importance(
 PREPARATIONS: dict[str, Callable[..., Prepared]] = {
     function.__name__: function
     for function in (
-        kmeans,
-        ridge,
-        softmax,
-        knn,
-        eszsl,
-        sae,
-        neighbours,
-        class_relationship,
-        channel_importance,
+        *(kmeans, ridge, softmax, knn, eszsl, sae, neighbours),
+        *(class_relationship, channel_importance),
     )
 }
 

@@ -38,12 +38,9 @@ def draw(
     evaluation. Evaluations whose head has no parameters, and empty figures, are left out.
 
     Args:
-      workdir: of the run.
-      network: an unbound `models.Network`.
-      first: the variables `{"params", "batch_stats"}` at the start.
-      finals: phase -> the variables at its end.
-      splits: evaluation name -> what it evaluates on.
-      records: the lines of `metrics.jsonl`.
+      workdir, network: of the run; an unbound `models.Network`.
+      first, finals: the variables `{"params", "batch_stats"}` at the start; phase -> at its end.
+      splits, records: evaluation name -> what is evaluated; the lines of `metrics.jsonl`.
     """
     folder = Path(workdir) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
