@@ -36,14 +36,14 @@ ROOMS = {
 BUDGETS = {
     "balance": 500,
     "data": 2150,
-    "experiment": 2250,
+    "experiment": 2400,
     "losses": 1200,
     "metrics": 720,
     "models": 460,
     "phase": 1420,
-    "report": 580,
+    "report": 740,
     "solvers": 550,
-    "terms": 520,
+    "terms": 540,
     "train": 1940,
 }
 # A library on the left is imported only in the files on the right.

@@ -64,17 +64,17 @@ def draw(
     total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
     _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
-    kept = [split for split in splits.values() if split.head in (*_heads(finals, split), "")]
+    kept = [
+        split
+        for split in splits.values()
+        if split.head in (*finals[split.phase]["params"].get("heads", {}), "")
+    ]
     for split in kept:
         if split.readout == "logits" and split.table.label is not None:
             name = split.name.replace("/", "_")
             said = _outputs(network, finals[split.phase], split)
             _confusion(split, said, folder / f"confusion_{name}.png")
     _features(network, first, finals, kept, folder / "features.png")
-
-
-def _heads(finals: Mapping[str, Mapping[str, Any]], split: Split) -> Mapping[str, Any]:
-    return finals[split.phase]["params"].get("heads", {})
 
 
 def _outputs(network: Any, variables: Mapping[str, Any], split: Split) -> Outputs:
@@ -88,8 +88,7 @@ def intervals(
 
     Args:
       rows: (method, one number a run), drawn from the top.
-      path: of the PNG file.
-      xlabel: what the numbers are, with their unit.
+      path, xlabel: of the PNG file; what the numbers are, with their unit.
     """
     figure = _figure(7, 0.9 + 0.45 * len(rows))
     axes = figure.subplots()
