@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tljax import methods
 from tljax.main import main
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,7 @@ def test_methods_lists_every_config_in_its_cell(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["tljax", "methods"]) == 0
     printed = capsys.readouterr().out
-    for path in Path("configs").glob("*.py"):
+    for _, _, path in methods.collect("configs"):
         assert str(path) in printed
     assert "domain-adversarial" in printed and "self-taught clustering" in printed
 

@@ -28,6 +28,8 @@ def collect(directory: str | Path) -> list[tuple[str, str, Path]]:
     """
     found = []
     for path in sorted(Path(directory).glob("[!_]*.py")):
+        if "def get_config" not in path.read_text():  # what configs share
+            continue
         config = resolve(load(path))
         found.append((config["family"], config["method"] or path.stem, path))
     if not found:
