@@ -7,7 +7,7 @@ Each line holds a method against a simple baseline of its experiment, paired by 
 
 import importlib
 
-from experiments import frame
+from experiments import frame, report
 
 NAMES = (
     *("domain_shift", "adaptation", "few_shot", "multitask"),
@@ -23,9 +23,9 @@ def table(names: tuple[str, ...] = NAMES) -> str:
         for comparison in declared.comparisons:
             question = f"[{comparison.question}](experiments/{name}/README.md)"
             lines.append((comparison, declared.read(), question))
-    return frame.compared(lines)
+    return report.compared(lines)
 
 
 if __name__ == "__main__":
     print(table())
-    frame.write(table(), "headlines", frame.ROOT / "README.md")
+    report.write(table(), "headlines", frame.ROOT / "README.md")

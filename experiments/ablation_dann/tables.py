@@ -1,12 +1,13 @@
 """The tables of the ablation: cells of λ × ramp × rate, what they reach and what they lose."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from experiments import frame
+from experiments import report
 from experiments.ablation_dann.config import RAMPS
-from experiments.frame import Column, Results
+from experiments.report import Column, Results
 from tljax.configs.dann import get_config as dann
 
 SLOW, FAST = RAMPS
@@ -68,22 +69,22 @@ def table(results: Results) -> str:
     def gain(cell: Cell) -> str:
         floor = dict(rate=cell["rate"], scale=0.0)
         ours, theirs = reached(results, cell), reached(results, floor)
-        return frame.gain(ours, theirs) if cell["scale"] else "–"
+        return report.gain(ours, theirs) if cell["scale"] else "–"
 
     def validator(cell: Cell) -> str:
         return "–" if failures(results, cell) else f"{worth(results, cell):.3f}"
 
     columns: list[Column] = [
         *SETTING,
-        ("target accuracy", lambda cell: frame.cell(reached(results, cell))),
+        ("target accuracy", lambda cell: report.cell(reached(results, cell))),
         ("− λ = 0", gain),
         ("lowest seed", lambda cell: f"{min(reached(results, cell)):.3f}"),
         ("collapsed", lambda cell: str(lost(results, cell) - failures(results, cell))),
         ("failed", lambda cell: str(failures(results, cell))),
-        ("source accuracy", lambda cell: frame.cell(reached(results, cell, "source"))),
+        ("source accuracy", lambda cell: report.cell(reached(results, cell, "source"))),
         ("validator", validator),
     ]
-    return frame.table(columns, cells(results))
+    return report.table(columns, cells(results))
 
 
 def ramps(results: Results) -> str:
@@ -92,13 +93,13 @@ def ramps(results: Results) -> str:
     def column(rate: float) -> Column:
         def write(scale: float) -> str:
             slow, fast = (dict(rate=rate, scale=scale, gamma=gamma) for gamma in RAMPS)
-            gain = frame.gain(reached(results, fast), reached(results, slow))
+            gain = report.gain(reached(results, fast), reached(results, slow))
             return f"{gain} ({lost(results, slow)} → {lost(results, fast)})"
 
         return f"rate {rate:g}", write
 
     columns = [("λ", lambda scale: f"{scale:g}"), *map(column, sorted(results.of("rate")))]
-    return frame.table(columns, sorted(set(results.of("scale")) - {0.0}))
+    return report.table(columns, sorted(set(results.of("scale")) - {0.0}))
 
 
 def chosen(results: Results) -> dict[str, Cell]:
@@ -120,16 +121,16 @@ def choices(results: Results) -> str:
 
     def gain(who: str) -> str:
         other = choice[who] != shipped()
-        return frame.gain(reached(results, choice[who]), ours) if other else "–"
+        return report.gain(reached(results, choice[who]), ours) if other else "–"
 
     columns: list[Column] = [
         ("chosen by", str),
         *map(setting, SETTING),
-        ("target accuracy", lambda who: frame.cell(reached(results, choice[who]))),
+        ("target accuracy", lambda who: report.cell(reached(results, choice[who]))),
         ("− dann.py", gain),
         ("lowest seed", lambda who: f"{min(reached(results, choice[who])):.3f}"),
     ]
-    return frame.table(columns, choice)
+    return report.table(columns, choice)
 
 
 def correlations(results: Results) -> str:
@@ -141,7 +142,7 @@ def correlations(results: Results) -> str:
         if len(among) < 3:
             return f"– ({len(among)})"
         scores, accuracies = ([f(results, cell) for cell in among] for f in (worth, mean))
-        return f"{frame.rank_correlation(scores, accuracies):+.2f} ({len(among)})"
+        return f"{report.rank_correlation(scores, accuracies):+.2f} ({len(among)})"
 
     def within(rate: float) -> Column:
         return f"rate {rate:g}", lambda line: rank([c for c in line[1] if c["rate"] == rate])
@@ -151,7 +152,7 @@ def correlations(results: Results) -> str:
         ("all rates", lambda line: rank(line[1])),
         *map(within, sorted(results.of("rate"))),
     ]
-    return frame.table(columns, [("every cell", every), ("that lost no run", kept)])
+    return report.table(columns, [("every cell", every), ("that lost no run", kept)])
 
 
 def best(results: Results) -> str:
@@ -188,33 +189,15 @@ def losses(results: Results) -> str:
     return " ".join(parts)
 
 
-def section(results: Results) -> str:
-    """The markdown of RESULTS.md."""
-    return f"""{len(cells(results))} cells, {len(results.of("seed"))} seeds. The task of \
-domain_shift and everything of [dann.py](configs/dann.py), but λ, its ramp and the learning rate; \
-judged at the last step. At λ = 0 the discriminator only watches: source only. Means with 95 % t \
-intervals; differences are paired by seed, bold where the interval excludes 0, uncorrected for \
-their number. Collapsed: a target accuracy below {COLLAPSED}. Failed: numbers that were not finite; \
-such a run leaves no classifier and counts as accuracy {FAILED:g} in every mean, difference and \
-lowest seed. Where some seeds are lost, the accuracies fall into two heaps: read the counts, not \
-the interval. Validator: information maximisation on the unlabelled target (nats), mean over the \
-seeds. One data set and one network; test accuracy only describes: no setting is recommended by it.
-
-{table(results)}
-
-{best(results)} {losses(results)}
-
-λ at full strength at once (γ {FAST:g}) − by the ramp (γ {SLOW:g}), paired by seed; in brackets \
-the runs lost, which collapsed or failed, by the ramp → at once:
-
-{ramps(results)}
-
-What would be chosen among all cells by the validator, which reads no label (a cell with a failed \
-run comes last), beside dann.py's own cell and the cell with the best of the test accuracies that \
-are reported, which are flattered by it:
-
-{choices(results)}
-
-Rank correlation, over cells (their number in brackets), of the validator with target accuracy:
-
-{correlations(results)}"""
+def tables(results: Results) -> dict[str, Any]:
+    return {
+        "cells": len(cells(results)),
+        "collapsed": COLLAPSED,
+        "failed": FAILED,
+        "table": table(results),
+        "best": best(results),
+        "losses": losses(results),
+        "ramps": ramps(results),
+        "choices": choices(results),
+        "correlations": correlations(results),
+    }

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import frame
+from experiments import frame, report
 from experiments.adaptation import together, tune
-from experiments.frame import Column, Comparison, Experiment, Results, Row, Run
-from tljax import metrics
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Comparison, Results
 from tljax.configs.dann_fashion import get_config as fashion
 
 HERE = Path(__file__).parent
@@ -69,7 +69,7 @@ def table(results: Results) -> str:
         ("source accuracy", lambda line: line.cell("source")),
         ("seconds a run", lambda line: f"{np.median(line.values('seconds')):.0f}"),
     ]
-    return frame.table(columns, [results.where(method=m) for m in results.of("method")])
+    return report.table(columns, results.by("method"))
 
 
 def validators_table(tuned: Results) -> str:
@@ -91,7 +91,7 @@ def validators_table(tuned: Results) -> str:
 
     def correlation(name: str) -> str:
         scores = [tune.VALIDATORS[name] * line[name] for line in tuned]
-        return f"{frame.rank_correlation(scores, [line['test'] for line in tuned]):+.2f}"
+        return f"{report.rank_correlation(scores, [line['test'] for line in tuned]):+.2f}"
 
     def below_oracle(name: str) -> str:
         return f"{np.mean(reached[name]) - np.mean(reached['oracle']):+.3f}"
@@ -106,93 +106,56 @@ def validators_table(tuned: Results) -> str:
         ("among all methods", among_all),
         ("rank correlation", correlation),
     ]
-    return frame.table(columns, tune.VALIDATORS)
+    return report.table(columns, tune.VALIDATORS)
 
-
-def figure(results: Results, path: Path) -> None:
-    """Left: the accuracy of every seed on digits. Right: what the validator knew of the grid."""
-    tuned = tune.TUNING.read()
-    drawn = frame.blank_figure(11, 4.2)
-    left, right = drawn.subplots(1, 2, width_ratios=(1, 1.1))
-    for y, (method, colour) in enumerate(zip(tune.GRID, frame.PALETTE, strict=False)):
-        target = results.where(task="digits", method=method).values("target")
-        if not target:
-            continue
-        mean, half = metrics.interval(target)
-        bar = dict(fmt="o", ms=6, lw=2, capsize=4, color=colour)
-        left.plot(target, [y + 0.22] * len(target), "o", ms=4, mew=0, color="0.6", alpha=0.7)
-        left.errorbar(mean, y - 0.08, xerr=half if len(target) > 1 else None, **bar)
-        scores, tests = (tuned.where(method=method).values(k) for k in (tune.MAIN, "test"))
-        right.plot(scores, tests, "o", ms=5, alpha=0.8, color=colour, label=method)
-    left.set(
-        xlabel="target accuracy: mean, 95 % interval, seeds", ylim=(len(tune.GRID) - 0.5, -0.5)
-    )
-    left.set_yticks(range(len(tune.GRID)), list(tune.GRID))
-    right.set(xlabel="information maximisation on the unlabelled target (nats)")
-    right.set_ylabel("target accuracy of the grid's runs")
-    right.legend(frameon=False)
-    frame.draw(drawn, path)
-
-
-PROTOCOL = f"""Every value was chosen from three by information maximisation on unlabelled target \
-digits, a validator fixed before anything was trained, over seeds {tune.SEEDS[0]} and \
-{tune.SEEDS[-1]}; no target label took part, except that the rate 0.02 of the adapting methods is \
-dann.py's. {tune.STEPS} steps for all (dann.py itself has 2,500 and is better for it); judged at \
-the last step. Means with 95 % t intervals, differences paired by seed; bold where the interval \
-excludes 0. Seconds are of a busy, shared core.
-
-Digits over photographs, {len(SEEDS["digits"])} seeds:"""
-
-VALIDATORS = """What each validator would have chosen: accuracy on test digits, mean over the \
-selection seeds. Within a method; among all methods and values; and the rank correlation, over all \
-runs, of score and accuracy. The oracle reads the labels of held-out target digits and chose \
-nothing above."""
-
-GARMENTS = f"""Fashion-MNIST at 16×16, the target under noise, {len(SEEDS["garments"])} seeds, at \
-the values chosen on digits (nothing was tuned on garments):"""
 
 TOGETHER = f"""[combination](configs/combination.py) against its parts: a source model is tuned \
 with two labelled target digits a class and 600 unlabelled ones, {len(together.SEEDS)} seeds; each \
 variant's rate is from the same two, by labelled target digits that no result uses."""
 
 
-def section(results: Results) -> str:
-    """The markdown of RESULTS.md, of the tasks that have been run."""
-    tasks = {task: results.where(task=task) for task in (*METHODS, "together")}
-    lost = []
-    for method in tasks["digits"].of("method"):
-        reached = tasks["digits"].where(method=method).values("target")
-        below = sum(accuracy < COLLAPSED for accuracy in reached)
-        lost += [f"{method} {below}"] if below else []
-    parts = [
-        *(PROTOCOL, table(tasks["digits"])),
-        f"Seeds that ended below {COLLAPSED}: {', '.join(lost) or 'none'}.",
-        *(VALIDATORS, validators_table(tune.TUNING.read())),
-        *((GARMENTS, table(tasks["garments"])) if tasks["garments"] else ()),
-        *((TOGETHER, together.table(tasks["together"])) if tasks["together"] else ()),
+def tables(results: Results) -> dict[str, Any]:
+    digits, garments, mixed = (results.where(task=t) for t in (*METHODS, "together"))
+    lost = [
+        f"{lines[0]['method']} {below}"
+        for lines in digits.by("method")
+        if (below := sum(accuracy < COLLAPSED for accuracy in lines.values("target")))
     ]
-    return "\n\n".join(parts)
+    return {
+        "selection": " and ".join(map(str, tune.SEEDS)),
+        "steps": tune.STEPS,
+        "digits": table(digits),
+        "collapsed": COLLAPSED,
+        "lost": ", ".join(lost) or "none",
+        "validators": validators_table(tune.TUNING.read()),
+        "garments": table(garments),
+        "garment_seeds": len(SEEDS["garments"]),
+        "together": f"{TOGETHER}\n\n{together.table(mixed)}" if mixed else "",
+    }
 
 
-def compared(question: str, method: str) -> Comparison:
-    """A method on the digits against source only."""
-    pair = (dict(task="digits", method=name) for name in (method, "source_only"))
-    return Comparison(question, "target", *pair)
+def figure(results: Results, path: Path) -> None:
+    """Every seed's target accuracy on both tasks."""
+    shown = [
+        (f"{task}: {lines[0]['method']}", lines.values("target"))
+        for task in METHODS
+        for lines in results.where(task=task).by("method")
+    ]
+    report.intervals(shown, path, "target accuracy")
 
 
+MK_MMD = "the same in 800 steps, chosen without target labels: MK-MMD against source only"
+DIGITS = dict(task="digits")
 EXPERIMENT = Experiment(
     folder=HERE,
     seeds=SEEDS["digits"],
     reads=together.TUNING.reads,
     rows=rows,
-    section=section,
+    tables=tables,
     figure=figure,
     comparisons=[
-        compared(
-            "the same in 800 steps, chosen without target labels: MK-MMD against source only",
-            "mk_mmd",
-        ),
-        compared("the same: DANN against source only", "dann"),
+        Comparison(MK_MMD, "target", "mk_mmd", "source_only", DIGITS),
+        Comparison("the same: DANN against source only", "target", "dann", "source_only", DIGITS),
     ],
 )
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import frame
-from experiments.frame import Column, Experiment, Results, Row, Run
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Results
 
 HERE = Path(__file__).parent
 SEEDS = range(5)
@@ -94,7 +95,7 @@ def table(results: Results) -> str:
         ("source accuracy", lambda name: at[name].cell("source")),
         ("seconds a run", lambda name: f"{np.median(at[name].values('seconds')):.0f}"),
     ]
-    return frame.table(columns, VARIANTS)
+    return report.table(columns, VARIANTS)
 
 
 TUNING = Experiment(

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from experiments import frame
-from experiments.frame import Experiment, Results, Row, Run
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Results
 from tljax import validators
 from tljax.configs import tasks
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import frame
-from experiments.frame import Column, Comparison, Experiment, Results, Row, Run
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Comparison, Results
 from tljax import metrics
 
 HERE = Path(__file__).parent
@@ -127,7 +128,7 @@ def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
 
 def chosen() -> dict[str, tuple[float, float]]:
     """method -> its rate and weight."""
-    tuned = frame.read(HERE / "tuning.csv")
+    tuned = report.read(HERE / "tuning.csv")
     return {name: choose(tuned, each.knob, each.criterion) for name, each in METHODS.items()}
 
 
@@ -151,14 +152,14 @@ def by_count(results: Results, write: Callable[[Results, Results], str], *withou
 
     counts = sorted(set(results.of("labels")) - {0})
     columns: list[Column] = [("method", lambda name: name), *map(column, counts)]
-    return frame.table(columns, [name for name in EVERYWHERE if name not in without])
+    return report.table(columns, [name for name in EVERYWHERE if name not in without])
 
 
 def detail(at: Mapping[str, Results]) -> str:
     """All methods at the first number of labels."""
 
     def gain(metric: str, name: str) -> str:
-        return at[name].gain(metric, at["fine-tuning"]).replace("–", "")
+        return at[name].gain(metric, at["fine-tuning"], itself="")
 
     columns: list[Column] = [
         ("method", lambda name: f"[{name}](configs/{METHODS[name].config}.py)"),
@@ -168,11 +169,11 @@ def detail(at: Mapping[str, Results]) -> str:
         ("− fine-tuning", lambda name: gain("source", name)),
         ("seconds", lambda name: f"{metrics.interval(at[name].values('seconds')).mean:.1f}"),
     ]
-    return frame.table(columns, METHODS)
+    return report.table(columns, METHODS)
 
 
-def verdict(at: Mapping[str, Results]) -> str:
-    """Whether L2-SP does what is asked of it."""
+def tables(results: Results) -> dict[str, Any]:
+    at = {name: results.where(labels=FIRST, method=name) for name in METHODS}
     kept = metrics.interval(at["L2-SP"].values("source")).mean
     target, tuned = (at[name].values("target") for name in ("L2-SP", "fine-tuning"))
     lost = -metrics.paired(target, tuned).mean
@@ -181,103 +182,47 @@ def verdict(at: Mapping[str, Results]) -> str:
         f"source {at['L2-SP'].gain('source', at[other])}."
         for other in ("fine-tuning, for both", "head only, for both")
     ]
-    return f"""Asked of L2-SP: a source accuracy of at least 0.75 afterwards \
-({"met" if kept >= 0.75 else "missed"}: {kept:.3f}), at a target accuracy no more than 0.03 below \
-tuned fine-tuning ({"met" if lost <= 0.03 else "missed"}: {lost:.3f} below). Rows chosen "for both" \
-had their rate, and weight, chosen by the mean of target and source accuracy, the others by the \
-target accuracy or as they say; L2-SP and the new heads are for both too. That criterion was made \
-after one test number of another had been seen (the row "0.8 kept"): see the experiment's README.
-
-Against simple methods chosen by the same criterion: {" ".join(simple)}
-
-The source accuracy of the rows with a new head is that of the old head, asked by one who knows \
-which ink it is; the others serve both inks with one head. Whoever knows the ink and can keep two \
-networks loses nothing."""
-
-
-def section(results: Results) -> str:
-    """The markdown of RESULTS.md."""
-    before = results.where(method="source model")
-    at = {name: results.where(labels=FIRST, method=name) for name in METHODS}
-    return f"""Labelled grey digits, then the same kind of digits in inverted ink with few labels: \
-accuracy on test digits in both inks, means over {len(before)} seeds with 95 % t intervals, \
-differences paired by seed, bold where the interval excludes 0. Rates and weights were tuned on \
-other digits and seeds at {FIRST} a class, eight candidates a method. The source model has \
-{before.cell("source")} on the source before.
-
-With {FIRST} labels a class:
-
-{detail(at)}
-
-{verdict(at)}
-
-Target accuracy:
-
-{by_count(results, lambda runs, base: runs.cell("target"))}
-
-Target accuracy, less that of fine-tuning:
-
-{by_count(results, lambda runs, base: runs.gain("target", base), "fine-tuning")}
-
-Source accuracy afterwards:
-
-{by_count(results, lambda runs, base: runs.cell("source"))}"""
+    return {
+        "first": FIRST,
+        "before": results.where(method="source model").cell("source"),
+        "detail": detail(at),
+        "kept": f"{'met' if kept >= 0.75 else 'missed'}: {kept:.3f}",
+        "lost": f"{'met' if lost <= 0.03 else 'missed'}: {lost:.3f} below",
+        "simple": " ".join(simple),
+        "target": by_count(results, lambda runs, base: runs.cell("target")),
+        "gains": by_count(results, lambda runs, base: runs.gain("target", base), "fine-tuning"),
+        "source": by_count(results, lambda runs, base: runs.cell("source")),
+    }
 
 
 def figure(results: Results, path: Path) -> None:
-    """Both accuracies over the number of labels; then one against the other."""
-    drawn = frame.blank_figure(11, 4)
-    axes = drawn.subplots(1, 3)
+    """Both accuracies over the number of labels."""
     counts = sorted(set(results.of("labels")) - {0})
-    for name, colour in zip(EVERYWHERE, frame.PALETTE, strict=False):
-        at_first = {}
-        look = dict(color=colour, marker="o", capsize=2)
-        for metric, panel in (("target", axes[0]), ("source", axes[1])):
-            runs = [results.where(method=name, labels=count) for count in counts]
-            means, halves = zip(*(metrics.interval(r.values(metric)) for r in runs), strict=True)
-            panel.errorbar(counts, means, halves, ms=4, **look)
-            at_first[metric] = [each[counts.index(FIRST)] for each in (means, halves)]
-        (x, width), (y, height) = at_first["source"], at_first["target"]
-        axes[2].errorbar(x, y, height, width, ms=5, ls="", label=name, **look)
-    for panel, label in zip(axes, ("target accuracy", "source accuracy afterwards"), strict=False):
-        panel.set(xscale="log", xlabel="target labels a class", ylabel=label)
-        panel.set_xticks(counts, [str(count) for count in counts])
-        panel.minorticks_off()
-    axes[2].set(
-        xlabel="source accuracy afterwards",
-        ylabel="target accuracy",
-        title=f"{FIRST} labels a class",
-    )
-    axes[2].axvline(0.75, color="0.6", lw=1, ls=":")
-    drawn.legend(loc="outside lower center", ncols=len(EVERYWHERE), frameon=False)
-    frame.draw(drawn, path)
+    panels = {
+        title: {
+            name: {n: results.where(method=name, labels=n).values(metric) for n in counts}
+            for name in EVERYWHERE
+        }
+        for metric, title in (("target", "target"), ("source", "source afterwards"))
+    }
+    report.curves(panels, path, "target labels a class")
 
 
-def compared(question: str, metric: str, ours: str, baseline: str) -> Comparison:
-    pair = (dict(method=name, labels=FIRST) for name in (ours, baseline))
-    return Comparison(question, metric, *pair)
-
-
+LABELS = dict(labels=FIRST)
+SOURCE_KEPT = "fine-tuning on inverted digits, 5 a class, source kept: L2-SP against fine-tuning"
+SIMPLE = "the same: L2-SP against fine-tuning whose rate was chosen to keep the source"
+LAYER = "the same, accuracy on the target: moving the first layer against fine-tuning"
 EXPERIMENT = Experiment(
     folder=HERE,
     seeds=range(10),
     reads={"target": "target/accuracy", "source": "source/accuracy"},
     rows=rows,
-    section=section,
+    tables=tables,
     figure=figure,
     comparisons=[
-        compared(
-            "fine-tuning on inverted digits, 5 a class, source kept: L2-SP against fine-tuning",
-            *("source", "L2-SP", "fine-tuning"),
-        ),
-        compared(
-            "the same: L2-SP against fine-tuning whose rate was chosen to keep the source",
-            *("source", "L2-SP", "fine-tuning, for both"),
-        ),
-        compared(
-            "the same, accuracy on the target: moving the first layer against fine-tuning",
-            *("target", "first layer only", "fine-tuning"),
-        ),
+        Comparison(SOURCE_KEPT, "source", "L2-SP", "fine-tuning", LABELS),
+        Comparison(SIMPLE, "source", "L2-SP", "fine-tuning, for both", LABELS),
+        Comparison(LAYER, "target", "first layer only", "fine-tuning", LABELS),
     ],
 )
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments import frame
-from experiments.frame import Column, Comparison, Experiment, Results, Row, Run
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Comparison, Results
 from tljax import metrics
 from tljax.data import sources
 
@@ -80,7 +81,7 @@ def row(setting: str, method: str, per_class: int, rate: float) -> Row:
 
 def rows() -> dict[str, Row]:
     """Every method at 2 labels a class and at 5, at its rate of tuning.csv."""
-    tuned = frame.read(HERE / "tuning.csv")
+    tuned = report.read(HERE / "tuning.csv")
     return {
         f"{setting}-{method}-{n}": row(
             setting,
@@ -105,26 +106,6 @@ def line(results: Results, setting: str, method: str, per_class: int) -> Results
     return results.where(setting=setting, method=method, per_class=n)
 
 
-def section(results: Results) -> str:
-    """The markdown of RESULTS.md."""
-    parts = [
-        f"Test accuracy, means over {len(results.of('seed'))} seeds with 95 % t intervals; "
-        "differences are paired by seed, bold where the interval excludes 0. Every method's rate was "
-        "chosen from the same three at two labels a class, on other seeds and on validation digits; "
-        "all runs are judged at their last step. Seconds: the fastest run, of a machine that others "
-        "used."
-    ]
-    for setting in SETTINGS:
-        for n in PER_CLASS:
-            inputs = {
-                "multitask_digits": "a class, and the seven-segment bits of 800 other digits",
-                "multitask_stems": "a class of three-channel tinted digits, and 800 labelled grey "
-                "digits, a stem for each",
-            }
-            parts += [f"**{n} labels {inputs[setting]}**", table(results, setting, n)]
-    return "\n\n".join(parts)
-
-
 def table(results: Results, setting: str, per_class: int) -> str:
     """A line a method of a setting, at a number of labels a class."""
     bits = setting == "multitask_digits"
@@ -138,7 +119,7 @@ def table(results: Results, setting: str, per_class: int) -> str:
         if None in sum(pairs, ()) or own[0]["method"] in CONTROLS:
             return "–"
         baselines = zip(base.values("target"), alone, strict=True)
-        return frame.cell([metrics.delta_p(*two) for two in zip(pairs, baselines, strict=True)])
+        return report.cell([metrics.delta_p(*two) for two in zip(pairs, baselines, strict=True)])
 
     columns: list[Column] = [
         ("method", lambda own: own[0]["method"]),
@@ -149,7 +130,15 @@ def table(results: Results, setting: str, per_class: int) -> str:
         ("rate", lambda own: f"{own[0]['learning_rate']:g}"),
         ("seconds", lambda own: f"{min(own.values('seconds')):.1f}"),
     ]
-    return frame.table(columns, [own for own in lines if own])
+    return report.table(columns, [own for own in lines if own])
+
+
+def tables(results: Results) -> dict[str, Any]:
+    return {
+        f"{setting.removeprefix('multitask_')}_{n}": table(results, setting, n)
+        for setting in SETTINGS
+        for n in PER_CLASS
+    }
 
 
 def figure(results: Results, path: Path) -> None:
@@ -161,30 +150,24 @@ def figure(results: Results, path: Path) -> None:
             reached = results.where(setting=setting, method=method, per_class=n).values("target")
             if reached and method != SINGLE[setting]:
                 shown.append((f"{method}, {n} a class", np.subtract(reached, base)))
-    frame.intervals(shown, path, "accuracy over that of the few-label digits alone, paired by seed")
+    report.intervals(
+        shown, path, "accuracy over that of the few-label digits alone, paired by seed"
+    )
 
 
+ALONE = "multitask, 2 labels a class: with seven segments against digits alone"
+WRONG = "the same: with seven segments against with another digit's segments"
 DIGITS = dict(setting="multitask_digits", per_class=2)
 EXPERIMENT = Experiment(
     folder=HERE,
     seeds=range(10),
     reads=reads("multitask_digits"),
     rows=rows,
-    section=section,
+    tables=tables,
     figure=figure,
     comparisons=[
-        Comparison(
-            "multitask, 2 labels a class: with seven segments against digits alone",
-            "target",
-            dict(DIGITS, method="sum"),
-            dict(DIGITS, method="digits alone"),
-        ),
-        Comparison(
-            "the same: with seven segments against with another digit's segments",
-            "target",
-            dict(DIGITS, method="sum"),
-            dict(DIGITS, method="wrong bits"),
-        ),
+        Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
+        Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
     ],
 )
 

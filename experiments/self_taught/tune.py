@@ -10,7 +10,8 @@ four, with each of the method's own numbers. Writes tuning.csv beside it.
 from collections.abc import Sequence
 
 from experiments import frame
-from experiments.frame import Collect, Results, Row
+from experiments.frame import Collect, Row
+from experiments.report import Results
 from experiments.self_taught import run
 
 SPLIT, SHOTS = "train[1200:1400]", (1, 5)

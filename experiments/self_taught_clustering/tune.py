@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments import frame
-from experiments.frame import Collect, Results, Row
+from experiments.frame import Collect, Row
+from experiments.report import Results
 from experiments.self_taught_clustering import run
 from tljax.configs import tasks
 

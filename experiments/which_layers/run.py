@@ -9,9 +9,10 @@ RESULTS.md with the figure beside this file. Started again, it goes on where it 
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments import frame
+from experiments import frame, report
 from experiments.few_shot import run as few_shot
-from experiments.frame import Column, Experiment, Results, Row, Run
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Results
 from tljax import metrics
 
 HERE = Path(__file__).parent
@@ -79,7 +80,7 @@ def row(pair: str, name: str, rate: float) -> Row:
 
 def chosen() -> dict[tuple[str, str], float]:
     """(pair, variant) -> the rate of the highest validation accuracy; the smaller of equals."""
-    tuned = frame.read(HERE / "tuning.csv")
+    tuned = report.read(HERE / "tuning.csv")
     return {
         (pair, name): tuned.where(pair=pair, variant=name).best("target", "rate")[0]
         for pair in PAIRS
@@ -94,15 +95,14 @@ def rows() -> dict[str, Row]:
     }
 
 
-def section(results: Results) -> str:
-    """The markdown of RESULTS.md."""
+def tables(results: Results) -> dict[str, str]:
     of = {(p, name): results.where(pair=p, variant=name) for p in PAIRS for name in VARIANTS}
 
     def columns(pair: str) -> list[Column]:
         base = of[pair, NOTHING]
         return [
             (pair, lambda name: of[pair, name].cell("target")),
-            (f"− {NOTHING}", lambda name: of[pair, name].gain("target", base).replace("–", "")),
+            (f"− {NOTHING}", lambda name: of[pair, name].gain("target", base, itself="")),
             ("rate", lambda name: f"{of[pair, name][0]['rate']:g}"),
         ]
 
@@ -121,18 +121,11 @@ def section(results: Results) -> str:
         return pair, lambda line: of[pair, line[1]].gain("target", of[pair, line[2]])
 
     duels: list[Column] = [("first or last", lambda line: line[0]), *map(contest, PAIRS)]
-    return f"""Four layers (two convolutions, a dense layer, the output); what is not copied starts \
-afresh, and all layers move unless said otherwise. New classes: grey digits 0–4, then 5–9, judged \
-among these five. Inverted ink: grey digits, then the same classes in inverted ink. Five labels a \
-class; target accuracy, means over {len(of[PAIRS[0], NOTHING])} seeds with 95 % t intervals, \
-differences paired by seed, bold where the interval excludes 0; every variant's rate was chosen \
-from the same four on other digits and seeds.
-
-{frame.table(layers, VARIANTS)}
-
-{frame.table(duels, contests)}
-
-{verdict(results)}"""
+    return {
+        "layers": report.table(layers, VARIANTS),
+        "duels": report.table(duels, contests),
+        "verdict": verdict(results),
+    }
 
 
 def verdict(results: Results) -> str:
@@ -141,47 +134,35 @@ def verdict(results: Results) -> str:
     for pair, rule in zip(PAIRS, ("first", "last"), strict=True):
         wins = {"first": 0, "last": 0}
         for n in (1, 2, 3):
-            difference = metrics.paired(
-                *(
-                    results.where(pair=pair, variant=f"{end} {n} copied").values("target")
-                    for end in wins
-                )
-            )
+            ends = [results.where(pair=pair, variant=f"{end} {n} copied") for end in wins]
+            difference = metrics.paired(*(runs.values("target") for runs in ends))
             if abs(difference.mean) > difference.half_width:
                 wins["first" if difference.mean > 0 else "last"] += 1
         other = {"first": "last", "last": "first"}[rule]
         agrees = "agree" if wins[rule] > wins[other] else "disagree"
         texts.append(
-            f"{pair.capitalize()}: the rule says to copy the {rule} layers; of three comparisons "
-            f"the {rule} are better in {wins[rule]}, the {other} in {wins[other]}: the data {agrees}."
+            f"{pair.capitalize()}: the rule says to copy the {rule} layers; of three comparisons the "
+            f"{rule} are better in {wins[rule]}, the {other} in {wins[other]}: the data {agrees}."
         )
     return " ".join(texts)
 
 
 def figure(results: Results, path: Path) -> None:
     """A panel a pair: target accuracy over the number of copied layers, from either end."""
-    drawn = frame.blank_figure(9, 4)
-    panels = drawn.subplots(1, 2, sharey=True)
-    for pair, panel in zip(PAIRS, panels, strict=True):
 
-        def reached(name: str, pair: str = pair) -> metrics.Interval:
-            return metrics.interval(results.where(pair=pair, variant=name).values("target"))
+    def lines(pair: str) -> dict[str, dict[float, Any]]:
+        def reached(name: str) -> Any:
+            return results.where(pair=pair, variant=name).values("target")
 
-        for end, shift, colour in (("first", -0.04, 0), ("last", 0.04, 1)):
-            names = [NOTHING, *(f"{end} {n} copied" for n in (1, 2, 3)), "all copied"]
-            means, halves = zip(*map(reached, names), strict=True)
-            look = dict(color=frame.PALETTE[colour], marker="o", ms=5, capsize=3)
-            x = [n + shift for n in range(5)]
-            panel.errorbar(x, means, halves, label=f"the {end} n copied, all move", **look)
-            label = f"all copied, only the {end} moves"
-            look |= dict(marker="D", ls="", mfc="white")
-            panel.errorbar(4.5 + shift, *reached(label), label=label, **look)
-        panel.set(title=pair, xlabel="copied layers n, of four")
-        panel.set_xticks([0, 1, 2, 3, 4, 4.5], ["0", "1", "2", "3", "4", "4*"])
-    panels[0].set_ylabel("target accuracy (4*: all copied, one moves)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawn.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    frame.draw(drawn, path)
+        drawn: dict[str, dict[float, Any]] = {}
+        for end in ("first", "last"):
+            some = {n: reached(f"{end} {n} copied") for n in (1, 2, 3)}
+            every = {0: reached(NOTHING), **some, 4: reached("all copied")}
+            only = f"all copied, only the {end} moves"
+            drawn |= {f"the {end} n copied, all move": every, only: {4: reached(only)}}
+        return drawn
+
+    report.curves({pair: lines(pair) for pair in PAIRS}, path, "copied layers n, of four")
 
 
 EXPERIMENT = Experiment(
@@ -189,7 +170,7 @@ EXPERIMENT = Experiment(
     seeds=range(10),
     reads={"target": "target/accuracy"},
     rows=rows,
-    section=section,
+    tables=tables,
     figure=figure,
 )
 
