@@ -99,12 +99,7 @@ def row(how: Method, rate: float, weight: float, count: int, **columns: Any) -> 
     }
     if how.knob in WEIGHTED:
         overrides[f"target.terms.{WEIGHTED[how.knob]}.weight"] = weight
-    return Row(
-        how.config,
-        overrides,
-        edit,
-        dict(columns, rate=rate, weight=weight, labels=count),
-    )
+    return Row(how.config, overrides, edit, dict(columns, rate=rate, weight=weight, labels=count))
 
 
 def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
