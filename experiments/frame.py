@@ -192,7 +192,7 @@ def _metric(values: Mapping[str, Any], path: str) -> Any:
 
 
 def _swept(base: Any, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What the configs of seeds reach that differ from `base` in values alone, as one sweep of it."""
+    """What configs that differ from `base` in values alone reach, as one sweep of it."""
     before = _flat(base)
     points = []
     for config in configs.values():
@@ -216,7 +216,7 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _alone(row: Row, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What the configs of seeds reach one after another, each in a directory that others can start from."""
+    """What configs reach one after another, each in a directory that others can start from."""
     reached = []
     for seed, config in configs.items():
         own = directory / str(seed)

@@ -134,7 +134,7 @@ def choices(results: Results) -> str:
 
 
 def correlations(results: Results) -> str:
-    """Of validator and accuracy, over all cells and within each rate; with and without lost runs."""
+    """Of validator and accuracy, over all cells and within a rate; with and without lost runs."""
     every = cells(results)
     kept = [cell for cell in every if not lost(results, cell)]
 

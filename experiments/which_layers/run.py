@@ -141,8 +141,9 @@ def verdict(results: Results) -> str:
         other = {"first": "last", "last": "first"}[rule]
         agrees = "agree" if wins[rule] > wins[other] else "disagree"
         texts.append(
-            f"{pair.capitalize()}: the rule says to copy the {rule} layers; of three comparisons the "
-            f"{rule} are better in {wins[rule]}, the {other} in {wins[other]}: the data {agrees}."
+            f"{pair.capitalize()}: the rule says to copy the {rule} layers; of three comparisons "
+            f"the {rule} are better in {wins[rule]}, the {other} in {wins[other]}: "
+            f"the data {agrees}."
         )
     return " ".join(texts)
 
