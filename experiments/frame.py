@@ -7,6 +7,10 @@ all its rows, and hand it to `main`:
 
     python -m experiments.NAME.tune
     python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
+
+Started again, either goes on where it was. `run` writes results.csv and results.png beside itself,
+its section into RESULTS.md and its comparisons into the README; every line of a table has the
+commit, the version of jax and the device that made it, but those from before there was this frame.
 """
 
 import argparse

@@ -1,9 +1,6 @@
 """Where does DANN adapt, and where is its game lost? λ × ramp × learning rate × seeds.
 
     python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dann]
-
-Runs the cells of config.py over the seeds, prints the tables, and writes them into RESULTS.md, with
-results.csv and the figure beside this file. Started again, it goes on where it was.
 """
 
 from pathlib import Path

@@ -1,10 +1,6 @@
 """Unsupervised domain adaptation, with hyperparameters that no target label has chosen.
 
     python -m experiments.adaptation.run [--seeds 10] [--workdir runs/adaptation]
-
-Reads the choices from tuning.csv and together.csv, runs every method over the seeds, prints the
-tables, and writes them into RESULTS.md, with results.csv and the figure beside this file. Started
-again, it goes on where it was.
 """
 
 from pathlib import Path

@@ -1,9 +1,6 @@
 """How much of the loss under a domain shift does DANN win back without target labels?
 
     python -m experiments.domain_shift.run [--seeds 10] [--workdir runs/domain_shift]
-
-Runs the three configs over the seeds, prints the table, and writes it into RESULTS.md with the
-figure beside this file. Started again, it goes on where it was.
 """
 
 from pathlib import Path

@@ -1,9 +1,6 @@
 """What keeps the source, and what helps the target, when the target has few labels?
 
     python -m experiments.few_shot.run [--seeds 10] [--workdir runs/few_shot]
-
-Runs every method with what was chosen from tuning.csv, prints the tables, and writes them into
-RESULTS.md with the figure beside this file. Started again, it goes on where it was.
 """
 
 from collections.abc import Callable, Mapping

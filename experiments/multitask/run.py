@@ -1,9 +1,6 @@
 """What does a second task, or a second kind of input, give few labelled digits?
 
     python -m experiments.multitask.run [--seeds 10] [--workdir runs/multitask]
-
-Runs every method over the seeds at the rates of tuning.csv, prints the tables, and writes them into
-RESULTS.md with the figure beside this file. Started again, it goes on where it was.
 """
 
 import functools

@@ -1,9 +1,6 @@
 """What do features learned from unlabelled digits add to 1, 2, 5 or 10 labels a class?
 
     python -m experiments.self_taught.run [--seeds 10] [--workdir runs/self_taught]
-
-Runs every method over the seeds, prints the table, and writes it into RESULTS.md with the figure
-beside this file. Started again, it goes on where it was.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,6 @@
 """Do features learned without labels cluster better than pixels, and does SCAN better than k-means?
 
     python -m experiments.self_taught_clustering.run [--seeds 10] [--workdir runs/…]
-
-Runs every method over the seeds, prints the table, and writes it into RESULTS.md with the figure
-beside this file. Started again, it goes on where it was.
 """
 
 from pathlib import Path

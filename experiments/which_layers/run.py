@@ -1,9 +1,6 @@
 """Which layers are worth copying: the first ones for new classes, the last ones for new inputs?
 
     python -m experiments.which_layers.run [--seeds 10] [--workdir runs/which_layers]
-
-Runs every variant with the rate that tune.py chose for it, prints the table, and writes it into
-RESULTS.md with the figure beside this file. Started again, it goes on where it was.
 """
 
 from pathlib import Path

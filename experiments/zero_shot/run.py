@@ -3,8 +3,7 @@
     python -m experiments.zero_shot.run [--seeds 10] [--workdir runs/zero_shot]
 
 Fashion-MNIST (five pairs of unseen classes, three seeds at most) and pairs of digits (20 unseen of
-100), each method as tuning.csv chose it. Prints the tables, and writes them into RESULTS.md with
-the figure beside this file. Started again, it goes on where it was.
+100), each method as tuning.csv chose it.
 """
 
 from collections.abc import Mapping
