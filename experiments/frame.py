@@ -14,6 +14,7 @@ commit, the version of jax and the device that made it, but those from before th
 """
 
 import argparse
+import importlib
 import inspect
 import json
 import re
@@ -28,7 +29,7 @@ import jax
 
 from experiments import report
 from experiments.report import Comparison, Results
-from tljax import experiment, methods, sweep
+from tljax import experiment, sweep
 from tljax.train.checkpoint import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +130,11 @@ def change(config: Any, overrides: Mapping[str, Any]) -> None:
         inner[last] = value
 
 
+def shipped(name: str) -> Any:
+    """A shipped config."""
+    return importlib.import_module(f"tljax.configs.{name}").get_config()
+
+
 def judge_at_the_end(config: Any, steps: int | None = None) -> None:
     """Nothing is evaluated or saved before the end."""
     config.evaluate_every = config.checkpoint_every = steps or config.steps
@@ -136,8 +142,7 @@ def judge_at_the_end(config: Any, steps: int | None = None) -> None:
 
 def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
     """The config of a row for a seed."""
-    shipped = isinstance(row.config, str)
-    config = methods.load(ROOT / "configs" / f"{row.config}.py") if shipped else row.config()
+    config = shipped(row.config) if isinstance(row.config, str) else row.config()
     config.seed, config.figures = run.seed, False
     if row.edit:
         row.edit(config, run)

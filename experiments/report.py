@@ -129,12 +129,13 @@ def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> fl
 def curves(
     panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], path: Path, xlabel: str
 ) -> None:
-    """Mean accuracies with 95 % intervals: panel -> line -> place on the axis -> a value a seed."""
+    """Every seed, the means and their 95 % intervals: panel -> line -> place -> a value a seed."""
     from matplotlib.figure import Figure  # slow to import; and pyplot would keep global state
 
     figure = Figure(figsize=(2 + 4.5 * len(panels), 4.5), dpi=150, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     xs = sorted({x for lines in panels.values() for line in lines.values() for x in line})
+    seeds: list[float] = []
     for panel, (title, lines) in zip(axes, panels.items(), strict=True):
         for i, (label, line) in enumerate(lines.items()):
             means, halves = zip(*map(metrics.interval, line.values()), strict=True)
@@ -143,11 +144,17 @@ def curves(
             look = dict(marker="o", ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
             bars = halves if np.isfinite(halves).all() else None
             panel.errorbar(places, means, bars, ls="--" if i >= len(PALETTE) else "-", **look)
+            for place, values in zip(places, line.values(), strict=True):
+                spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
+                panel.plot([place + 0.02] * len(values), values, "o", **spot)
+                seeds += list(values)
         panel.set(title=title, xlabel=xlabel)
         panel.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="0.92")
-    axes[0].set_ylabel("accuracy: mean, 95 % interval")
+    # Where some seeds are lost an interval is wider than the axis.
+    axes[0].set(ylabel="accuracy: mean, 95 % interval, seeds")
+    axes[0].set_ylim(min(seeds) - 0.03, max(seeds) + 0.03)
     below = dict(loc="outside lower center", ncols=3, frameon=False)
     figure.legend(*axes[0].get_legend_handles_labels(), **below)
     figure.savefig(path, format="png", metadata={"Software": None})

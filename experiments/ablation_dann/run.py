@@ -1,6 +1,6 @@
 """Where does DANN adapt, and where is its game lost? λ × ramp × learning rate × seeds.
 
-    python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dann]
+python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dann]
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Unsupervised domain adaptation, with hyperparameters that no target label has chosen.
 
-    python -m experiments.adaptation.run [--seeds 10] [--workdir runs/adaptation]
+python -m experiments.adaptation.run [--seeds 10] [--workdir runs/adaptation]
 """
 
 from pathlib import Path

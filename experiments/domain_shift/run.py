@@ -1,6 +1,6 @@
 """How much of the loss under a domain shift does DANN win back without target labels?
 
-    python -m experiments.domain_shift.run [--seeds 10] [--workdir runs/domain_shift]
+python -m experiments.domain_shift.run [--seeds 10] [--workdir runs/domain_shift]
 """
 
 from pathlib import Path

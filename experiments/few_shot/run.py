@@ -1,6 +1,6 @@
 """What keeps the source, and what helps the target, when the target has few labels?
 
-    python -m experiments.few_shot.run [--seeds 10] [--workdir runs/few_shot]
+python -m experiments.few_shot.run [--seeds 10] [--workdir runs/few_shot]
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """What does a second task, or a second kind of input, give few labelled digits?
 
-    python -m experiments.multitask.run [--seeds 10] [--workdir runs/multitask]
+python -m experiments.multitask.run [--seeds 10] [--workdir runs/multitask]
 """
 
 import functools

@@ -1,6 +1,6 @@
 """What do features learned from unlabelled digits add to 1, 2, 5 or 10 labels a class?
 
-    python -m experiments.self_taught.run [--seeds 10] [--workdir runs/self_taught]
+python -m experiments.self_taught.run [--seeds 10] [--workdir runs/self_taught]
 """
 
 from collections.abc import Mapping, Sequence

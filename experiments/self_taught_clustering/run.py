@@ -1,6 +1,6 @@
 """Do features learned without labels cluster better than pixels, and does SCAN better than k-means?
 
-    python -m experiments.self_taught_clustering.run [--seeds 10] [--workdir runs/…]
+python -m experiments.self_taught_clustering.run [--seeds 10] [--workdir runs/…]
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Which layers are worth copying: the first ones for new classes, the last ones for new inputs?
 
-    python -m experiments.which_layers.run [--seeds 10] [--workdir runs/which_layers]
+python -m experiments.which_layers.run [--seeds 10] [--workdir runs/which_layers]
 """
 
 from pathlib import Path

@@ -2,10 +2,10 @@
 
 import math
 
+from experiments import frame
 from experiments.ablation_dann import config, tables
 from experiments.ablation_dann.run import EXPERIMENT
 from experiments.report import Results
-from tljax import sweep
 
 
 def test_it_runs_and_goes_on_where_it_was(goes_on):
@@ -18,7 +18,7 @@ def test_the_sweep_has_every_cell_once_and_dann_among_them():
     cells = config.cells()
     assert len({tuple(cell.items()) for cell in cells}) == len(cells) == 21  # λ = 0 has one ramp
     assert tables.shipped() in cells
-    assert len(sweep.members(config.get_config(), config.sweep())) == 21 * 5
+    assert len(frame.sweep.members(config.get_config(), config.sweep())) == 21 * 5
     assert [row.columns for row in EXPERIMENT.rows().values()] == cells
 
 

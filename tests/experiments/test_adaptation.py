@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from experiments import frame
 from experiments.adaptation import run, together, tune
 from experiments.report import Results
-from tljax import methods
 
 
 def test_the_validators_score_runs_that_go_on(goes_on):
@@ -113,7 +113,7 @@ CHOSEN = tune.chosen(tune.TUNING.read(), tune.MAIN)
 
 @pytest.mark.parametrize("method", sorted(set(CHOSEN) - {"dann", "source_only"}))
 def test_the_shipped_configs_hold_what_was_chosen(method):
-    config = methods.load(run.frame.ROOT / "configs" / f"{method}.py")
+    config = frame.shipped(method)
     for part in tune.GRID[method][0].split("."):
         config = config[part]
     assert config == CHOSEN[method]

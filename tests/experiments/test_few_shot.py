@@ -2,9 +2,9 @@
 
 import pytest
 
+from experiments import frame
 from experiments.few_shot import run, tune
 from experiments.report import Results
-from tljax import methods
 
 
 def test_it_runs_and_goes_on_where_it_was(goes_on):
@@ -42,7 +42,7 @@ def test_the_choice_by_hand(knob, criterion, expected):
 @pytest.mark.parametrize("name", ["fine-tuning", "first layer only", "L2-SP", "new head, LwF"])
 def test_the_configs_hold_what_was_chosen(name):
     rate, weight = run.chosen()[name]
-    config = methods.load(run.frame.ROOT / "configs" / f"{run.METHODS[name].config}.py")
+    config = frame.shipped(run.METHODS[name].config)
     assert config.target.optimizer.learning_rate == rate
     if name in run.WEIGHTED:
         assert config.target.terms[run.WEIGHTED[name]].weight == weight

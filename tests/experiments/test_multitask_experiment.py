@@ -6,7 +6,6 @@ from experiments import frame
 from experiments.frame import Run
 from experiments.multitask import run
 from experiments.report import Results
-from tljax import methods
 
 
 def test_it_runs_and_goes_on_where_it_was(goes_on):
@@ -25,7 +24,7 @@ def configured(name, seed):
 
 def test_the_shipped_config_is_the_method_sum():
     config = configured("multitask_digits-sum-2", 0)
-    shipped = methods.load(frame.ROOT / "configs" / "multitask_digits.py")
+    shipped = frame.shipped("multitask_digits")
     changed = {"optimizer", "evaluate_every", "checkpoint_every", "figures"}
     assert {k for k, v in config.items() if v != shipped[k]} <= changed
     assert configured("multitask_digits-wrong bits-2", 7).tables.segments.permute == 7

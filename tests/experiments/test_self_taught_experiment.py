@@ -6,7 +6,7 @@ from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
 from experiments.self_taught import run, tune
-from tljax import experiment, methods
+from tljax import experiment
 
 
 def test_it_runs_and_goes_on_where_it_was(goes_on):
@@ -32,10 +32,7 @@ def test_each_way_to_learn_features_is_a_config(method, tmp_path):
 
 
 def test_the_shipped_configs_hold_what_was_chosen():
-    simclr, auto = (
-        methods.load(frame.ROOT / "configs" / f"self_taught_{name}.py")
-        for name in ("simclr", "autoencoder")
-    )
+    simclr, auto = (frame.shipped(f"self_taught_{name}") for name in ("simclr", "autoencoder"))
     chosen = simclr.represent.terms.agree.temperature, simclr.read.prepare.softmax.penalty
     assert chosen == run.SETTINGS["SimCLR"]
     chosen = auto.streams.noisy.transforms[0]["std"], auto.read.prepare.softmax.penalty
