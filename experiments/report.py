@@ -1,78 +1,188 @@
-"""What the experiments share: arguments, runs that go on where they were, tables, sections.
+"""Lines of runs, and what is made of them: tables, sections of markdown pages, figures."""
 
-An experiment is a folder with a README (the question and the protocol), `tune.py` (its choices, on
-seeds and splits that no result uses), `run.py` (the result, over fresh seeds) and what they wrote.
-"""
-
-import argparse
 import csv
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tljax import experiment, metrics
+import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+from tljax import metrics
+from tljax.report import figures
 
-Row = dict[str, Any]  # one run: its method, seed and settings, what it reached, its seconds
-Shrink = Callable[[Any], None]  # makes a config small, for the tests
-
-
-def arguments(doc: str | None, name: str, seeds: int) -> argparse.Namespace:
-    """`--seeds` and `--workdir` of an experiment."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--workdir", type=Path, default=ROOT / "runs" / name)
-    return parser.parse_args()
+Column = tuple[str, Callable[[Any], str]]  # of a markdown table: its heading, and a line's cell
+PALETTE, intervals = figures.PALETTE, figures.intervals
 
 
-def run(config: Any, workdir: Path, shrink: Shrink = lambda config: None) -> Row:
-    """Runs a config without figures, or reads what it reached before.
+class Results(list[dict[str, Any]]):
+    """Lines of a table of runs: what they are, their seed, and what they reached."""
 
-    Returns:
-      evaluation name -> its metrics, and `seconds`, the wall time of the process that ended it.
-    """
-    config.figures = False
-    shrink(config)
-    result = experiment.run(config, workdir)
-    seconds = json.loads((workdir / "timing.json").read_text())["seconds"]
-    return {**result["evaluations"], "seconds": seconds}
+    def where(self, **columns: Any) -> "Results":
+        """The lines with these values."""
+        items = columns.items()
+        return Results(line for line in self if all(line.get(k) == v for k, v in items))
+
+    def of(self, column: str) -> list[Any]:
+        """The different values of a column, in order."""
+        return list(dict.fromkeys(line.get(column) for line in self))
+
+    def by(self, column: str) -> list["Results"]:
+        """The lines of each value of a column."""
+        return [self.where(**{column: value}) for value in self.of(column)]
+
+    def values(self, metric: str) -> list[Any]:
+        """A metric by seed."""
+        return [line.get(metric) for line in sorted(self, key=lambda line: line["seed"])]
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """The mean over the lines of each seed."""
+        seeds = sorted(self.of("seed"))
+        return {s: float(np.mean(self.where(seed=s).values(metric))) for s in seeds}
+
+    def cell(self, metric: str) -> str:
+        """Mean and 95 % t interval over seeds; a dash where there is none."""
+        values = self.values(metric)
+        return "–" if not values or None in values else cell(values)
+
+    def gain(self, metric: str, baseline: "Results", itself: str = "–") -> str:
+        """The difference from a baseline, paired by seed; a dash where one lacks."""
+        if self == baseline:
+            return itself
+        ours, theirs = self.values(metric), baseline.values(metric)
+        return "–" if None in ours else gain(ours, theirs)
+
+    def lowest(self, metric: str) -> str:
+        return f"{min(self.values(metric)):.3f}"
+
+    def means(self, metric: str, *settings: str) -> dict[tuple, float]:
+        """Values of the columns `settings` -> the mean; a failed run counts 0."""
+        reached: dict[tuple, list[float]] = {}
+        for line in self:
+            key = tuple(line[name] for name in settings)
+            reached.setdefault(key, []).append(line[metric] or 0.0)
+        return {key: float(np.mean(values)) for key, values in reached.items()}
+
+    def best(self, metric: str, *settings: str) -> tuple:
+        """The settings of the highest mean, of several the first."""
+        means = self.means(metric, *settings)
+        return max(means, key=means.__getitem__)
 
 
-def values(rows: Sequence[Row], metric: str, **settings: Any) -> list[float]:
-    """A metric of the rows with these settings, by seed."""
-    chosen = [row for row in rows if all(row[key] == value for key, value in settings.items())]
-    return [row[metric] for row in sorted(chosen, key=lambda row: row["seed"])]
+class Comparison(NamedTuple):
+    """A method against a baseline, paired by seed."""
+
+    question: str
+    metric: str
+    ours: str  # values of the column `method`
+    baseline: str
+    where: Mapping[str, Any] = {}  # the other columns of both
 
 
-def cell(numbers: Sequence[float]) -> str:
+def cell(values: Sequence[float]) -> str:
     """Mean and 95 % t interval over seeds."""
-    return str(metrics.interval(numbers))
+    return str(metrics.interval(values))
 
 
 def gain(ours: Sequence[float], baseline: Sequence[float]) -> str:
     """The difference paired by seed, with its interval; bold where the interval excludes 0."""
-    found = metrics.interval([a - b for a, b in zip(ours, baseline, strict=True)])
-    text = f"{found.mean:+.3f} ± {found.half_width:.3f}"
-    return f"**{text}**" if abs(found.mean) > found.half_width else text
+    difference = metrics.paired(ours, baseline)
+    text = f"{difference.mean:+.3f} ± {difference.half_width:.3f}"
+    return f"**{text}**" if abs(difference.mean) > difference.half_width else text
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
+    """A markdown table of columns: a heading, and what stands below it, made from each line."""
+    cells = [[write(line) for _, write in columns] for line in lines]
+    rows = [[heading for heading, _ in columns], ["---"] * len(columns), *cells]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def save(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Writes rows as CSV, a column a field."""
-    fields = list(dict.fromkeys(key for row in rows for key in row))
+def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
+    """The table of comparisons: each with the lines it reads, and how its question is shown."""
+
+    def pair(comparison: Comparison, results: Results) -> list[list[float]]:
+        ours, baseline = (
+            results.where(method=method, **comparison.where).by_seed(comparison.metric)
+            for method in (comparison.ours, comparison.baseline)
+        )
+        if len(baseline) == 1:  # without randomness: the same for every seed
+            baseline = dict.fromkeys(ours, next(iter(baseline.values())))
+        seeds = sorted(ours.keys() & baseline.keys())
+        return [[values[seed] for seed in seeds] for values in (ours, baseline)]
+
+    columns: list[Column] = [
+        ("question", lambda line: line[0]),
+        ("baseline", lambda line: cell(line[1][1])),
+        ("method", lambda line: cell(line[1][0])),
+        ("difference", lambda line: gain(*line[1])),
+        ("seeds", lambda line: str(len(line[1][0]))),
+    ]
+    return table(columns, [(shown, pair(c, results)) for c, results, shown in comparisons])
+
+
+def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Spearman's."""
+    from scipy.stats import spearmanr  # slow to import
+
+    return float(spearmanr(scores, accuracies).statistic)
+
+
+def curves(
+    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], path: Path, xlabel: str
+) -> None:
+    """Every seed, the means and their 95 % intervals: panel -> line -> place -> a value a seed."""
+    from matplotlib.figure import Figure  # slow to import; and pyplot would keep global state
+
+    figure = Figure(figsize=(2 + 4.5 * len(panels), 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    xs = sorted({x for lines in panels.values() for line in lines.values() for x in line})
+    seeds: list[float] = []
+    for panel, (title, lines) in zip(axes, panels.items(), strict=True):
+        for i, (label, line) in enumerate(lines.items()):
+            means, halves = zip(*map(metrics.interval, line.values()), strict=True)
+            # Side by side, so that the intervals can be told apart.
+            places = [xs.index(x) + 0.04 * (i - len(lines) / 2) for x in line]
+            look = dict(marker="o", ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
+            bars = halves if np.isfinite(halves).all() else None
+            panel.errorbar(places, means, bars, ls="--" if i >= len(PALETTE) else "-", **look)
+            for place, values in zip(places, line.values(), strict=True):
+                spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
+                panel.plot([place + 0.02] * len(values), values, "o", **spot)
+                seeds += list(values)
+        panel.set(title=title, xlabel=xlabel)
+        panel.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(color="0.92")
+    # Where some seeds are lost an interval is wider than the axis.
+    axes[0].set(ylabel="accuracy: mean, 95 % interval, seeds")
+    axes[0].set_ylim(min(seeds) - 0.03, max(seeds) + 0.03)
+    below = dict(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), **below)
+    figure.savefig(path, format="png", metadata={"Software": None})
+
+
+def save(results: Results, path: Path) -> None:
+    """Writes lines as CSV, a column a field."""
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in results for key in line)))
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(results)
+
+
+def read(path: Path) -> Results:
+    """The lines of a CSV file, its numbers as numbers, its empty cells as None."""
+
+    def value(text: str) -> Any:
+        for number in (int, float):
+            try:
+                return number(text)
+            except ValueError:
+                pass
+        return text or None
+
+    with open(path, newline="") as file:
+        lines = list(csv.DictReader(file))
+    return Results({key: value(text) for key, text in line.items()} for line in lines)
 
 
 def write(section: str, name: str, path: Path) -> None:

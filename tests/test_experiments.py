@@ -1,41 +1,179 @@
-"""The scripts behind the claims, shrunk, and their arithmetic worked by hand."""
+"""The frame of the experiments through its public face, and what they have written."""
 
 import importlib
+import json
+import math
+import re
 
+import numpy as np
 import pytest
 
-report = importlib.import_module("experiments.report")
-domain_shift = importlib.import_module("experiments.domain_shift.run")
+from experiments import frame, headlines, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Comparison, Results
+
+NAMES = (*headlines.NAMES, "ablation_dann", "which_layers")
 
 
-def test_domain_shift_runs_and_goes_on_where_it_was(tmp_path):
-    def shrink(config):
-        for fields in (*config.streams.values(), *config.evaluate.values()):
-            fields["size"] = 8
-            fields["batch"] = 8
-        config.network.trunk.channels = (4, 4)
-        config.update(steps=4, log_every=4, evaluate_every=4, checkpoint_every=4)
-
-    reached = domain_shift.collect(1, tmp_path, shrink)
-    wider = domain_shift.collect(2, tmp_path, shrink)
-    assert {method: len(runs) for method, runs in wider.items()} == dict.fromkeys(reached, 2)
-    assert {method: runs[:1] for method, runs in wider.items()} == reached
-    assert "| [dann](configs/dann.py) |" in domain_shift.table(wider)
+def declared(name, kind="run"):
+    module = importlib.import_module(f"experiments.{name}.{kind}")
+    return module.EXPERIMENT if kind == "run" else module.TUNING
 
 
-def test_domain_shift_table_by_hand():
-    runs = {
-        "source_only": [0.6, 0.7, 0.8],
-        "dann": [0.8, 0.9, 0.7],  # gains .2, .2, −.1: mean .1, t(2) = 4.3027, s = .1732
-        "target_supervised": [1.0, 1.0, 0.7],  # the gap .7 → .9, of which .8 is half
+@pytest.fixture
+def one_row(small):
+    """An experiment of one row of the small config, whose second seed has another weight."""
+
+    def make():
+        return small.copy_and_resolve_references()
+
+    def weight(run):
+        return 1.0 + run.seed
+
+    def declare(tmp_path, **overrides):
+        fields = {"first.terms.label.weight": weight, **overrides}
+
+        def edit(config, run):
+            config.first.terms.label.weight = 1.0
+
+        rows = {"a row": Row(make, fields, edit, columns=dict(method="ours"))}
+        reads = {"accuracy": "target/accuracy"}
+        return Experiment(tmp_path, seeds=range(2), reads=reads, rows=lambda: rows)
+
+    return declare
+
+
+def test_a_row_is_a_sweep_over_its_seeds_with_its_provenance(one_row, tmp_path):
+    lines = one_row(tmp_path).collect(tmp_path)
+    assert [(line["method"], line["seed"], line["status"]) for line in lines] == [
+        ("ours", 0, "finished"),
+        ("ours", 1, "finished"),
+    ]
+    for line in lines:
+        assert 0 <= line["accuracy"] <= 1 and line["seconds"] > 0
+        assert {name: line[name] for name in ("commit", "jax", "device")} == frame.provenance()
+    configs = [
+        json.loads(path.read_text()) for path in (tmp_path / "a_row").glob("members/*/config.json")
+    ]
+    weights = {each["seed"]: each["first"]["terms"]["label"]["weight"] for each in configs}
+    assert weights == {0: 1.0, 1: 2.0}
+
+    # What another program has made has no provenance of ours.
+    (tmp_path / "a_row.made.json").unlink()
+    again = one_row(tmp_path).collect(tmp_path)
+    assert [line["commit"] for line in again] == [None, None]
+    assert [line["accuracy"] for line in again] == [line["accuracy"] for line in lines]
+
+
+def test_a_run_that_diverges_is_a_line_without_metrics(one_row, tmp_path):
+    lines = one_row(tmp_path, **{"optimizer.learning_rate": 1e30}).collect(tmp_path, [0])
+    assert lines[0]["status"].startswith("failed: phase") and lines[0]["accuracy"] is None
+    assert lines.means("accuracy", "method") == {("ours",): 0.0}
+    assert lines.cell("accuracy") == "–"
+
+
+def test_a_metric_that_an_evaluation_lacks_is_named(one_row, tmp_path):
+    experiment = one_row(tmp_path)._replace(reads={"accuracy": "target/acuracy"})
+    with pytest.raises(KeyError, match="target/acuracy; there are .*target/accuracy"):
+        experiment.collect(tmp_path, [0])
+
+
+def test_seeds_of_a_row_have_the_same_fields(small, tmp_path):
+    def edit(config, run):
+        if run.seed:
+            config.tables.extra = dict(data="segments")
+
+    row = Row(lambda: small.copy_and_resolve_references(), edit=edit)
+    with pytest.raises(ValueError, match="seeds of a row differ in .*tables.extra.data"):
+        frame.collect({"row": row}, (0, 1), {}, tmp_path)
+
+
+def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
+    def make():
+        return small.copy_and_resolve_references()
+
+    def only(phase, other, start=()):
+        def edit(config, run):
+            config.phases = (phase,)
+            del config[other]
+            if start:
+                config[phase].start = ((start, run.origin("before")),)
+
+        return edit
+
+    rows = {
+        "before": Row(make, edit=only("first", "second"), alone=True, measure=count),
+        "after": Row(make, edit=only("second", "first", "**"), after="before"),
     }
-    reached = {m: [{"target": v, "source": 1.0} for v in values] for m, values in runs.items()}
-    table = domain_shift.table(reached)
-    half = 4.302653 * 0.173205 / 3**0.5
-    assert f"**0.100 ± {half:.3f}**" in table
-    assert "closed: **50%**" in table
-    assert "below the worst of source only: 0." in table
-    assert "| [dann](configs/dann.py) | 0.800 ± 0.248 | 0.700 | 1.000 ± 0.000 |" in table
+    reads = {"accuracy": "target/accuracy", "examples": "examples"}
+    lines = frame.collect(rows, (3,), reads, tmp_path)
+    assert [line["examples"] for line in lines] == [40, None]
+    made = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*.made.json"))]
+    assert lines[1]["seconds"] == pytest.approx(sum(each["3"]["seconds"] for each in made))
+    assert frame.collect(rows, (3,), reads, tmp_path) == lines
+
+
+def count(outputs):
+    return {"examples": len(outputs["target"].labels)}
+
+
+def test_a_config_has_the_edit_then_the_overrides_then_the_split():
+    def edit(config, run):
+        config.optimizer.learning_rate = 5.0
+        config.steps = 7
+
+    overrides = {"optimizer.learning_rate": lambda run: 0.5 * run.seed}
+    row = Row("source_only", overrides, edit, split="train[:9]")
+    config = frame.configured(row, Run(4, None), lambda config: config.update(average=0.5))
+    assert (config.optimizer.learning_rate, config.steps, config.seed) == (2.0, 7, 4)
+    assert config.average == 0.5 and not config.figures
+    assert {each.split for each in config.evaluate.values()} == {"train[:9]"}
+
+
+LINES = Results(
+    dict(method=method, n=n, seed=seed, accuracy=accuracy)
+    for method, n, values in (
+        ("baseline", 1, (0.6, 0.7, 0.8)),
+        ("ours", 1, (0.8, 0.9, 0.7)),  # gains .2, .2, −.1: mean .1, t(2) = 4.3027, s = .1732
+        ("ours", 2, (0.8, 0.9, 1.0)),  # gains .2: an interval of no width
+    )
+    for seed, accuracy in enumerate(values)
+)
+HALF = 4.302653 * 0.173205 / math.sqrt(3)
+
+
+def test_cells_and_gains_by_hand():
+    base, ours = LINES.where(method="baseline"), LINES.where(method="ours", n=1)
+    assert base.cell("accuracy") == "0.700 ± 0.248"
+    assert ours.gain("accuracy", base) == f"+0.100 ± {HALF:.3f}"
+    assert LINES.where(n=2).gain("accuracy", base) == "**+0.200 ± 0.000**"
+    assert base.gain("accuracy", base) == "–" and base.gain("accuracy", base, "") == ""
+    assert LINES.best("accuracy", "method", "n") == ("ours", 2)
+    assert LINES.where(method="ours").by_seed("accuracy") == pytest.approx(
+        {0: 0.8, 1: 0.9, 2: 0.85}
+    )
+
+
+def test_comparisons_by_hand():
+    # A method that leaves nothing to chance has one line, and stands against every seed.
+    lines = Results([*LINES, dict(method="fixed", n=1, seed=0, accuracy=0.75)])
+    compared = [
+        (Comparison("q", "accuracy", "ours", "baseline", dict(n=1)), lines, "shown"),
+        (Comparison("q", "accuracy", "ours", "fixed", dict(n=1)), lines, "fixed"),
+    ]
+    table = report.compared(compared).splitlines()
+    assert table[2] == f"| shown | 0.700 ± 0.248 | 0.800 ± 0.248 | +0.100 ± {HALF:.3f} | 3 |"
+    assert table[3] == "| fixed | 0.750 ± 0.000 | 0.800 ± 0.248 | +0.050 ± 0.248 | 3 |"
+
+
+def test_lines_survive_the_file(tmp_path):
+    lines = Results([dict(method="a, b", rate=0.1, seed=3, x=None), dict(method="c", n=2)])
+    report.save(lines, tmp_path / "lines.csv")
+    read = report.read(tmp_path / "lines.csv")
+    assert read == [
+        dict(method="a, b", rate=0.1, seed=3, x=None, n=None),
+        dict(method="c", rate=None, seed=None, x=None, n=2),
+    ]
 
 
 def test_a_section_is_written_between_its_markers_only(tmp_path):
@@ -46,3 +184,70 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
     assert path.read_text() == "above\n<!-- x -->\n\nnewer\n\n<!-- end of x -->\nbelow\n"
     with pytest.raises(SystemExit, match="has no line"):
         report.write("new", "y", path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_say_what_the_results_say(name):
+    experiment = declared(name)
+    results = experiment.read()
+
+    def between(page, marker):
+        text = page.read_text()
+        return text.partition(f"<!-- {marker} -->\n\n")[2].partition("\n\n<!-- end of")[0]
+
+    assert between(frame.ROOT / "RESULTS.md", name) == experiment.section(results)
+    if experiment.comparisons:
+        lines = [(each, results, each.question) for each in experiment.comparisons]
+        assert between(experiment.folder / "README.md", "comparisons") == report.compared(lines)
+
+
+def test_the_readme_has_every_comparison():
+    assert f"\n\n{headlines.table()}\n\n" in (frame.ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_is_drawn_of_the_results(name, tmp_path):
+    experiment = declared(name)
+    results = experiment.read()
+    for seeds in (results.of("seed"), [0]):
+        some = Results(line for line in results if line["seed"] in seeds)
+        experiment.figure(some, tmp_path / "figure.png")
+        assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ablation_dann"}))
+def test_no_result_uses_the_seeds_of_its_tuning(name):
+    used = set(declared(name).read().of("seed"))
+    tuned = set(declared(name, "tune").read().of("seed"))
+    assert used and tuned and (not used & tuned or name == "zero_shot")
+
+
+def test_garments_are_tuned_on_a_seed_of_their_own():
+    used, tuned = (declared("zero_shot", kind).read() for kind in ("run", "tune"))
+    for data in ("fashion", "digits"):
+        assert not set(used.where(data=data).of("seed")) & set(tuned.where(data=data).of("seed"))
+
+
+@pytest.mark.parametrize("name", ("domain_shift", "multitask", "few_shot", "which_layers"))
+def test_a_table_of_tuning_has_the_rows_that_are_declared(name):
+    tuning = declared(name, "tune")
+    written = tuning.read()
+    rows = [row for key, row in tuning.rows().items() if not key.endswith("source")]
+    assert len(written) == len(rows) * len(tuning.seeds)
+    for row in rows:
+        columns = {key: value for key, value in row.columns.items() if key in written[0]}
+        assert len(written.where(**columns)) == len(tuning.seeds), columns
+
+
+def test_what_the_ablation_teaches_stands_in_its_tables():
+    experiment = declared("ablation_dann")
+    section = experiment.section(experiment.read())
+    teaches = (experiment.folder / "README.md").read_text().partition("## What it teaches")[2]
+    numbers = re.findall(r"[+-]?\d\.\d{3} ± \d\.\d{3}|[+-]?\d\.\d{2,}(?! ±)\b", teaches)
+    assert len(numbers) > 20
+    assert [number for number in numbers if number not in section] == []
+
+
+def test_curves_of_one_seed_have_no_bars(tmp_path):
+    report.curves({"a": {"b": {1: [0.5], 2: np.array([0.7])}}}, tmp_path / "x.png", "x")
+    assert (tmp_path / "x.png").stat().st_size > 5_000

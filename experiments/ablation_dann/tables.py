@@ -1,12 +1,14 @@
 """The tables of the ablation: cells of λ × ramp × rate, what they reach and what they lose."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from configs.dann import get_config as dann
 from experiments import report
 from experiments.ablation_dann.config import RAMPS
+from experiments.report import Column, Results
+from tljax.configs.dann import get_config as dann
 
 SLOW, FAST = RAMPS
 NAMES = {SLOW: f"γ {SLOW:g}", FAST: "at once"}
@@ -17,32 +19,35 @@ FAILED = 0.0  # accuracy of a run whose numbers were not finite: it leaves no cl
 Cell = dict[str, float]  # rate, scale and gamma
 
 
-def cells(rows: Sequence[report.Row]) -> list[Cell]:
+def cells(results: Results) -> list[Cell]:
     """What differs beside the seed, in order."""
     names = ("rate", "scale", "gamma")
-    found = sorted({tuple(row[name] for name in names) for row in rows})
-    return [dict(zip(names, values, strict=True)) for values in found]
+    return [dict(zip(names, cell, strict=True)) for cell in sorted(results.means("target", *names))]
 
 
-def reached(rows: Sequence[report.Row], metric: str = "target", **cell: float) -> list[float]:
+def reached(results: Results, cell: Cell, metric: str = "target") -> list[float]:
     """An accuracy of a cell's runs, by seed; a failed run's is `FAILED`."""
-    return [FAILED if v is None else v for v in report.values(rows, metric, **cell)]
+    return [FAILED if v is None else v for v in results.where(**cell).values(metric)]
 
 
-def worth(rows: Sequence[report.Row], cell: Cell) -> float:
+def mean(results: Results, cell: Cell) -> float:
+    return float(np.mean(reached(results, cell)))
+
+
+def worth(results: Results, cell: Cell) -> float:
     """The mean of what a choice may read; −∞ where a run failed, as in `tljax report`."""
-    found = report.values(rows, "validator", **cell)
-    return -np.inf if None in found else float(np.mean(found))
+    values = results.where(**cell).values("validator")
+    return -np.inf if None in values else float(np.mean(values))
 
 
-def failures(rows: Sequence[report.Row], cell: Cell) -> int:
+def failures(results: Results, cell: Cell) -> int:
     """How many runs of a cell were not finite."""
-    return report.values(rows, "target", **cell).count(None)
+    return results.where(**cell).values("target").count(None)
 
 
-def lost(rows: Sequence[report.Row], cell: Cell) -> int:
+def lost(results: Results, cell: Cell) -> int:
     """How many runs of a cell collapsed or failed."""
-    return sum(value < COLLAPSED for value in reached(rows, **cell))
+    return sum(value < COLLAPSED for value in reached(results, cell))
 
 
 def shipped() -> Cell:
@@ -52,117 +57,127 @@ def shipped() -> Cell:
     return dict(rate=config.optimizer.learning_rate, scale=domain.scale, gamma=domain.gamma)
 
 
-def _name(cell: Cell) -> list[str]:
-    ramp = NAMES[cell["gamma"]] if cell["scale"] else "–"
-    return [f"{cell['rate']:g}", f"{cell['scale']:g}", ramp]
+RATE: Column = ("rate", lambda cell: f"{cell['rate']:g}")
+SCALE: Column = ("λ", lambda cell: f"{cell['scale']:g}")
+RAMP: Column = ("ramp", lambda cell: NAMES[cell["gamma"]] if cell["scale"] else "–")
+SETTING = (RATE, SCALE, RAMP)
 
 
-def table(rows: Sequence[report.Row]) -> str:
+def table(results: Results) -> str:
     """A row a cell: accuracies, the difference from λ = 0 at its rate, what was lost."""
-    lines = []
-    for cell in cells(rows):
-        target, failed = reached(rows, **cell), failures(rows, cell)
-        floor = reached(rows, rate=cell["rate"], scale=0.0)
-        lines.append(
-            [
-                *_name(cell),
-                report.cell(target),
-                report.gain(target, floor) if cell["scale"] else "–",
-                f"{min(target):.3f}",
-                str(lost(rows, cell) - failed),
-                str(failed),
-                report.cell(reached(rows, "source", **cell)),
-                "–" if failed else f"{worth(rows, cell):.3f}",
-            ]
-        )
-    columns = ["rate", "λ", "ramp", "target accuracy", "− λ = 0", "lowest seed", "collapsed"]
-    return report.table([*columns, "failed", "source accuracy", "validator"], lines)
+
+    def gain(cell: Cell) -> str:
+        floor = dict(rate=cell["rate"], scale=0.0)
+        ours, theirs = reached(results, cell), reached(results, floor)
+        return report.gain(ours, theirs) if cell["scale"] else "–"
+
+    def validator(cell: Cell) -> str:
+        return "–" if failures(results, cell) else f"{worth(results, cell):.3f}"
+
+    columns: list[Column] = [
+        *SETTING,
+        ("target accuracy", lambda cell: report.cell(reached(results, cell))),
+        ("− λ = 0", gain),
+        ("lowest seed", lambda cell: f"{min(reached(results, cell)):.3f}"),
+        ("collapsed", lambda cell: str(lost(results, cell) - failures(results, cell))),
+        ("failed", lambda cell: str(failures(results, cell))),
+        ("source accuracy", lambda cell: report.cell(reached(results, cell, "source"))),
+        ("validator", validator),
+    ]
+    return report.table(columns, cells(results))
 
 
-def ramps(rows: Sequence[report.Row]) -> str:
+def ramps(results: Results) -> str:
     """λ at once, less λ by the ramp: a row a λ, a column a rate; lost runs of both."""
-    rates = sorted({row["rate"] for row in rows})
-    lines = []
-    for scale in sorted({row["scale"] for row in rows} - {0.0}):
-        line = [f"{scale:g}"]
-        for rate in rates:
-            slow, fast = (dict(rate=rate, scale=scale, gamma=gamma) for gamma in (SLOW, FAST))
-            gain = report.gain(reached(rows, **fast), reached(rows, **slow))
-            line.append(f"{gain} ({lost(rows, slow)} → {lost(rows, fast)})")
-        lines.append(line)
-    return report.table(["λ", *(f"rate {rate:g}" for rate in rates)], lines)
+
+    def column(rate: float) -> Column:
+        def write(scale: float) -> str:
+            slow, fast = (dict(rate=rate, scale=scale, gamma=gamma) for gamma in RAMPS)
+            gain = report.gain(reached(results, fast), reached(results, slow))
+            return f"{gain} ({lost(results, slow)} → {lost(results, fast)})"
+
+        return f"rate {rate:g}", write
+
+    columns = [("λ", lambda scale: f"{scale:g}"), *map(column, sorted(results.of("rate")))]
+    return report.table(columns, sorted(set(results.of("scale")) - {0.0}))
 
 
-def chosen(rows: Sequence[report.Row]) -> dict[str, Cell]:
+def chosen(results: Results) -> dict[str, Cell]:
     """Who chooses -> the cell."""
-    every = cells(rows)
+    every = cells(results)
     return {
-        "information maximisation": max(every, key=lambda cell: worth(rows, cell)),
+        "information maximisation": max(every, key=lambda cell: worth(results, cell)),
         "[dann.py](configs/dann.py)": shipped(),
-        "*oracle: test accuracy*": max(every, key=lambda cell: np.mean(reached(rows, **cell))),
+        "*oracle: test accuracy*": max(every, key=lambda cell: mean(results, cell)),
     }
 
 
-def choices(rows: Sequence[report.Row]) -> str:
+def choices(results: Results) -> str:
     """What each choice among all cells reaches, and its difference from the shipped one."""
-    ours = reached(rows, **shipped())
-    lines = []
-    for who, cell in chosen(rows).items():
-        target = reached(rows, **cell)
-        gain = "–" if cell == shipped() else report.gain(target, ours)
-        lines.append([who, *_name(cell), report.cell(target), gain, f"{min(target):.3f}"])
-    columns = ["chosen by", "rate", "λ", "ramp", "target accuracy", "− dann.py", "lowest seed"]
-    return report.table(columns, lines)
+    ours, choice = reached(results, shipped()), chosen(results)
 
+    def setting(column: Column) -> Column:
+        return column[0], lambda who: column[1](choice[who])
 
-def rank_correlation(rows: Sequence[report.Row], among: Sequence[Cell]) -> str:
-    """Spearman's, of validator and accuracy over cells, with their number."""
-    from scipy.stats import spearmanr  # slow to import
+    def gain(who: str) -> str:
+        other = choice[who] != shipped()
+        return report.gain(reached(results, choice[who]), ours) if other else "–"
 
-    if len(among) < 3:
-        return f"– ({len(among)})"
-    accuracies = [np.mean(reached(rows, **cell)) for cell in among]
-    found = spearmanr([worth(rows, cell) for cell in among], accuracies).statistic
-    return f"{found:+.2f} ({len(among)})"
-
-
-def correlations(rows: Sequence[report.Row]) -> str:
-    """Over all cells and within each rate; with and without the cells that lost a run."""
-    rates = sorted({row["rate"] for row in rows})
-    groups = [cells(rows), *([c for c in cells(rows) if c["rate"] == rate] for rate in rates)]
-    kept = [[cell for cell in group if not lost(rows, cell)] for group in groups]
-    lines = [
-        ["every cell", *(rank_correlation(rows, group) for group in groups)],
-        ["that lost no run", *(rank_correlation(rows, group) for group in kept)],
+    columns: list[Column] = [
+        ("chosen by", str),
+        *map(setting, SETTING),
+        ("target accuracy", lambda who: report.cell(reached(results, choice[who]))),
+        ("− dann.py", gain),
+        ("lowest seed", lambda who: f"{min(reached(results, choice[who])):.3f}"),
     ]
-    return report.table(["cells", "all rates", *(f"rate {rate:g}" for rate in rates)], lines)
+    return report.table(columns, choice)
 
 
-def best(rows: Sequence[report.Row]) -> str:
+def correlations(results: Results) -> str:
+    """Of validator and accuracy, over all cells and within a rate; with and without lost runs."""
+    every = cells(results)
+    kept = [cell for cell in every if not lost(results, cell)]
+
+    def rank(among: Sequence[Cell]) -> str:
+        if len(among) < 3:
+            return f"– ({len(among)})"
+        scores, accuracies = ([f(results, cell) for cell in among] for f in (worth, mean))
+        return f"{report.rank_correlation(scores, accuracies):+.2f} ({len(among)})"
+
+    def within(rate: float) -> Column:
+        return f"rate {rate:g}", lambda line: rank([c for c in line[1] if c["rate"] == rate])
+
+    columns: list[Column] = [
+        ("cells", lambda line: line[0]),
+        ("all rates", lambda line: rank(line[1])),
+        *map(within, sorted(results.of("rate"))),
+    ]
+    return report.table(columns, [("every cell", every), ("that lost no run", kept)])
+
+
+def best(results: Results) -> str:
     """The cell of the highest test accuracy at every rate, for a description."""
-    said = []
-    for rate in sorted({row["rate"] for row in rows}):
-        at = [cell for cell in cells(rows) if cell["rate"] == rate]
-        cell = max(at, key=lambda cell: np.mean(reached(rows, **cell)))
-        _, scale, ramp = _name(cell)
-        mean = np.mean(reached(rows, **cell))
-        said.append(f"rate {rate:g}: λ {scale}, ramp {ramp}, {mean:.3f}")
-    return f"The highest mean at each rate: {'; '.join(said)}."
+    texts = []
+    for rate in sorted(results.of("rate")):
+        cell = max(cells(results.where(rate=rate)), key=lambda cell: mean(results, cell))
+        rate_text, scale, ramp = (write(cell) for _, write in SETTING)
+        texts.append(f"rate {rate_text}: λ {scale}, ramp {ramp}, {mean(results, cell):.3f}")
+    return f"The highest mean at each rate: {'; '.join(texts)}."
 
 
-def losses(rows: Sequence[report.Row]) -> str:
+def losses(results: Results) -> str:
     """Which runs were lost: on both domains or on one, and from which λ · rate on."""
-    gone = [row for row in rows if row["target"] is not None and row["target"] < COLLAPSED]
-    both = sum(row["source"] < COLLAPSED for row in gone)
-    failed = sum(row["target"] is None for row in rows)
+    finished = [line for line in results if line["target"] is not None]
+    gone = [line for line in finished if line["target"] < COLLAPSED]
+    both = sum(line["source"] < COLLAPSED for line in gone)
     parts = [
-        f"{len(gone)} of {len(rows)} runs collapsed, {both} of them on the source as well, and "
-        f"{failed} failed."
+        f"{len(gone)} of {len(results)} runs collapsed, {both} of them on the source as well, and "
+        f"{len(results) - len(finished)} failed."
     ]
     for gamma, name in NAMES.items():
-        mine = [cell for cell in cells(rows) if cell["scale"] and cell["gamma"] == gamma]
-        safe = [c["scale"] * c["rate"] for c in mine if not lost(rows, c)]
-        broken = [c["scale"] * c["rate"] for c in mine if lost(rows, c)]
+        ramped = [cell for cell in cells(results.where(gamma=gamma)) if cell["scale"]]
+        safe = [c["scale"] * c["rate"] for c in ramped if not lost(results, c)]
+        broken = [c["scale"] * c["rate"] for c in ramped if lost(results, c)]
         largest, smallest = (
             f"{edge(values):.3g}" if values else "–"
             for edge, values in ((max, safe), (min, broken))
@@ -174,37 +189,15 @@ def losses(rows: Sequence[report.Row]) -> str:
     return " ".join(parts)
 
 
-PROTOCOL = f"""The task of domain_shift and everything of [dann.py](configs/dann.py), but λ, its \
-ramp and the learning rate; judged at the last step. At λ = 0 the discriminator only watches: \
-source only. Means with 95 % t intervals; differences are paired by seed, bold where the \
-interval excludes 0, uncorrected for their number. Collapsed: a target accuracy below \
-{COLLAPSED}. Failed: numbers that were not finite; such a run leaves no classifier and counts as \
-accuracy {FAILED:g} in every mean, difference and lowest seed. Where some seeds are lost, the \
-accuracies fall into two heaps: read the counts, not the interval. Validator: information \
-maximisation on the unlabelled target (nats), mean over the seeds. One data set and one network; \
-test accuracy only describes: no setting is recommended by it."""
-
-RAMP = f"""λ at full strength at once (γ {FAST:g}) − by the ramp (γ {SLOW:g}), paired by seed; \
-in brackets the runs lost, which collapsed or failed, by the ramp → at once:"""
-
-CHOICES = """What would be chosen among all cells by the validator, which reads no label (a cell \
-with a failed run comes last), beside dann.py's own cell and the cell with the best of the test \
-accuracies that are reported, which are flattered by it:"""
-
-CORRELATIONS = """Rank correlation, over cells (their number in brackets), of the validator with \
-target accuracy:"""
-
-
-def section(rows: Sequence[report.Row]) -> str:
-    """The markdown of RESULTS.md."""
-    seeds = len({row["seed"] for row in rows})
-    return "\n\n".join(
-        [
-            f"{len(cells(rows))} cells, {seeds} seeds. {PROTOCOL}",
-            table(rows),
-            f"{best(rows)} {losses(rows)}",
-            *(RAMP, ramps(rows)),
-            *(CHOICES, choices(rows)),
-            *(CORRELATIONS, correlations(rows)),
-        ]
-    )
+def tables(results: Results) -> dict[str, Any]:
+    return {
+        "cells": len(cells(results)),
+        "collapsed": COLLAPSED,
+        "failed": FAILED,
+        "table": table(results),
+        "best": best(results),
+        "losses": losses(results),
+        "ramps": ramps(results),
+        "choices": choices(results),
+        "correlations": correlations(results),
+    }

@@ -1,28 +1,22 @@
 """Does the combined objective of configs/combination.py beat its parts?
 
-    python experiments/adaptation/together.py [--workdir runs/adaptation]
+    python -m experiments.adaptation.together [--workdir runs/adaptation_together]
 
 tunes the learning rate of every variant, from the same values, by the accuracy on labelled target
 digits that no result uses, and writes together.csv; run.py makes the table.
 """
 
-import csv
-import importlib
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from experiments import report  # noqa: E402
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Results
 
 HERE = Path(__file__).parent
-SEEDS = 5
-TUNING_SEEDS = (100, 101)
+SEEDS = range(5)
 RATES = (0.005, 0.02)
 VARIANTS = {  # variant -> the terms of the combined phase that it keeps
     "fine-tuning": ("few",),
@@ -34,123 +28,83 @@ VARIANTS = {  # variant -> the terms of the combined phase that it keeps
 FLOWS = {"domain": "target", "few": "few", "source": "source"}  # term -> the stream it brings
 
 
-def pretraining(seed: int) -> Any:
+def pretrain(config: Any, run: Run) -> None:
     """The first phase of combination.py alone; every variant of a seed starts from it."""
-    config = importlib.import_module("configs.combination").get_config()
-    config.seed, config.phases = seed, ("pretrain",)
+    config.phases = ("pretrain",)
     del config.combined, config.evaluate.segments
-    config.evaluate_every = config.checkpoint_every = config.pretrain.steps
-    return config
+    frame.judge_at_the_end(config, config.pretrain.steps)
 
 
-def variant(name: str, seed: int, rate: float, start: Path) -> Any:
-    """The second phase of combination.py with some of its terms."""
-    config = importlib.import_module("configs.combination").get_config()
-    config.seed, config.phases = seed, ("combined",)
-    del config.pretrain
+PRETRAINED = Row(
+    "combination",
+    edit=pretrain,
+    columns=dict(task="together", method="pretrained"),
+    seeds=SEEDS,
+    alone=True,
+)
+
+
+def variant(name: str, rate: float, split: str) -> Row:
+    """The second phase of combination.py with some of its terms, judged on target digits."""
     kept = VARIANTS[name]
-    combined = config.combined
-    for term in [term for term in combined.terms if term not in kept]:
-        del combined.terms[term]
-    combined.flow = tuple(stream for term, stream in FLOWS.items() if term in kept)
-    new = [("heads/domain/**", "domain"), ("heads/segments/**", "segments")]
-    fresh = [(pattern, "fresh") for pattern, term in new if term in kept]
-    combined.start = (*fresh, ("**", f"run:{start}"))
-    combined.optimizer.learning_rate = rate
-    if "segments" not in kept:
-        del config.evaluate.segments
-    config.evaluate_every = config.checkpoint_every = combined.steps
-    return config
+
+    def edit(config: Any, run: Run) -> None:
+        config.phases = ("combined",)
+        del config.pretrain
+        for term in [term for term in config.combined.terms if term not in kept]:
+            del config.combined.terms[term]
+        config.combined.flow = tuple(stream for term, stream in FLOWS.items() if term in kept)
+        fresh = [(f"heads/{t}/**", "fresh") for t in ("domain", "segments") if t in kept]
+        config.combined.start = (*fresh, ("**", run.origin("pretrained")))
+        if "segments" not in kept:
+            del config.evaluate.segments
+        frame.judge_at_the_end(config, config.combined.steps)
+
+    overrides = {"combined.optimizer.learning_rate": rate, "evaluate.target.split": split}
+    columns = dict(task="together", method=name, value=rate)
+    return Row("combination", overrides, edit, columns, seeds=SEEDS)
 
 
-def judge(
-    name: str, seed: int, rate: float, workdir: Path, shrink: report.Shrink, split: str
-) -> report.Row:
-    """A variant on a seed, judged on target digits of this split."""
-    start = workdir / "together" / "pretrain" / str(seed) / "run"
-    before = report.run(pretraining(seed), start, shrink)
-    config = variant(name, seed, rate, start)
-    config.evaluate.target.split = split
-    place = workdir / "together" / f"{name.removeprefix('+ ')}-{rate:g}-{split}" / str(seed)
-    judged = report.run(config, place / "run", shrink)
-    row = dict(task="together", method=name, value=rate, seed=seed)
-    row |= {domain: judged[domain]["accuracy"] for domain in ("target", "source")}
-    print(*row.values(), flush=True)
-    return {**row, "seconds": judged["seconds"], "start": before["target"]["accuracy"]}
-
-
-def tune(
-    seeds: Sequence[int], workdir: Path, shrink: report.Shrink = lambda config: None
-) -> list[report.Row]:
+def candidates() -> dict[str, Row]:
     """Every variant at every rate, judged on the validation digits."""
-    return [
-        judge(name, seed, rate, workdir, shrink, "train[1200:1400]")
+    rows = {"pretrained": PRETRAINED} | {
+        f"{name}-{rate:g}": variant(name, rate, "train[1200:1400]")
         for name in VARIANTS
         for rate in RATES
-        for seed in seeds
-    ]
+    }
+    return {name: row._replace(seeds=()) for name, row in rows.items()}
 
 
-def chosen(rows: Sequence[report.Row]) -> dict[str, float]:
-    """variant -> the rate of the best mean accuracy."""
-    return {
-        name: max(RATES, key=lambda r: np.mean(report.values(rows, "target", method=name, value=r)))
-        for name in VARIANTS
+def rows(tuned: Results) -> dict[str, Row]:
+    """Every variant at its best rate, judged on the test digits."""
+    rates = {name: tuned.where(method=name).best("target", "value")[0] for name in VARIANTS}
+    return {"pretrained": PRETRAINED} | {
+        f"together-{name}": variant(name, rate, "train[1400:]") for name, rate in rates.items()
     }
 
 
-def collect(
-    seeds: int,
-    workdir: Path,
-    shrink: report.Shrink = lambda config: None,
-    tuned: Sequence[report.Row] | None = None,
-) -> list[report.Row]:
-    """Every variant at its chosen rate on every seed; finished runs are only read."""
-    rates = chosen(read() if tuned is None else tuned)
-    return [
-        judge(name, seed, rates[name], workdir, shrink, "train[1400:]")
-        for name in VARIANTS
-        for seed in range(seeds)
-    ]
-
-
-def table(rows: Sequence[report.Row]) -> str:
+def table(results: Results) -> str:
     """A row a variant, with its difference from fine-tuning and of `all` from it, by seed."""
-    reached = {name: report.values(rows, "target", method=name) for name in VARIANTS}
-    lines = []
-    for name, target in reached.items():
-        rate = next(row["value"] for row in rows if row["method"] == name)
-        source = report.values(rows, "source", method=name)
-        seconds = report.values(rows, "seconds", method=name)
-        lines.append(
-            [
-                name,
-                f"{rate:g}",
-                report.cell(target),
-                "–" if name == "fine-tuning" else report.gain(target, reached["fine-tuning"]),
-                "–" if name == "all" else report.gain(reached["all"], target),
-                report.cell(source),
-                f"{np.median(seconds):.0f}",
-            ]
-        )
-    columns = ["terms", "rate", "target accuracy", "− fine-tuning", "all − this"]
-    return report.table([*columns, "source accuracy", "seconds a run"], lines)
+    at = {name: results.where(method=name) for name in VARIANTS}
+    columns: list[Column] = [
+        ("terms", str),
+        ("rate", lambda name: f"{at[name][0]['value']:g}"),
+        ("target accuracy", lambda name: at[name].cell("target")),
+        ("− fine-tuning", lambda name: at[name].gain("target", at["fine-tuning"])),
+        ("all − this", lambda name: at["all"].gain("target", at[name])),
+        ("source accuracy", lambda name: at[name].cell("source")),
+        ("seconds a run", lambda name: f"{np.median(at[name].values('seconds')):.0f}"),
+    ]
+    return report.table(columns, VARIANTS)
 
 
-def read() -> list[report.Row]:
-    """The rows of together.csv."""
-    with open(HERE / "together.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    texts = ("task", "method")
-    return [{k: v if k in texts else float(v) for k, v in row.items()} for row in rows]
-
-
-def main() -> None:
-    given = report.arguments(__doc__, "adaptation", len(TUNING_SEEDS))
-    rows = tune(TUNING_SEEDS[: given.seeds], given.workdir)
-    report.save(rows, HERE / "together.csv")
-    print(chosen(rows))
-
+TUNING = Experiment(
+    folder=HERE,
+    seeds=(100, 101),
+    reads={"target": "target/accuracy", "source": "source/accuracy"},
+    rows=candidates,
+    file="together.csv",
+)
 
 if __name__ == "__main__":
-    main()
+    frame.main(TUNING, __doc__)

@@ -1,28 +1,23 @@
 """Trains every method's grid and scores each run with validators that read no target label.
 
-    python experiments/adaptation/tune.py [--workdir runs/adaptation]
+    python -m experiments.adaptation.tune [--workdir runs/adaptation_tuning]
 
-Writes tuning.csv beside this file: a row a run, with the validators' scores. The validation
+Writes tuning.csv beside this file: a line a run, with the validators' scores. The validation
 accuracy in it reads target labels; `chosen` uses it only under the name "oracle". Started again,
 it goes on where it was.
 """
 
-import csv
-import importlib
-import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from experiments import report  # noqa: E402
-from tljax import experiment  # noqa: E402
-from tljax.metrics import validators  # noqa: E402
+from experiments import frame
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Results
+from tljax.configs import tasks
+from tljax.metrics import validators
 
 HERE = Path(__file__).parent
 SEEDS = (100, 102)  # no result uses them; a third did not fit into the budget
@@ -53,101 +48,73 @@ VALIDATORS = {  # a column of tuning.csv -> 1 where higher is better, −1 where
 }
 
 
-def candidate(method: str, value: float, seed: int) -> Any:
-    """The shipped config of a method at a point of its grid, for a seed."""
-    config = importlib.import_module(f"configs.{method}").get_config()
-    config.seed = seed
-    config.steps = config.evaluate_every = config.checkpoint_every = STEPS
-    config.average = AVERAGE
-    config.update_from_flattened_dict({GRID[method][0]: value})
-    return config
+def candidate(method: str, value: float, **columns: Any) -> Row:
+    """The shipped config of a method at a point of its grid."""
+    budget = {"steps": STEPS, "evaluate_every": STEPS, "checkpoint_every": STEPS}
+    overrides = {**budget, "average": AVERAGE, GRID[method][0]: value}
+    return Row(method, overrides, columns=dict(columns, method=method, value=value))
 
 
-def evaluate_for_validators(config: Any) -> None:
+def evaluate_for_validators(config: Any, run: Run) -> None:
     """Adds what validators read: source examples, held-out ones, and the unlabelled target."""
-    digits = dict(data="digits", size=16, channels=3)
-    photographs = (dict(name="photographs", strength=0.7),)
-    config.evaluate.source_train = dict(digits, split="train[:600]")
-    config.evaluate.source_validation = dict(digits, split="train[1200:1400]")
-    config.evaluate.unlabelled = dict(
-        digits, split="train[600:1200]", labelled=False, transforms=photographs
-    )
-    # Read by the oracle alone.
-    config.evaluate.oracle = dict(digits, split="train[1200:1400]", transforms=photographs)
+    target = dict(tasks.COLOUR_DIGITS, transforms=tasks.PHOTOGRAPHS)
+    config.evaluate.source_train = dict(tasks.COLOUR_DIGITS, split="train[:600]")
+    config.evaluate.source_validation = dict(tasks.COLOUR_DIGITS, split="train[1200:1400]")
+    config.evaluate.unlabelled = dict(target, split="train[600:1200]", labelled=False)
+    config.evaluate.oracle = dict(target, split="train[1200:1400]")  # read by the oracle alone
 
 
-def scores(said: Mapping[str, Any], judged: Mapping[str, Any]) -> dict[str, float]:
-    """The validators' scores of a run, from its outputs and its evaluations."""
+def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
+    """The scores of the validators that compare evaluations, from a run's outputs."""
     train, held, target = (
-        said[name] for name in ("source_train", "source_validation", "unlabelled")
+        outputs[name] for name in ("source_train", "source_validation", "unlabelled")
     )
     shifted = held.logits - held.logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(held.labels)), held.labels]
     weights = validators.density_ratio(train.features, target.features, held.features)
     pseudo = target.logits.argmax(-1)
     return {
-        **{name: judged["unlabelled"][name] for name in list(VALIDATORS)[:3]},
         "importance_weighted": validators.importance_weighted_validation(losses, weights),
         "dev": validators.dev(losses, weights),
         "reverse_validation": validators.reverse_validation(
             train.features, train.labels, target.features, pseudo, train.logits.shape[-1]
         ),
-        "oracle": judged["oracle"]["accuracy"],
     }
 
 
-def collect(
-    seeds: Sequence[int], workdir: Path, shrink: report.Shrink = lambda config: None
-) -> list[report.Row]:
-    """Every point of every grid on these seeds; finished runs are only read."""
-    rows = []
-    for seed in seeds:
-        for method, (_, values) in GRID.items():
-            for value in values:
-                config = candidate(method, value, seed)
-                evaluate_for_validators(config)
-                place = workdir / "tune" / method / f"{value:g}" / str(seed)
-                judged = report.run(config, place / "run", shrink)
-                found = place / "scores.json"
-                if not found.exists():
-                    said = experiment.outputs(config, place / "run")
-                    found.write_text(json.dumps(scores(said, judged)))
-                row = dict(method=method, value=value, seed=seed, **json.loads(found.read_text()))
-                row |= dict(test=judged["target"]["accuracy"], seconds=judged["seconds"])
-                rows.append(row)
-                print(
-                    *(f"{v:.3f}" if isinstance(v, float) else v for v in row.values()), flush=True
-                )
-    return rows
+def rows() -> dict[str, Row]:
+    return {
+        f"{method}-{value:g}": candidate(method, value)._replace(
+            edit=evaluate_for_validators, alone=True, measure=scores
+        )
+        for method, (_, values) in GRID.items()
+        for value in values
+    }
 
 
-def chosen(rows: Sequence[report.Row], validator: str) -> dict[str, float]:
+def chosen(results: Results, validator: str) -> dict[str, float]:
     """method -> the value whose mean score over the seeds this validator finds best."""
     best = {}
-    for method in dict.fromkeys(row["method"] for row in rows):
-        values = dict.fromkeys(row["value"] for row in rows if row["method"] == method)
-        means = {
-            value: np.mean(report.values(rows, validator, method=method, value=value))
-            for value in values
-        }
-        best[method] = max(means, key=lambda value: VALIDATORS[validator] * means[value])
+    for method in results.of("method"):
+        means = results.where(method=method).means(validator, "value")
+        [best[method]] = max(means, key=lambda value: VALIDATORS[validator] * means[value])
     return best
 
 
-def read() -> list[report.Row]:
-    """The rows of tuning.csv."""
-    with open(HERE / "tuning.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v if k == "method" else float(v) for k, v in row.items()} for row in rows]
-
-
-def main() -> None:
-    given = report.arguments(__doc__, "adaptation", len(SEEDS))
-    rows = collect(SEEDS[: given.seeds], given.workdir)
-    report.save(rows, HERE / "tuning.csv")
-    for validator in VALIDATORS:
-        print(validator, chosen(rows, validator))
-
+TUNING = Experiment(
+    folder=HERE,
+    seeds=SEEDS,
+    reads={
+        **{name: f"unlabelled/{name}" for name in list(VALIDATORS)[:3]},
+        **{name: name for name in list(VALIDATORS)[3:6]},
+        "oracle": "oracle/accuracy",
+        "test": "target/accuracy",
+    },
+    rows=rows,
+    file="tuning.csv",
+)
 
 if __name__ == "__main__":
-    main()
+    frame.main(TUNING, __doc__)
+    for validator in VALIDATORS:
+        print(validator, chosen(TUNING.read(), validator))

@@ -1,19 +1,20 @@
 """Chooses the settings of each method, on digits and seeds that no result uses.
 
+    python -m experiments.self_taught.tune [--workdir runs/self_taught_tuning]
+
 The criterion is the accuracy on `train[1200:1400]` with 1 and with 5 labels a class, averaged over
 both and over seeds 100 and 101. The softmax regression has twelve penalties on pixels; on features
 four, with each of the method's own numbers. Writes tuning.csv beside it.
 """
 
-import sys
-from itertools import product
-from pathlib import Path
+from collections.abc import Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from experiments import report  # noqa: E402
-from experiments.self_taught import run  # noqa: E402
+from experiments import frame
+from experiments.frame import Collect, Row
+from experiments.report import Results
+from experiments.self_taught import run
 
-SPLIT, SHOTS, SEEDS = "train[1200:1400]", (1, 5), (100, 101)
+SPLIT, SHOTS = "train[1200:1400]", (1, 5)
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 MANY = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 OWN = {
@@ -24,85 +25,60 @@ OWN = {
     "autoencoder": (1e-3, 3e-4, 3e-3),
 }
 RATES = (1e-3, 3e-3, 1e-2)  # from scratch
+RIDGE = run.OTHERS[0]
 TUNED = (1e-5, 1e-4, 1e-3)  # from SimCLR's features
 
 
-def softmaxes(penalties: tuple, solver: str = "softmax") -> run.Readouts:
-    """One readout for each penalty."""
-    return {f"{solver}{i}": (solver, penalty) for i, penalty in enumerate(penalties)}
-
-
-def main() -> None:
-    given = report.arguments(__doc__, f"{run.NAME}_tuning", len(SEEDS))
-    rows: list[dict] = []
-
-    def add(method: str, value: float, penalty: float, reached: dict) -> None:
-        names = {f"seed_{seed}_{n}": accuracy for (seed, n), accuracy in reached.items()}
-        mean = sum(reached.values()) / len(reached)
-        rows.append(dict(method=method, value=value, second=penalty, **names, mean=mean))
-
-    def best(method: str) -> tuple[float, float]:
-        """The best candidate; the first among equals."""
-        report.save(rows, Path(__file__).with_name("tuning.csv"))
-        own = [row for row in rows if row["method"] == method]
-        row = max(own, key=lambda row: row["mean"])
-        print(method, row["value"], row["second"], f"{row['mean']:.3f}", flush=True)
-        return row["value"], row["second"]
-
-    def place(*parts) -> Path:
-        return given.workdir / "-".join(str(part).replace(" ", "_") for part in parts)
-
-    def readouts(method: str, value: float, penalties: tuple) -> None:
-        given_to = softmaxes(penalties)
-        if method == "SimCLR":
-            given_to = {**given_to, **softmaxes(PENALTIES, "ridge")}
-        results = {}
-        for seed in SEEDS:
-            config = run.represented(method, seed, value) if value else run.pixels(seed)
-            config = run.read(config, given_to, SPLIT, SHOTS)
-            results[seed] = report.run(config, place(method, value, seed))
-        for name, (solver, penalty) in given_to.items():
-            reached = {
-                (s, n): results[s][f"{name}_{n}"]["accuracy"] for s, n in product(SEEDS, SHOTS)
-            }
-            add(method if solver == "softmax" else f"{method}, ridge", value, penalty, reached)
-
-    readouts("pixels", 0.0, MANY)
-    best("pixels")
-    chosen = {}
-    for method, values in OWN.items():
-        for value in values:
-            readouts(method, value, PENALTIES)
-        chosen[method] = best(method)
-    # The ridge regression is chosen for the features that the softmax regression chose.
-    rows[:] = [
-        row
-        for row in rows
-        if row["method"] != "SimCLR, ridge" or row["value"] == chosen["SimCLR"][0]
+def features(method: str, value: float, penalties: Sequence[float]) -> Row:
+    """A method's features with a readout for each penalty."""
+    solvers = ("softmax", "ridge") if method == "SimCLR" else ("softmax",)
+    readouts = {f"{s}{i}": (s, penalty) for s in solvers for i, penalty in enumerate(penalties)}
+    names = {name: method if s == "softmax" else RIDGE for name, (s, _) in readouts.items()}
+    row = run.features(method, value, readouts, names, SPLIT, SHOTS)
+    settings = {name: dict(value=value, penalty=penalty) for name, (_, penalty) in readouts.items()}
+    reads = [
+        ({**columns, **settings[wanted["accuracy"].rpartition("_")[0]]}, wanted)
+        for columns, wanted in row.reads
     ]
-    best("SimCLR, ridge")
+    return row._replace(reads=reads)
 
-    value, penalty = chosen["SimCLR"]
-    for rate in TUNED:
-        reached = {}
-        for seed, n in product(SEEDS, SHOTS):
-            features = (place("SimCLR", value, seed), penalty)
-            config = run.trained(seed, n, rate, True, features, SPLIT)
-            result = report.run(config, place("fine-tuned", rate, seed, n))
-            reached[seed, n] = result[f"few_{n}"]["accuracy"]
-        add("fine-tuned", rate, penalty, reached)
-    best("fine-tuned")
-    for augmented in (False, True):
-        method = run.BASELINES[1 + augmented]
-        for rate in RATES:
-            reached = {}
-            for seed, n in product(SEEDS, SHOTS):
-                config = run.trained(seed, n, rate, augmented, split=SPLIT)
-                result = report.run(config, place("scratch", augmented, rate, seed, n))
-                reached[seed, n] = result[f"few_{n}"]["accuracy"]
-            add(method, rate, 0.0, reached)
-        best(method)
 
+def place(method: str, value: float) -> str:
+    return f"{method}-{value:g}"
+
+
+def trained(
+    method: str, rates: Sequence[float], augmented: bool, origin: tuple[str, float] | None = None
+) -> dict[str, Row]:
+    """The network at every rate and number of labels."""
+    penalty = origin[1] if origin else 0.0
+    return {
+        f"{place(method, rate)}-{n}": run.trained(
+            method, n, rate, augmented, origin, SPLIT
+        )._replace(columns=dict(value=rate, penalty=penalty), after="")
+        for rate in rates
+        for n in SHOTS
+    }
+
+
+def stages(collect: Collect) -> Results:
+    """Method by method; fine-tuning starts from the features that were chosen for SimCLR."""
+    results = collect({"pixels": features("pixels", 0.0, MANY)})
+    for method, values in OWN.items():
+        results += collect({place(method, v): features(method, v, PENALTIES) for v in values})
+    value, penalty = results.where(method="SimCLR").best("accuracy", "value", "penalty")
+    # The ridge regression is chosen for the features that the softmax regression chose.
+    results = Results(line for line in results if line["method"] != RIDGE or line["value"] == value)
+    results += collect(trained("fine-tuned", TUNED, True, (place("SimCLR", value), penalty)))
+    for augmented, method in zip((False, True), run.BASELINES[1:], strict=True):
+        results += collect(trained(method, RATES, augmented))
+    return results
+
+
+TUNING = run.EXPERIMENT.tuning((100, 101), stages=stages)
 
 if __name__ == "__main__":
-    main()
+    frame.main(TUNING, __doc__)
+    for method in TUNING.read().of("method"):
+        lines = TUNING.read().where(method=method)
+        print(method, lines.best("accuracy", "value", "penalty"))

@@ -1,29 +1,23 @@
 """Can classes without a single example be told apart by what is known of them?
 
-    python experiments/zero_shot/run.py [--seeds 10] [--workdir runs/zero_shot]
+    python -m experiments.zero_shot.run [--seeds 10] [--workdir runs/zero_shot]
 
 Fashion-MNIST (five pairs of unseen classes, three seeds at most) and pairs of digits (20 unseen of
-100), each method as tuning.csv chose it. Prints the tables, and writes them into RESULTS.md with
-the figure beside this file. Started again, it goes on where it was.
+100), each method as tuning.csv chose it.
 """
 
-import csv
-import functools
-import importlib
-import itertools
-import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from experiments import report  # noqa: E402
-from tljax import metrics, plots  # noqa: E402
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Comparison, Results
 
 HERE = Path(__file__).parent
-FASHION_SEEDS = 3
+FASHION_SEEDS = range(3)
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))  # consecutive labels: every class once
 RANKINGS = ("devise", "sje", "ale")
 TRAINED = ("softmax", *RANKINGS, "dap")
@@ -31,20 +25,23 @@ CLOSED = ("eszsl", "sae")  # closed forms, on the pixels
 FASHION = ("softmax", "permuted", *CLOSED, *RANKINGS, "dap")
 TOPS = (1, 3, 10)  # of ConSE: one classifier, read three times
 DIGITS = ("softmax", "ale", "conse", "eszsl", "permuted")
-TABLE = {"fashion": "garments", "digits": "digits"}
 WIDTH = {"garments": 18, "digits": 20}
-Setting = dict[str, float]  # what was tuned: learning_rate, or gamma and lam
+CALIBRATED = ("seen", "unseen", "harmonic")
+GENERALISED = (*CALIBRATED, *(f"calibrated_{name}" for name in CALIBRATED))
+Setting = Mapping[str, float]  # what was tuned: learning_rate, or gamma and lam
 
 
-def shipped(name: str):
-    return importlib.import_module(f"configs.{name}").get_config()
-
-
-def route(config, method: str, table: str, phases: dict[str, str], setting: Setting):
+def route(
+    config: Any, method: str, table: str, phases: Mapping[str, str], setting: Setting
+) -> None:
     """Gives each phase the terms or the solver of a method, and the evaluations its readout.
 
     Args:
+      config: changed.
+      method: one of FASHION or DIGITS, but for ConSE.
+      table: of attributes.
       phases: phase -> the labelled stream that it learns from; {"": stream} without phases.
+      setting: of a closed form.
     """
     embed = dict(name="linear", outputs=WIDTH[table])
     if method in CLOSED:
@@ -67,238 +64,179 @@ def route(config, method: str, table: str, phases: dict[str, str], setting: Sett
             fields.terms = dict(compatibility=dict(head="embed", loss=loss, **shared))
     if method == "dap":
         config.tables[table].normalise = False  # its attributes are there or not
-    return config
 
 
-def fashion(
-    method: str,
-    pair: int,
-    seed: int,
-    setting: Setting,
-    held: tuple[int, ...] = (),
-    permute: int = 0,
-):
-    """The config of a pair of unseen garments; the classes `held` are not shown either."""
-    config = shipped("zero_shot_fashion")
-    unseen = PAIRS[pair]
-    config.seed = seed
-    config.streams.source.update(
-        # Every seed has images of its own; those of the tuning are its fifth.
-        split=f"train[{10000 * min(seed, 4)}:{10000 * min(seed, 4) + 10000}]",
-        classes=tuple(c for c in range(10) if c not in unseen + held),
+def tune(config: Any, setting: Setting) -> None:
+    """Sets the learning rate, and leaves all judging to the end."""
+    frame.judge_at_the_end(config)
+    if "learning_rate" in setting:
+        config.optimizer.learning_rate = setting["learning_rate"]
+
+
+def fashion(method: str, pair: int, setting: Setting, held: tuple[int, ...] = ()) -> Row:
+    """A pair of unseen garments; the classes `held` are not shown either."""
+
+    def edit(config: Any, run: Run) -> None:
+        unseen, first = PAIRS[pair], 10000 * run.seed
+        config.streams.source.update(
+            split=f"train[{first}:{first + 10000}]",  # every seed has images of its own
+            classes=tuple(c for c in range(10) if c not in unseen + held),
+        )
+        del config.evaluate.generalised
+        config.evaluate.unseen.update(classes=unseen, unseen=unseen)
+        tune(config, setting)
+        if method == "permuted":
+            config.tables.garments.permute = len(PAIRS) * run.seed + pair
+        route(config, method, "garments", {"": "source"}, setting)
+
+    columns = dict(data="fashion", method=method, pair=pair)
+    reads = [({}, {"accuracy": "unseen/per_class_accuracy"})]
+    return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=FASHION_SEEDS)
+
+
+def digits(method: str, setting: Setting) -> Row:
+    """Pairs of digits; ConSE has its evaluations for every T."""
+
+    def edit(config: Any, run: Run) -> None:
+        tune(config, setting)
+        if method == "permuted":
+            config.tables.digits.permute = run.seed
+        if method != "conse":
+            route(config, method, "digits", {"calibrate": "first", "fit": "seen"}, setting)
+            return
+        shipped = config.evaluate.to_dict()
+        config.evaluate = {
+            f"{name}_{top}": fields | dict(top=top)
+            for top in TOPS
+            for name, fields in shipped.items()
+        }
+        for top in TOPS:
+            config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
+
+    def reads(suffix: str) -> dict[str, str]:
+        among_all = {name: f"generalised{suffix}/{name}" for name in GENERALISED}
+        return {"accuracy": f"unseen{suffix}/per_class_accuracy", **among_all}
+
+    conse = method == "conse"
+    names = {f"_{top}": f"conse, T = {top}" for top in TOPS} if conse else {"": method}
+    return Row(
+        "conse_pairs" if conse else "zero_shot_pairs",
+        edit=edit,
+        columns=dict(data="digits"),
+        reads=[(dict(method=name), reads(suffix)) for suffix, name in names.items()],
     )
-    del config.evaluate.generalised
-    config.evaluate.unseen.update(classes=unseen, unseen=unseen)
-    config.evaluate_every = config.checkpoint_every = config.steps
-    if "learning_rate" in setting:
-        config.optimizer.learning_rate = setting["learning_rate"]
-    if method == "permuted":
-        config.tables.garments.permute = permute
-    return route(config, method, "garments", {"": "source"}, setting)
 
 
-def digits(method: str, seed: int, setting: Setting):
-    """The config of pairs of digits; that of ConSE has its evaluations for every T."""
-    config = shipped("conse_pairs" if method == "conse" else "zero_shot_pairs")
-    config.seed = seed
-    config.evaluate_every = config.checkpoint_every = config.steps
-    if "learning_rate" in setting:
-        config.optimizer.learning_rate = setting["learning_rate"]
-    if method == "permuted":
-        config.tables.digits.permute = seed
-    if method != "conse":
-        return route(config, method, "digits", {"calibrate": "first", "fit": "seen"}, setting)
-    own = config.evaluate.to_dict()
-    config.evaluate = {
-        f"{name}_{top}": fields | dict(top=top) for top in TOPS for name, fields in own.items()
-    }
-    for top in TOPS:
-        config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
-    return config
+def chosen(tuned: Results, data: str, method: str) -> Setting:
+    """The first setting whose mean in tuning.csv is within 0.01 of the best.
 
-
-@functools.cache
-def tuned() -> dict[tuple[str, str], Setting]:
-    """(data, method) -> the first setting whose mean in tuning.csv is within 0.01 of the best.
-
-    Settings stand in ascending order there: among equals the lowest rate is the safest.
+    Settings stand in ascending order there: among equals the lowest rate is the safest. The control
+    has the setting of the method that it controls.
     """
-    reached: dict[tuple[str, str], dict[tuple, list[float]]] = {}
-    with open(HERE / "tuning.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            own = tuple(
-                (name, float(row[name])) for name in ("learning_rate", "gamma", "lam") if row[name]
-            )
-            found = reached.setdefault((row["data"], row["method"]), {})
-            found.setdefault(own, []).append(float(row["value"]))
-    best = {}
-    for key, found in reached.items():
-        means = {own: np.mean(values) for own, values in found.items()}
-        best[key] = dict(next(o for o, mean in means.items() if mean >= max(means.values()) - 0.01))
-    return best
+    names = ("learning_rate", "gamma", "lam")
+    lines = tuned.where(data=data, method="softmax" if method == "permuted" else method)
+    means = lines.means("value", *names)
+    first = next(setting for setting, mean in means.items() if mean >= max(means.values()) - 0.01)
+    return {name: value for name, value in zip(names, first, strict=True) if value is not None}
 
 
-def chosen(data: str, method: str) -> Setting:
-    """The control has the setting of the method that it controls."""
-    return tuned()[data, "softmax" if method == "permuted" else method]
+def rows() -> dict[str, Row]:
+    tuned = report.read(HERE / "tuning.csv")
+    garments = {
+        f"fashion-{method}-{pair}": fashion(method, pair, chosen(tuned, "fashion", method))
+        for method in FASHION
+        for pair in range(len(PAIRS))
+    }
+    return garments | {
+        f"digits-{method}": digits(method, chosen(tuned, "digits", method)) for method in DIGITS
+    }
 
 
-def collect(seeds: int, workdir: Path, shrink=lambda config: None) -> list[report.Row]:
-    """A row a run; finished runs are only read."""
-    rows = []
-    for method, pair in itertools.product(FASHION, range(len(PAIRS))):
-        for seed in range(min(seeds, FASHION_SEEDS)):
-            setting = chosen("fashion", method)
-            config = fashion(method, pair, seed, setting, permute=len(PAIRS) * seed + pair)
-            name = f"fashion-{method}-{pair}-{seed}"
-            judged = report.run(config, workdir / name, shrink)
-            rows.append(
-                dict(
-                    data="fashion",
-                    method=method,
-                    pair=pair,
-                    seed=seed,
-                    accuracy=judged["unseen"]["per_class_accuracy"],
-                    seconds=judged["seconds"],
-                )
-            )
-            print(*rows[-1].values(), flush=True)
-    for method in DIGITS:
-        for seed in range(seeds):
-            config = digits(method, seed, chosen("digits", method))
-            name = f"digits-{method}-{seed}"
-            judged = report.run(config, workdir / name, shrink)
-            for top in TOPS if method == "conse" else (None,):
-                suffix = f"_{top}" if top else ""
-                among_all = judged[f"generalised{suffix}"]
-                rows.append(
-                    dict(
-                        data="digits",
-                        method=f"conse, T = {top}" if top else method,
-                        pair="",
-                        seed=seed,
-                        accuracy=judged[f"unseen{suffix}"]["per_class_accuracy"],
-                        **{name: among_all[name] for name in GENERALISED},
-                        seconds=judged["seconds"],
-                    )
-                )
-        print(f"{method} on pairs of digits is done", flush=True)
-    return rows
+def mean(values: list[float]) -> str:
+    return f"{np.mean(values):.3f}"
 
 
-GENERALISED = (
-    *("seen", "unseen", "harmonic"),
-    *("calibrated_seen", "calibrated_unseen", "calibrated_harmonic"),
+def fastest(line: Results) -> str:
+    return f"{min(line.values('seconds')):.1f}"
+
+
+def fashion_table(results: Results) -> str:
+    """A row a method, over the pairs of garments."""
+    control = list(results.where(method="permuted").by_seed("accuracy").values())
+
+    def gain(line: Results) -> str:
+        ours = list(line.by_seed("accuracy").values())
+        return "–" if line[0]["method"] == "permuted" else report.gain(ours, control)
+
+    def column(pair: int) -> Column:
+        heading = f"{PAIRS[pair][0]}, {PAIRS[pair][1]}"
+        return heading, lambda line: f"{np.mean(line.where(pair=pair).values('accuracy')):.2f}"
+
+    columns: list[Column] = [
+        ("method", lambda line: line[0]["method"]),
+        ("mean over pairs", lambda line: report.cell(list(line.by_seed("accuracy").values()))),
+        ("− permuted", gain),
+        *map(column, sorted(results.of("pair"))),
+        ("seconds", fastest),
+    ]
+    return report.table(columns, results.by("method"))
+
+
+def digits_table(results: Results) -> str:
+    """A row a method, of pairs of digits."""
+
+    def both(prefix: str) -> Column:
+        names = (f"{prefix}_seen".lstrip("_"), f"{prefix}_unseen".lstrip("_"))
+        heading = f"S / U {prefix}".rstrip()
+        return heading, lambda line: " / ".join(mean(line.values(name)) for name in names)
+
+    columns: list[Column] = [
+        ("method", lambda line: line[0]["method"]),
+        ("unseen", lambda line: line.cell("accuracy")),
+        both(""),
+        ("H", lambda line: line.cell("harmonic")),
+        both("calibrated"),
+        ("H calibrated", lambda line: line.cell("calibrated_harmonic")),
+        ("seconds", fastest),
+    ]
+    return report.table(columns, results.by("method"))
+
+
+def tables(results: Results) -> dict[str, Any]:
+    garments, pairs = (results.where(data=data) for data in ("fashion", "digits"))
+    return {
+        "garments": fashion_table(garments),
+        "garment_seeds": len(garments.of("seed")),
+        "pairs": digits_table(pairs),
+        "seeds": len(pairs.of("seed")),
+    }
+
+
+def figure(results: Results, path: Path) -> None:
+    """Every seed, on both data sets."""
+    shown = [
+        (f"{title}: {lines[0]['method']}", list(lines.by_seed("accuracy").values()))
+        for data, title in (("fashion", "garments"), ("digits", "pairs of digits"))
+        for lines in results.where(data=data).by("method")
+    ]
+    label = "accuracy per class among unseen classes (chance: garments 0.5, pairs of digits 0.05)"
+    report.intervals(shown, path, label)
+
+
+GARMENTS = "zero-shot, Fashion-MNIST, 2 unseen of 10: compatibility against ESZSL on pixels"
+NUMBERS = "zero-shot, 20 unseen pairs of digits: compatibility against ESZSL on pixels"
+EXPERIMENT = Experiment(
+    folder=HERE,
+    seeds=range(10),
+    reads={},
+    rows=rows,
+    tables=tables,
+    figure=figure,
+    comparisons=[
+        Comparison(GARMENTS, "accuracy", "softmax", "eszsl", dict(data="fashion")),
+        Comparison(NUMBERS, "accuracy", "softmax", "eszsl", dict(data="digits")),
+    ],
 )
 
-
-def digits_methods(rows: list[report.Row]) -> list[str]:
-    return list(dict.fromkeys(row["method"] for row in rows if row["data"] == "digits"))
-
-
-def by_seed(rows: list[report.Row], method: str) -> list[float]:
-    """The mean over the pairs of garments, for every seed."""
-    found = [row for row in rows if row["data"] == "fashion" and row["method"] == method]
-    seeds = sorted({row["seed"] for row in found})
-    return [float(np.mean([r["accuracy"] for r in found if r["seed"] == seed])) for seed in seeds]
-
-
-def table(rows: list[report.Row]) -> str:
-    """The markdown of RESULTS.md."""
-    garments = sorted({row["pair"] for row in rows if row["data"] == "fashion"})
-    control, lines = by_seed(rows, "permuted"), []
-    for method in FASHION:
-        reached, own = by_seed(rows, method), dict(data="fashion", method=method)
-        pairs = [report.values(rows, "accuracy", pair=pair, **own) for pair in garments]
-        lines.append(
-            [
-                method,
-                report.cell(reached),
-                "–" if method == "permuted" else report.gain(reached, control),
-                *(f"{np.mean(values):.2f}" for values in pairs),
-                f"{min(report.values(rows, 'seconds', **own)):.1f}",
-            ]
-        )
-    names = [f"{PAIRS[pair][0]}, {PAIRS[pair][1]}" for pair in garments]
-    fashion_table = report.table(
-        ["method", "mean over pairs", "− permuted", *names, "seconds"], lines
-    )
-    lines = []
-    for method in digits_methods(rows):
-        own = dict(data="digits", method=method)
-        plain = [report.values(rows, name, **own) for name in GENERALISED]
-        lines.append(
-            [
-                method,
-                report.cell(report.values(rows, "accuracy", **own)),
-                " / ".join(f"{np.mean(values):.3f}" for values in plain[:2]),
-                report.cell(plain[2]),
-                " / ".join(f"{np.mean(values):.3f}" for values in plain[3:5]),
-                report.cell(plain[5]),
-                f"{min(report.values(rows, 'seconds', **own)):.1f}",
-            ]
-        )
-    columns = ["method", "unseen", "S / U", "H", "S / U calibrated", "H calibrated", "seconds"]
-    digits_table = report.table(columns, lines)
-    seeds = {
-        data: len({row["seed"] for row in rows if row["data"] == data})
-        for data in ("fashion", "digits")
-    }
-    return "\n\n".join(
-        [
-            "**Fashion-MNIST, two of the ten classes unseen**: accuracy per class between the two, "
-            "over five pairs of consecutive labels, which hold every class once (the columns); "
-            f"means over {seeds['fashion']} seeds with 95 % t intervals, of each seed's mean over "
-            "the pairs. Settings were chosen on validation images of the first two pairs; what is "
-            "optimistic in this, and in the table of attributes, is in the README. Bold: the "
-            "interval of the difference, paired by seed, excludes 0. Seconds: the fastest run, of "
-            "a machine that others used.",
-            fashion_table,
-            "**Pairs of digits, 20 of 100 unseen**: accuracy per class among the unseen pairs; and "
-            "among all pairs that of seen (S) and of unseen (U) ones, with their harmonic mean H, "
-            f"before and after calibrated stacking; means over {seeds['digits']} seeds with 95 % t "
-            "intervals. Settings and the stacking's factor were chosen on ten held-out seen pairs.",
-            digits_table,
-        ]
-    )
-
-
-def draw(rows: list[report.Row], path: Path) -> None:
-    """Both data sets, a panel each: every seed, the mean and its interval."""
-    figure = plots._figure(9, 6.5)
-    panels = figure.subplots(1, 2)
-    own = {"fashion": {m: by_seed(rows, m) for m in FASHION}}
-    own["digits"] = {
-        m: report.values(rows, "accuracy", data="digits", method=m) for m in digits_methods(rows)
-    }
-    labels = {
-        "fashion": "Fashion-MNIST: accuracy per class\nbetween two unseen classes (chance 0.5)",
-        "digits": "pairs of digits: accuracy per class\namong 20 unseen ones (chance 0.05)",
-    }
-    for axes, (data, reached) in zip(panels, own.items(), strict=True):
-        for y, values in enumerate(reached.values()):
-            mean, half = metrics.interval(values)
-            axes.plot(values, [y + 0.2] * len(values), "o", ms=4, mew=0, color="0.6", alpha=0.7)
-            bar = dict(fmt="o", ms=6, lw=2, capsize=4, color=plots.PALETTE[0])
-            axes.errorbar(mean, y - 0.1, xerr=half, **bar)
-        axes.axvline(0.5 if data == "fashion" else 0.05, color="0.5", ls=":")
-        axes.set_yticks(range(len(reached)), reached)
-        axes.set(xlabel=labels[data], ylim=(len(reached) - 0.5, -0.5), xlim=(0, 1.02))
-        axes.tick_params(axis="y", length=0)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.grid(axis="x", color="0.9")
-    figure.savefig(path, format="png", metadata={"Software": None})
-
-
-def main() -> None:
-    given = report.arguments(__doc__, "zero_shot", 10)
-    rows = collect(given.seeds, given.workdir)
-    section = table(rows)
-    print(section)
-    report.save(rows, HERE / "results.csv")
-    draw(rows, HERE / "results.png")
-    report.write(section, "zero_shot", ROOT / "RESULTS.md")
-
-
 if __name__ == "__main__":
-    main()
+    frame.main(EXPERIMENT, __doc__)

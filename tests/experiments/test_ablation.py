@@ -1,84 +1,35 @@
-"""DANN over λ × ramp × rate: the sweep shrunk, its tables worked by hand."""
+"""DANN over λ × ramp × rate: the rows shrunk, the tables worked by hand."""
 
-import importlib
-import json
 import math
-import re
 
-import pytest
-
-from tljax.errors import UserError
-
-config = importlib.import_module("experiments.ablation_dann.config")
-run = importlib.import_module("experiments.ablation_dann.run")
-tables = importlib.import_module("experiments.ablation_dann.tables")
+from experiments import frame
+from experiments.ablation_dann import config, tables
+from experiments.ablation_dann.run import EXPERIMENT
+from experiments.report import Results
 
 
-def shrink(config):
-    for fields in (*config.streams.values(), *config.evaluate.values()):
-        fields["size"] = 8
-        fields["batch"] = 8
-    config.network.trunk.channels = (4, 4)
-    for head in config.network.heads.values():
-        head.hidden = (8,)
-    config.update(steps=4, log_every=4, evaluate_every=4, checkpoint_every=4, figures=False)
-
-
-def point(scale, gamma, rate, seed):
-    return {
-        "terms.domain.scale": scale,
-        "terms.domain.gamma": gamma,
-        "optimizer.learning_rate": rate,
-        "seed": seed,
-    }
-
-
-def test_it_runs_goes_on_where_it_was_and_shows_a_failed_run(tmp_path):
-    few = [point(0.0, 10.0, 0.02, 0), point(1.0, 10.0, 0.02, 0)]
-    rows = run.collect(few, tmp_path, shrink)
-    assert [(row["scale"], row["status"]) for row in rows] == [(0.0, "finished"), (1.0, "finished")]
-    assert all(math.isfinite(row[name]) for row in rows for name in run.METRICS)
-
-    wider = run.collect([*few, point(3.0, 1000.0, 1e30, 0)], tmp_path, shrink)
-    assert wider[:2] == rows
-    assert wider[2]["status"].startswith("failed: phase train")
-    assert [wider[2][name] for name in run.METRICS] == [None, None, None]
-
-    left = (tmp_path / "results.csv").stat()
-    assert run.collect(few, tmp_path, shrink) == rows  # of the wider sweep's table
-    assert (tmp_path / "results.csv").stat().st_mtime_ns == left.st_mtime_ns
-
-    run.report.save(wider, tmp_path / "saved.csv")
-    assert run.read(tmp_path / "saved.csv") == wider
-
-    swept = json.loads((tmp_path / "config.json").read_text())
-    del swept["sweep"]["precision"]  # as a sweep from before the field was there
-    (tmp_path / "config.json").write_text(json.dumps(swept))
-    assert run.collect(few, tmp_path, shrink) == rows
-
-    def longer(config):
-        shrink(config)
-        config.steps = 8
-
-    with pytest.raises(UserError, match="steps"):
-        run.collect(few, tmp_path, longer)
+def test_it_runs_and_goes_on_where_it_was(goes_on):
+    lines = goes_on(EXPERIMENT, ["rate=0.02-scale=0-gamma=10", "rate=0.02-scale=1-gamma=10"])
+    assert [(line["scale"], line["seed"]) for line in lines] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert all(math.isfinite(line[name]) for line in lines for name in EXPERIMENT.reads)
 
 
 def test_the_sweep_has_every_cell_once_and_dann_among_them():
-    places = [tuple(point.values()) for point in config.sweep()]
-    assert len(places) == len(set(places)) == 21 * 5  # λ = 0 has one ramp, three λ have two
-    own = tables.shipped()
-    assert point(own["scale"], own["gamma"], own["rate"], 4) in list(config.sweep())
+    cells = config.cells()
+    assert len({tuple(cell.items()) for cell in cells}) == len(cells) == 21  # λ = 0 has one ramp
+    assert tables.shipped() in cells
+    assert len(frame.sweep.members(config.get_config(), config.sweep())) == 21 * 5
+    assert [row.columns for row in EXPERIMENT.rows().values()] == cells
 
 
 def made(cells):
-    """Rows of (rate, scale, gamma) -> the seeds' (target, source, validator); None: failed."""
-    return [
-        dict(rate=rate, scale=scale, gamma=gamma, seed=seed, status="finished" if ended else "no")
-        | dict(zip(run.METRICS, ended or (None, None, None), strict=True))
+    """Lines of (rate, scale, gamma) -> the seeds' (target, source, validator); None: failed."""
+    return Results(
+        dict(rate=rate, scale=scale, gamma=gamma, seed=seed)
+        | dict(zip(EXPERIMENT.reads, ended or (None, None, None), strict=True))
         for (rate, scale, gamma), seeds in cells.items()
         for seed, ended in enumerate(seeds)
-    ]
+    )
 
 
 CELLS = {
@@ -112,29 +63,29 @@ def test_the_ramps_by_hand():
 
 
 def test_what_was_lost_by_hand():
-    said = tables.losses(made(CELLS))
-    assert said.startswith(
+    text = tables.losses(made(CELLS))
+    assert text.startswith(
         "2 of 15 runs collapsed, 1 of them on the source as well, and 1 failed. "
     )
     assert (
-        "Ramp γ 10: the largest λ · rate that lost no run is 0.06, the smallest that lost" in said
+        "Ramp γ 10: the largest λ · rate that lost no run is 0.06, the smallest that lost" in text
     )
-    assert "lost one –. Ramp at once: the largest λ · rate that lost no run is 0.02, the" in said
-    assert said.endswith("the smallest that lost one 0.06.")
+    assert "lost one –. Ramp at once: the largest λ · rate that lost no run is 0.02, the" in text
+    assert text.endswith("the smallest that lost one 0.06.")
     best = tables.best(made(CELLS))
     assert best == "The highest mean at each rate: rate 0.02: λ 3, ramp γ 10, 0.900."
 
 
 def test_the_validator_chooses_without_labels_and_never_a_cell_that_failed():
-    rows = made(CELLS)  # a finished run of the failed cell has the highest validator of all
-    found = list(tables.chosen(rows).values())
-    assert found[0] == dict(rate=0.02, scale=1.0, gamma=10.0) == found[1] == tables.shipped()
-    assert found[2] == dict(rate=0.02, scale=3.0, gamma=10.0)
-    lines = tables.choices(rows).splitlines()[2:]
+    results = made(CELLS)  # a finished run of the failed cell has the highest validator of all
+    cells = list(tables.chosen(results).values())
+    assert cells[0] == dict(rate=0.02, scale=1.0, gamma=10.0) == cells[1] == tables.shipped()
+    assert cells[2] == dict(rate=0.02, scale=3.0, gamma=10.0)
+    lines = tables.choices(results).splitlines()[2:]
     assert lines[0].endswith("| 0.02 | 1 | γ 10 | 0.800 ± 0.248 | – | 0.700 |")
     assert "| 0.02 | 3 | γ 10 | 0.900 ± 0.000 | +0.100 ± 0.248 | 0.900 |" in lines[2]
-    blind = [{**row, "target": None if row["target"] is None else 0.5} for row in rows]
-    assert tables.chosen(blind)["information maximisation"] == found[0]
+    blind = Results({**line, "target": line["target"] and 0.5} for line in results)
+    assert tables.chosen(blind)["information maximisation"] == cells[0]
 
 
 def test_rank_correlations_by_hand():
@@ -149,23 +100,6 @@ def test_rank_correlations_by_hand():
     assert "– (2)" in tables.correlations(two)
 
 
-def test_the_figure_of_one_seed_and_of_failed_runs(tmp_path):
-    rows = made(CELLS)
-    for name, chosen in (("all", rows), ("one", [row for row in rows if row["seed"] == 2])):
-        run.figure(chosen, tmp_path / f"{name}.png")
-        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
-
-
-def test_what_is_written_is_what_the_results_say():
-    rows = run.read()
-    assert {tuple(row[name] for name in ("scale", "gamma", "rate", "seed")) for row in rows} == {
-        tuple(point.values()) for point in config.sweep()
-    }
-    section = tables.section(rows)
-    assert (
-        f"\n\n{section}\n\n<!-- end of ablation_dann -->" in (run.ROOT / "RESULTS.md").read_text()
-    )
-    teaches = (run.HERE / "README.md").read_text().partition("## What it teaches")[2]
-    numbers = re.findall(r"[+-]?\d\.\d{3} ± \d\.\d{3}|[+-]?\d\.\d{2,}(?! ±)\b", teaches)
-    assert len(numbers) > 20
-    assert [number for number in numbers if number not in section] == []
+def test_the_figure_of_failed_runs(tmp_path):
+    EXPERIMENT.figure(made(CELLS), tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000

@@ -1,11 +1,10 @@
 """Self-taught clustering, shrunk, and its table worked by hand."""
 
-import importlib
+from experiments.report import Results
+from experiments.self_taught_clustering import run, tune
 
-run = importlib.import_module("experiments.self_taught_clustering.run")
 
-
-def shrink(config):
+def small(config):
     for fields in config.streams.values():
         fields["transforms"] = ()  # views take long to compile
     for fields in (*config.streams.values(), *config.evaluate.values()):
@@ -16,17 +15,34 @@ def shrink(config):
     config.network.heads.projection.hidden = (8,)
     for phase in config.phases:
         config[phase].steps = min(config[phase].steps, 4)
-        config[phase].restarts = min(config[phase].get("restarts", 1), 2)
     config.log_every = 2
 
 
-def test_it_runs_and_goes_on_where_it_was(tmp_path):
-    rows = run.collect(1, tmp_path, shrink)
-    wider = run.collect(2, tmp_path, shrink)
-    assert [row["method"] for row in rows] == list(run.METHODS)
-    assert wider[: len(rows)] == rows and len(wider) == 2 * len(rows)
-    assert all(0 <= row[metric] <= 1 for row in wider for metric in ("accuracy", "nmi"))
-    assert "| SimCLR, SCAN |" in run.table(wider)
+def test_it_runs_and_goes_on_where_it_was(goes_on):
+    lines = goes_on(run.EXPERIMENT, ["pixels", "alone", "both", "dec", "scan"], small)
+    assert lines.of("method") == list(run.METHODS)
+    assert all(0 <= line[metric] <= 1 for line in lines for metric in ("accuracy", "nmi"))
+    assert "| SimCLR, SCAN |" in run.EXPERIMENT.section(lines)
+
+
+def test_the_tuning_keeps_the_best_of_each_stage():
+    best = {"strong views, temperature 0.2", "5", "0.6"}  # of the features, k and the threshold
+    asked = []
+
+    def collect(rows):
+        [(name, row)] = rows.items()
+        asked.append(name)
+        return Results(
+            dict(row.columns, **columns, seed=100, accuracy=row.columns["candidate"] in best)
+            for columns, _ in row.reads
+        )
+
+    results = tune.stages(collect)
+    assert len(asked) == 4 + 4 + 4 + 3 + 4 + 3
+    written = tune.TUNING.read()
+    assert [(line["stage"], str(line["candidate"])) for line in results] == [
+        (line["stage"], str(line["candidate"])) for line in written if line["seed"] == 100
+    ]
 
 
 def test_table_by_hand():
@@ -34,15 +50,16 @@ def test_table_by_hand():
     # Over pixels .2 and .1: mean .15, s = .0707, t(1) = 12.706; and s is the same without pixels.
     accuracies[run.BOTH] = (1.0, 0.9)
     accuracies[run.SCAN] = (0.9, 0.9)  # over pixels .1 and .1, an interval of no width
-    rows = [
-        dict(method=method, seed=seed, accuracy=value, nmi=0.5, ari=0.25, seconds=10 * seed + 1)
-        for method, values in accuracies.items()
-        for seed, value in enumerate(values)
-    ]
-    table = run.table(rows)
+    section = run.EXPERIMENT.section(
+        Results(
+            dict(method=method, seed=seed, accuracy=value, nmi=0.5, ari=0.25, seconds=10 * seed + 1)
+            for method, values in accuracies.items()
+            for seed, value in enumerate(values)
+        )
+    )
     half = 12.706205 * 0.0707107 / 2**0.5
     shared = "0.500 ± 0.000 | 0.250 ± 0.000"
     both = f"0.950 ± {half:.3f} | 0.900 | {shared} | +0.150 ± {half:.3f} | 6 |"
-    assert f"| {run.BOTH} | {both}" in table
-    assert f"| {run.SCAN} | 0.900 ± 0.000 | 0.900 | {shared} | **+0.100 ± 0.000** | 6 |" in table
-    assert f"k-means of the same features: -0.050 ± {half:.3f}." in table
+    assert f"| {run.BOTH} | {both}" in section
+    assert f"| {run.SCAN} | 0.900 ± 0.000 | 0.900 | {shared} | **+0.100 ± 0.000** | 6 |" in section
+    assert f"k-means of the same features: -0.050 ± {half:.3f}." in section

@@ -1,35 +1,27 @@
 """`experiments/which_layers`, shrunk, and its arithmetic worked by hand."""
 
-import csv
-import importlib
-
-which_layers = importlib.import_module("experiments.which_layers.run")
-
-
-def shrink(config):
-    for fields in (*config.streams.values(), *config.evaluate.values()):
-        fields["size"] = 8
-        fields["batch"] = 8
-    config.network.trunk.channels = (4, 4)
-    config.network.heads.label.hidden = (8,)
-    config[config.phases[0]].steps = 2
-    config.update(log_every=2, evaluate_every=2, checkpoint_every=2)
+from experiments import frame
+from experiments.frame import Run
+from experiments.report import Results
+from experiments.which_layers import run, tune
 
 
-def test_it_runs_and_goes_on_where_it_was(tmp_path, monkeypatch):
-    kept = ("last 2 copied", "all copied, only the first moves")
-    chosen = {name: which_layers.VARIANTS[name] for name in kept}
-    monkeypatch.setattr(which_layers, "VARIANTS", chosen)
-    rows = which_layers.collect(1, tmp_path, shrink)
-    wider = which_layers.collect(2, tmp_path, shrink)
-    assert [row for row in wider if row["seed"] == 0] == rows
-    assert [(row["pair"], row["variant"]) for row in rows] == [
-        (pair, name) for pair in which_layers.PAIRS for name in kept
+def test_it_runs_and_goes_on_where_it_was(goes_on):
+    names = [
+        f"{pair}-{name}"
+        for pair in run.PAIRS
+        for name in ("source", "last 2 copied", "all copied, only the first moves")
     ]
+    lines = goes_on(run.EXPERIMENT, names)
+    assert {(line["pair"], line["variant"]) for line in lines} == {
+        (pair, name)
+        for pair in run.PAIRS
+        for name in ("source model", "last 2 copied", "all copied, only the first moves")
+    }
 
 
 def test_the_variants_are_what_their_names_say():
-    layers, variants = which_layers.LAYERS, which_layers.VARIANTS
+    layers, variants = run.LAYERS, run.VARIANTS
     assert variants["first 1 copied"].copied == layers[:1]
     assert variants["last 1 copied"].copied == layers[3:]
     assert variants["last 3 copied"].copied == layers[1:]
@@ -37,35 +29,38 @@ def test_the_variants_are_what_their_names_say():
     assert variants["nothing copied"] == ((), layers)
 
 
-def test_new_classes_share_none_with_the_old():
-    config = which_layers.setup("new classes")
-    assert not set(config.streams.source.classes) & set(config.streams.target.classes)
-    assert config.evaluate.target.classes == config.streams.target.classes
-    assert config.streams.target.transforms == config.streams.source.transforms
+def test_new_classes_share_none_with_the_old(tmp_path):
+    rows = run.EXPERIMENT.rows()
+    before, after = (
+        frame.configured(rows[f"new classes-{name}"], Run(0, tmp_path))
+        for name in ("source", "all copied")
+    )
+    assert not set(before.streams.source.classes) & set(after.streams.target.classes)
+    assert after.evaluate.target.classes == after.streams.target.classes
+    assert after.streams.target.transforms == before.streams.source.transforms
 
 
 def test_every_variant_had_the_same_candidates():
-    rates: dict = {}
-    with open(which_layers.HERE / "tuning.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            rates.setdefault((row["pair"], row["variant"]), []).append(row["rate"])
-    assert set(rates) == {(p, v) for p in which_layers.PAIRS for v in which_layers.VARIANTS}
-    assert len({tuple(each) for each in rates.values()}) == 1
+    tuned = tune.TUNING.read()
+    rates = {tuple(lines.of("rate")) for pair in tuned.by("pair") for lines in pair.by("variant")}
+    assert rates == {tune.RATES}
+    assert run.chosen().keys() == {(p, v) for p in run.PAIRS for v in run.VARIANTS}
 
 
-def test_the_table_by_hand(tmp_path):
+def test_the_table_by_hand():
     reached = {
         "new classes": {"first 1 copied": (0.8, 0.8), "first 2 copied": (0.9, 0.9)},
         "inverted ink": {"first 3 copied": (0.6, 0.7), "last 2 copied": (0.7, 0.7)},
     }
-    rows = [
-        dict(pair=pair, variant=name, seed=s, rate=0.1, target=values[s], seconds=2.0)
-        for pair in which_layers.PAIRS
-        for name in which_layers.VARIANTS
-        for values in [reached[pair].get(name, (0.5, 0.5))]
-        for s in range(2)
-    ]
-    section = which_layers.table(rows)
+    section = run.EXPERIMENT.section(
+        Results(
+            dict(pair=pair, variant=name, seed=s, rate=0.1, target=values[s], seconds=2.0)
+            for pair in run.PAIRS
+            for name in run.VARIANTS
+            for values in [reached[pair].get(name, (0.5, 0.5))]
+            for s in range(2)
+        )
+    )
     # Half a width of two values .1 apart: 12.706 · .0707/√2 = .635.
     assert (
         "| first 3 copied | 0.500 ± 0.000 | +0.000 ± 0.000 | 0.1 "
@@ -74,5 +69,3 @@ def test_the_table_by_hand(tmp_path):
     assert "| the first two − the last two | **+0.400 ± 0.000** | **-0.200 ± 0.000** |" in section
     assert "the first are better in 2, the last in 0: the data agree" in section
     assert "the last are better in 1, the first in 0: the data agree" in section
-    which_layers.figure(rows, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size > 10_000

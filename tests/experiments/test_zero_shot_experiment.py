@@ -1,12 +1,14 @@
 """The zero-shot experiment, shrunk, and its arithmetic worked by hand."""
 
 import gzip
-import importlib
 
 import numpy as np
 import pytest
 
-run = importlib.import_module("experiments.zero_shot.run")
+from experiments import frame
+from experiments.frame import Run
+from experiments.report import Results
+from experiments.zero_shot import run, tune
 
 
 @pytest.fixture
@@ -27,15 +29,8 @@ def garments(tmp_path):
     return f"idx:{folder}"
 
 
-def test_it_runs_and_goes_on_where_it_was(tmp_path, monkeypatch, garments):
-    monkeypatch.setattr(run, "PAIRS", ((0, 1),))
-    monkeypatch.setattr(run, "FASHION", ("permuted", "eszsl"))
-    monkeypatch.setattr(run, "DIGITS", ("conse",))
-    settings = {"eszsl": dict(gamma=1.0, lam=1.0)}
-    monkeypatch.setattr(
-        run, "chosen", lambda data, method: settings.get(method, dict(learning_rate=0.01))
-    )
-
+@pytest.fixture
+def small(garments):
     def shrink(config):
         for fields in (*config.streams.values(), *config.evaluate.values()):
             if fields.data != "pairs":
@@ -47,58 +42,77 @@ def test_it_runs_and_goes_on_where_it_was(tmp_path, monkeypatch, garments):
         if config.steps:
             config.update(steps=2, evaluate_every=2, checkpoint_every=2)
 
-    reached = run.collect(1, tmp_path / "runs", shrink)
-    wider = run.collect(2, tmp_path / "runs", shrink)
-    assert len(reached) == 2 + len(run.TOPS)
-    assert [row for row in wider if row["seed"] == 0] == reached
-    assert len(wider) == 2 * len(reached)
-    assert run.digits_methods(wider) == [f"conse, T = {t}" for t in (1, 3, 10)]
+    return shrink
+
+
+def test_it_runs_and_goes_on_where_it_was(goes_on, small):
+    names = ["fashion-permuted-0", "fashion-eszsl-0", "digits-conse"]
+    lines = goes_on(run.EXPERIMENT, names, small)
+    assert len(lines) == 2 * (2 + len(run.TOPS))
+    pairs = lines.where(data="digits")
+    assert pairs.of("method") == [f"conse, T = {t}" for t in (1, 3, 10)]
+    assert all(0 <= line[name] <= 1 for line in pairs for name in run.GENERALISED)
+
+
+def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
+    names = ["fashion-sae-0", "digits-ale-0"]
+    declared = tune.TUNING._replace(
+        rows=lambda: {name: row._replace(seeds=()) for name, row in tune.rows().items()}
+    )
+    lines = goes_on(declared, names, small)
+    assert [line["pair"] for line in lines if line["data"] == "fashion"] == [0, 0, 1, 1]
+    assert all(0 <= line["value"] <= 1 for line in lines)
 
 
 def test_pairs_cover_every_garment_once_and_none_is_shown():
     assert sorted(sum(run.PAIRS, ())) == list(range(10))
-    config = run.fashion("softmax", 2, 1, dict(learning_rate=0.01), held=(0, 1))
+    row = run.fashion("softmax", 2, dict(learning_rate=0.01), held=(0, 1))
+    config = frame.configured(row, Run(1, None))
     assert set(config.streams.source.classes) == set(range(10)) - {0, 1, 4, 5}
     assert config.evaluate.unseen.unseen == (4, 5)
     assert config.streams.source.split == "train[10000:20000]"
 
 
-def test_a_setting_is_chosen_by_its_mean(tmp_path, monkeypatch):
-    lines = ["data,method,pair,seed,learning_rate,gamma,lam,value"]
-    # Means .7 at .01 and .65 at .1; of ALE .495 and .5, within .01 of each other: the first.
-    lines += [f"fashion,softmax,0,4,0.01,,,{value}" for value in (0.6, 0.8)]
-    lines += [f"fashion,softmax,0,4,0.1,,,{value}" for value in (0.9, 0.4)]
-    lines += ["fashion,ale,0,4,0.01,,,0.495", "fashion,ale,0,4,0.1,,,0.5"]
-    lines += ["fashion,eszsl,0,4,,1.0,2.0,0.3", "fashion,eszsl,0,4,,4.0,2.0,0.6"]
-    (tmp_path / "tuning.csv").write_text("\n".join(lines))
-    monkeypatch.setattr(run, "HERE", tmp_path)
-    run.tuned.cache_clear()
-    assert run.chosen("fashion", "permuted") == {"learning_rate": 0.01}
-    assert run.chosen("fashion", "ale") == {"learning_rate": 0.01}
-    assert run.chosen("fashion", "eszsl") == {"gamma": 4.0, "lam": 2.0}
-    run.tuned.cache_clear()
+def test_a_setting_is_chosen_by_its_mean():
+    def lines(method, rates=(), penalties=()):
+        for rate, value in rates:
+            yield dict(method=method, learning_rate=rate, gamma=None, lam=None, value=value)
+        for gamma, value in penalties:
+            yield dict(method=method, learning_rate=None, gamma=gamma, lam=2.0, value=value)
+
+    tuned = Results(
+        dict(line, data="fashion", seed=4)
+        for line in (
+            # Means .7 at .01 and .65 at .1; of ALE .495 and .5, within .01: the first.
+            *lines("softmax", [(0.01, 0.6), (0.01, 0.8), (0.1, 0.9), (0.1, 0.4)]),
+            *lines("ale", [(0.01, 0.495), (0.1, 0.5)]),
+            *lines("eszsl", penalties=[(1.0, 0.3), (4.0, 0.6)]),
+        )
+    )
+    assert run.chosen(tuned, "fashion", "permuted") == {"learning_rate": 0.01}
+    assert run.chosen(tuned, "fashion", "ale") == {"learning_rate": 0.01}
+    assert run.chosen(tuned, "fashion", "eszsl") == {"gamma": 4.0, "lam": 2.0}
 
 
-def test_table_by_hand(monkeypatch):
-    monkeypatch.setattr(run, "FASHION", ("softmax", "permuted"))
+def test_table_by_hand():
     accuracies = {
         "softmax": {(0, 0): 0.8, (0, 1): 0.6, (1, 0): 0.9, (1, 1): 0.9},  # .85, .75: mean .8
         "permuted": {(0, 0): 0.4, (0, 1): 0.4, (1, 0): 0.6, (1, 1): 0.5},  # .5, .45
     }
-    rows = [
+    garments = [
         dict(data="fashion", method=method, pair=pair, seed=seed, accuracy=value, seconds=3.0)
         for method, values in accuracies.items()
         for (pair, seed), value in values.items()
     ]
     among_all = dict.fromkeys(run.GENERALISED, 0.25)
-    rows += [
-        dict(data="digits", method="ale", pair="", seed=s, accuracy=0.9, seconds=1.0, **among_all)
+    pairs = [
+        dict(data="digits", method="ale", seed=s, accuracy=0.9, seconds=1.0, **among_all)
         for s in (0, 1)
     ]
-    table = run.table(rows)
+    section = run.EXPERIMENT.section(Results(garments + pairs))
     # Differences .35 and .3: mean .325, s = .03536, t(1) = 12.706, so ± .318.
     line = "| softmax | 0.800 ± 0.635 | **+0.325 ± 0.318** | 0.70 | 0.90 | 3.0 |"
-    assert line in table.splitlines()
-    assert "| method | mean over pairs | − permuted | 0, 1 | 2, 3 | seconds |" in table
+    assert line in section.splitlines()
+    assert "| method | mean over pairs | − permuted | 0, 1 | 2, 3 | seconds |" in section
     digits = "| ale | 0.900 ± 0.000 | 0.250 / 0.250 | 0.250 ± 0.000 | 0.250 / 0.250 | 0.250 ± 0.000"
-    assert digits in table
+    assert digits in section

@@ -1,0 +1,1 @@
+"""The shipped configs, one short file a setup; installed as the package `tljax.configs`."""
