@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tljax import methods
 from tljax.main import main
 from tljax.report import methods
 
