@@ -291,8 +291,8 @@ def test_a_full_disk_is_told_and_the_run_can_go_on(tmp_path):
         command, cwd=ROOT, env=environment, capture_output=True, text=True, preexec_fn=limit
     )
     assert full.returncode == 2, full.stderr
-    assert full.stderr.startswith("tljax: error: workdir: cannot save step 2")
-    assert full.stderr.count("\n") == 1 and "resume" in full.stderr
+    assert full.stderr.startswith("tljax: error: workdir: cannot save ")
+    assert full.stderr.count("\n") == 1 and "resume" in full.stderr and "large" in full.stderr
     after = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert after.returncode == 0, after.stderr
     assert (tmp_path / "run" / "result.json").exists()
