@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import dann
-from tljax import experiment, main, starting
+from tljax import experiment, main
+from tljax.experiment import start
 from tljax.train import placing
 from tljax.train.records import read
 
@@ -61,9 +62,9 @@ def parts() -> None:
         if processes == 1:
             config = dann.get_config()
             config.mesh.update(mesh)
-            built = experiment.build(experiment.resolve(config))
-            phase, state = starting.begin(built.phase(0), built.fields[0], {}, built.data)
-            state = placing.split(state, phase.plan.mesh)
+            built = experiment.build(experiment.check(config))
+            state = start.fresh(built, "train", 0, {})
+            state = placing.split(state, built.phases["train"].mesh)
             found[case] = {}
             for kind in ("params", "optimizer", "average"):
                 leaves = jax.tree.leaves(getattr(state, kind))
