@@ -269,15 +269,22 @@ class TestRun:
                 "checkpoint"
             )
 
-    def test_of_restarts_the_one_of_the_lowest_loss(self, small, tmp_path):
+    @pytest.mark.parametrize("together", [True, False])
+    def test_of_restarts_the_one_of_the_lowest_loss(self, small, tmp_path, together):
+        """Of the run's end, and of the checkpoints of a step."""
         one_phase(small)
         small.update(restarts=3, seed=2)
+        small.mesh.data = 1 if together else 2
         experiment.run(small, tmp_path / "run")
-        states = [saved(tmp_path / "run", "first", lane) for lane in range(3)]
+        places = [("first", lane) for lane in range(3)]
+        if not together:
+            places = [(name,) for name in TestRestarts.NAMES]
+        states = [saved(tmp_path / "run", *place) for place in places]
         losses = [float(state["totals"]["loss"]) for state in states]
         assert np.argmin(losses) == 1  # the first by this seed would show nothing
-        small.start = (("**", f"run:{tmp_path / 'run'}"),)
-        equal(begin(small)[0], params_of(states[1]))
+        for origin in ("run", "run@4"):
+            small.start = (("**", f"run:{tmp_path / origin}"),)
+            equal(begin(small)[0], params_of(states[1]))
 
     def test_a_damaged_checkpoint_gets_one_line(self, small, run, tmp_path):
         (tmp_path / "config.json").write_text(json.dumps({"phases": ["first"]}))

@@ -73,9 +73,10 @@ def check_width(split: Split, outputs: int | None) -> None:
             f"evaluate.{split.name}: label {max(split.table.seen)} has no output in head {head!r}; "
             f"expected labels from 0 to {outputs - 1} (network.heads.{head}.outputs)"
         )
-    for column in ("labels", "value"):
-        wanted = split.table.columns.get(column)
-        if wanted is not None and outputs != (size := math.prod(wanted.shape[1:])):
+    judged = [column for column in ("labels", "value") if column in split.table.columns]
+    for column in judged[:1]:  # as `score` chooses
+        size = math.prod(split.table.columns[column].shape[1:])
+        if outputs != size:
             raise UserError(
                 f"evaluate.{split.name}.head: head {head!r} has {outputs} outputs; expected "
                 f"{size}, one for each column of {column!r} (network.heads.{head}.outputs)"

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from tljax import trees
 from tljax.errors import UserError
 from tljax.experiment import results
@@ -133,14 +136,27 @@ def _origin(origin: str) -> Variables:
         raise UserError("expected run:WORKDIR of a run that has a checkpoint") from None
     if step:
         for name in reversed(names):
-            if (workdir / "checkpoints" / name / step).exists():
-                return _judged(checkpoint.load(workdir / "checkpoints" / name / step))
+            states = _states(workdir / "checkpoints", name, step)
+            if states:
+                return _judged(min(states, key=lambda state: float(state["totals"]["loss"])))
         raise UserError(f"expected a step that {where!r} has a checkpoint of")
     if not (workdir / "result.json").exists():
         raise UserError(
             "expected run:WORKDIR of a run that has ended, or run:WORKDIR@STEP of a checkpoint"
         )
     return finals(workdir, names)[names[-1]]
+
+
+def _states(folder: Path, phase: str, step: str) -> list[Any]:
+    """The states of a phase at a step: of each restart, saved apart or as lanes of one program."""
+    states = []
+    for path in (folder / phase / step, *folder.glob(f"{phase}@*/{step}")):
+        if path.exists():
+            state = checkpoint.load(path)
+            lanes = np.size(state["step"]) if np.ndim(state["step"]) else 0
+            apart = [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(lanes)]
+            states += apart or [state]
+    return states
 
 
 def _judged(state: Any) -> Variables:

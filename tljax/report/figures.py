@@ -55,11 +55,7 @@ def draw(
                 curve.append((np.nan, np.nan))
             curve.append((start + record["step"], record[name]))
     train = {name: curve for (kind, name), curve in sorted(curves.items()) if kind == "train"}
-    accuracy = {
-        kind: curve
-        for (kind, name), curve in sorted(curves.items())
-        if kind != "train" and name == "accuracy"
-    }
+    accuracy = {k: c for (k, n), c in sorted(curves.items()) if k != "train" and n == "accuracy"}
     apart = {name.replace("_", " "): {"": train.pop(name)} for name in APART if name in train}
     total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
