@@ -79,6 +79,8 @@ def test_a_field_given_twice_is_refused():
 
 def test_equal_points_are_one_member(config):
     assert len(sweep.members(config, [{"seed": 1}, {"seed": 1}, {"seed": 2}])) == 2
+    weights = [{"terms.domain.weight": weight} for weight in (1, 1.0)]
+    assert len(sweep.members(config, weights)) == 1
 
 
 def test_numbers_share_a_program_and_structure_does_not(config, tmp_path):

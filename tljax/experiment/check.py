@@ -159,6 +159,8 @@ def _changed(tree: Any, keys: list[str], value: Any, field: str, above: tuple[st
         before = tree.get(key) if isinstance(tree, dict) else None
         if isinstance(before, str) and isinstance(value, bool | int | float):
             value = str(value)
+        if isinstance(before, float) and type(value) is int:
+            value = float(value)  # or 1 and 1.0 would be two members of a sweep
         return {**tree, key: value}
     return {**tree, key: _changed(tree[key], rest, value, field, (*above, key))}
 
