@@ -15,8 +15,8 @@ import optax
 from jax import Array
 
 from tljax import trees
-from tljax.bind import Bound, bind, defaults, find, node, static
-from tljax.errors import UserError, number, unknown, wrong
+from tljax.bind import Bound, bind, defaults, find, node, scalar, static
+from tljax.errors import UserError, unknown, wrong
 
 
 def sgd(rate: Array, *, momentum: float = 0.9, nesterov: bool = False):
@@ -225,7 +225,7 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
             rule=bind(function, own, field, skip=_SKIPPED),
             schedule=bind(kind, schedule, f"{field}.schedule"),
             decayed=tuple(decayed),
-            **{part: number(f"{field}.{part}", value) for part, value in parts.items()},
+            **{part: scalar(f"{field}.{part}", value) for part, value in parts.items()},
         )
     )
 

@@ -148,9 +148,9 @@ class Phase:
             "prepare": OrderedDict(self.prepare),
             # What is absent is no number, but structure.
             "train": OrderedDict(
-                (p, None if factor == 0 else factor) for p, factor in train.items()
+                (p, None if _absent(factor) else factor) for p, factor in train.items()
             ),
-            "average": self.average or None,
+            "average": None if _absent(self.average) else self.average,
             "optimizer": optimizers.of(self.optimizer),
             "balance": weighed,
             "start": tuple((pattern, origin) for pattern, origin in self.start),
@@ -165,6 +165,11 @@ class Phase:
     def changed(self, **fields: Any) -> Self:
         """The phase with other fields."""
         return dataclasses.replace(self, **fields)
+
+
+def _absent(value: Any) -> bool:
+    """Whether a number is not there; one that is traced is, whatever it may be."""
+    return value is None or (not isinstance(value, jax.core.Tracer) and bool(value == 0))
 
 
 def numbers(tree: Any) -> Any:

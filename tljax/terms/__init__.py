@@ -8,8 +8,7 @@ that may be swept without compiling anew.
 from collections.abc import Callable
 from typing import Any
 
-from tljax.bind import find, split
-from tljax.errors import number
+from tljax.bind import find, scalar, split
 from tljax.phase.phase import Term
 from tljax.terms import adaptation, conservative, supervised, unsupervised
 from tljax.terms.adaptation import domain_adversarial
@@ -73,7 +72,7 @@ def term(
     """
     function = find(name, TERMS, f"{field}.term")
     static, numbers = split(function, fields, field, skip={"view"})
-    numbers["weight"] = number(f"{field}.weight", weight)
+    numbers["weight"] = scalar(f"{field}.weight", weight)
     if ramp is not None:
-        numbers["ramp"] = number(f"{field}.ramp", ramp)
+        numbers["ramp"] = scalar(f"{field}.ramp", ramp)
     return Term(function, static, numbers)
