@@ -242,6 +242,23 @@ def test_the_gradient_of_the_loss_by_a_weight_is_the_terms_value():
     assert float(slopes.optimizer.learning_rate) == 0.0  # it acts after the loss
 
 
+def test_a_phase_can_be_made_and_changed_inside_a_trace():
+    """Its numbers may be traced: weights, rates, factors, decays."""
+    state = tljax.start(phase_of(train={"trunk/**": 0.5, "**": 1.0}), data(), KEY)
+
+    def loss(weight, phase):
+        domain = tljax.term("domain_adversarial", weight=weight)
+        optimizer = tljax.optimizer("adamw", learning_rate=0.1 * weight, schedule="cosine")
+        phase = phase.changed(terms={**TERMS, "domain": domain}, optimizer=optimizer)
+        report = tljax.step(phase, state, data())[1]
+        return report.totals["loss"], report.totals
+
+    phase = numbers(phase_of(train={"trunk/**": 0.5, "**": 1.0}))
+    slope, totals = jax.jit(jax.grad(loss, has_aux=True))(0.3, phase)
+    assert float(slope) == pytest.approx(float(totals["domain"]), rel=1e-6)
+    assert float(totals["learning_rate"]) == pytest.approx(0.03, rel=1e-6)
+
+
 def test_the_gradient_by_the_rate_passes_through_the_first_of_two_steps():
     """Against the central difference, of a thousandth to both sides."""
     phase = phase_of(optimizer=tljax.optimizer("sgd", learning_rate=0.1))

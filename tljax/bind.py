@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 import jax
 from jax.tree_util import GetAttrKey
 
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, number, unknown, wrong
 
 T = TypeVar("T")
 
@@ -181,6 +181,13 @@ def _like(default: Any, value: Any, field: str) -> Any:
     if not isinstance(value, Hashable):
         raise wrong(field, value, "a string, a number, True, False, None or a list of these")
     return value
+
+
+def scalar(field: str, value: Any) -> Any:
+    """A number of at least 0; one on the device is taken as it is, as it may be traced."""
+    if isinstance(value, jax.Array) and not value.shape:
+        return value
+    return number(field, value)
 
 
 def find(name: str | Callable, registry: Mapping[str, Callable], field: str) -> Callable:

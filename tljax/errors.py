@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 
@@ -49,8 +50,8 @@ def wrong(field: str, value: Any, expected: str) -> UserError:
 
 def number(field: str, value: Any, expected: str = "a finite number of at least 0") -> float:
     """`value` as a float, if it is a finite number of at least 0; raises `wrong` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise wrong(field, value, expected)
-    if not 0 <= value < math.inf:
+    if not 0 <= float(value) < math.inf:
         raise wrong(field, value, expected)
     return float(value)

@@ -15,8 +15,8 @@ import optax
 from jax import Array
 
 from tljax import trees
-from tljax.bind import Bound, bind, defaults, find, node, static
-from tljax.errors import UserError, number, unknown, wrong
+from tljax.bind import Bound, bind, defaults, find, node, scalar, static
+from tljax.errors import UserError, unknown, wrong
 
 
 def sgd(rate: Array, *, momentum: float = 0.9, nesterov: bool = False):
@@ -214,9 +214,13 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
     schedule = {"name": schedule} if isinstance(schedule, str) else dict(schedule)
     kind = find(schedule.pop("name", None), SCHEDULES, f"{field}.schedule.name")
     parts = {part: config[part] for part in ("learning_rate", "warmup")}
-    parts |= {part: config[part] for part in ("clip", "weight_decay") if config[part]}
-    if config["clip"] == 0:
-        raise wrong(f"{field}.clip", config["clip"], "a number above 0, or None")
+    for part, none in (("clip", None), ("weight_decay", 0)):
+        value = config[part]
+        if isinstance(value, jax.Array) or (value is not None and value != none):
+            parts[part] = value
+    if parts.get("clip") is not None and not isinstance(parts["clip"], jax.Array):
+        if parts["clip"] == 0:
+            raise wrong(f"{field}.clip", config["clip"], "a number above 0, or None")
     decayed = config["decayed"]
     if not isinstance(decayed, list | tuple) or not all(isinstance(p, str) for p in decayed):
         raise wrong(f"{field}.decayed", decayed, "a list of patterns")
@@ -225,7 +229,7 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
             rule=bind(function, own, field, skip=_SKIPPED),
             schedule=bind(kind, schedule, f"{field}.schedule"),
             decayed=tuple(decayed),
-            **{part: number(f"{field}.{part}", value) for part, value in parts.items()},
+            **{part: scalar(f"{field}.{part}", value) for part, value in parts.items()},
         )
     )
 

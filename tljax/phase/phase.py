@@ -147,6 +147,10 @@ class Phase:
             for name, value in values.items():
                 if not isinstance(value, kind):
                     raise wrong(f"{field}.{name}", value, f"a {kind.__name__}: tljax.{made}(...)")
+        for name, stream in streams.items():
+            if stream.of in streams:  # it shows the same examples, so as many
+                stream = dataclasses.replace(stream, batch=streams[stream.of].batch)
+                streams = {**streams, name: stream}
         train = dict(self.train)
         for name, value in {
             # The order of a mapping is part of the structure: sums are taken in it.

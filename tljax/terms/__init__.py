@@ -8,8 +8,8 @@ that may be swept without compiling anew.
 from collections.abc import Callable
 from typing import Any
 
-from tljax.bind import defaults, find, split
-from tljax.errors import number, unknown
+from tljax.bind import defaults, find, scalar, split
+from tljax.errors import unknown
 from tljax.phase.phase import Term
 from tljax.terms import adaptation, conservative, supervised, unsupervised
 from tljax.terms.adaptation import domain_adversarial
@@ -76,7 +76,7 @@ def term(
         if key not in defaults(function, {"view"}):
             raise unknown(field, key, ("term", "weight", "ramp", *defaults(function, {"view"})))
     static, numbers = split(function, fields, field, skip={"view"})
-    numbers["weight"] = number(f"{field}.weight", weight)
+    numbers["weight"] = scalar(f"{field}.weight", weight)
     if ramp is not None:
-        numbers["ramp"] = number(f"{field}.ramp", ramp)
+        numbers["ramp"] = scalar(f"{field}.ramp", ramp)
     return Term(function, static, numbers)
