@@ -73,24 +73,24 @@ def parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line and returns its exit code: 0, 2 for a mistake, 128 + n for a signal."""
     arguments, changes = _changes(list(sys.argv if argv is None else argv)[1:])
-    sys.path.insert(0, "")  # a user's own terms are found from where the command is given
+    sys.path.insert(0, "")  # a user's own terms are found from where the command is flags
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax's, about damaged checkpoints
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    flags, given = parser(), None
+    known, flags = parser(), None
     try:
-        given, rest = flags.parse_known_args(arguments)
+        flags, rest = known.parse_known_args(arguments)
         for argument in rest:
-            names = [name for action in flags._actions for name in action.option_strings]
+            names = [name for action in known._actions for name in action.option_strings]
             raise unknown("flags", argument.partition("=")[0], names)
-        command, *words = given.words or ["run"]
+        command, *words = flags.words or ["run"]
         if command not in COMMANDS or (words and command != "report"):
             raise unknown("command", " ".join([command, *words]), set(COMMANDS) - {"run"})
-        COMMANDS[command](given, changes, words)
+        COMMANDS[command](flags, changes, words)
         return 0
     except UserError as error:
         return _refuse(str(error))
     except OSError as error:  # a small file could not be written; a checkpoint says so itself
-        where = given and given.workdir
+        where = flags and flags.workdir
         return _refuse(str(wrong("workdir", where, f"room to write in ({error})")))
     except Stopped as stopped:
         print(f"tljax: {stopped}; run the same command again to resume", file=sys.stderr)
@@ -111,98 +111,98 @@ def _changes(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]
     return rest, changes
 
 
-def _config(given: Any, changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _config(flags: Any, changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The config of a file with its changes: any field that there is, whether the file has it."""
-    if not given.config:
-        raise wrong("--config", given.config, "--config FILE, a Python file with get_config()")
+    if not flags.config:
+        raise wrong("--config", flags.config, "--config FILE, a Python file with get_config()")
     from tljax.experiment.check import change, literal
     from tljax.experiment.fields import plain
     from tljax.report import methods
 
-    config = plain(methods.opened(given.config))
+    config = plain(methods.opened(flags.config))
     for path, text in changes:
         config = change(config, path, literal(text), "--config")
     return config
 
 
-def _workdir(given: Any) -> str:
-    if not given.workdir:
-        raise wrong("--workdir", given.workdir, "a directory for the run")
-    return given.workdir
+def _workdir(flags: Any) -> str:
+    if not flags.workdir:
+        raise wrong("--workdir", flags.workdir, "a directory for the run")
+    return flags.workdir
 
 
-def _run(given: Any, changes: Any, words: Any) -> None:
+def _run(flags: Any, changes: Any, words: Any) -> None:
     from tljax.train import hosts
 
-    own = (given.coordinator, given.process_id, given.num_processes)
-    if given.distributed or any(each is not None for each in own):
-        hosts.connect(*own, given.connect_timeout)
+    own = (flags.coordinator, flags.process_id, flags.num_processes)
+    if flags.distributed or any(each is not None for each in own):
+        hosts.connect(*own, flags.connect_timeout)
     from tljax import experiment
     from tljax.train.records import Display
 
-    config, workdir = _config(given, changes), _workdir(given)
+    config, workdir = _config(flags, changes), _workdir(flags)
     with hosts.ending_together():
-        experiment.run(config, workdir, Display(given.quiet or not hosts.leader()))
+        experiment.run(config, workdir, Display(flags.quiet or not hosts.leader()))
 
 
-def _sweep(given: Any, changes: Any, words: Any) -> None:
+def _sweep(flags: Any, changes: Any, words: Any) -> None:
     from tljax.experiment import sweep
     from tljax.report import methods
     from tljax.train.records import Display
 
-    config, workdir = _config(given, changes), _workdir(given)
+    config, workdir = _config(flags, changes), _workdir(flags)
     sweep.use_all_cores()
-    points = sweep.parse(given.over) if given.over else sweep.own(methods.find(given.config))
-    if given.coordinator or given.distributed:
+    points = sweep.parse(flags.over) if flags.over else sweep.own(methods.find(flags.config))
+    if flags.coordinator or flags.distributed:
         expected = "none: --process_id and --num_processes are enough"
-        raise wrong("--coordinator", given.coordinator, expected)
-    part, parts = given.process_id or 0, given.num_processes or 1
-    sweep.run(config, points, workdir, Display(given.quiet), given.together, part, parts)
+        raise wrong("--coordinator", flags.coordinator, expected)
+    part, parts = flags.process_id or 0, flags.num_processes or 1
+    sweep.run(config, points, workdir, Display(flags.quiet), flags.together, part, parts)
 
 
-def _search(given: Any, changes: Any, words: Any) -> None:
+def _search(flags: Any, changes: Any, words: Any) -> None:
     from tljax.experiment import search, sweep
     from tljax.train.records import Display
 
-    config, workdir = _config(given, changes), _workdir(given)
+    config, workdir = _config(flags, changes), _workdir(flags)
     sweep.use_all_cores()
     search.run(
         config,
-        search.parse(given.over),
+        search.parse(flags.over),
         workdir,
-        trials=given.trials,
-        batch=given.batch,
-        seeds=given.seeds,
-        select=given.select,
-        display=Display(given.quiet),
-        together=given.together,
+        trials=flags.trials,
+        batch=flags.batch,
+        seeds=flags.seeds,
+        select=flags.select,
+        display=Display(flags.quiet),
+        together=flags.together,
     )
 
 
-def _report(given: Any, changes: Any, words: Sequence[str]) -> None:
+def _report(flags: Any, changes: Any, words: Sequence[str]) -> None:
     if len(words) != 1:
         raise wrong("report", list(words), "one directory of a sweep")
     from tljax.report import tables
 
-    tables.show(words[0], given.select)
+    tables.show(words[0], flags.select)
 
 
-def _params(given: Any, changes: Any, words: Any) -> None:
+def _params(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import inventory
 
-    inventory.show(_config(given, changes))
+    inventory.show(_config(flags, changes))
 
 
-def _methods(given: Any, changes: Any, words: Any) -> None:
+def _methods(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import methods
 
-    methods.show(given.configs or methods.SHIPPED)
+    methods.show(flags.configs or methods.SHIPPED)
 
 
-def _configs(given: Any, changes: Any, words: Any) -> None:
+def _configs(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import methods
 
-    methods.show_list(given.configs or methods.SHIPPED)
+    methods.show_list(flags.configs or methods.SHIPPED)
 
 
 COMMANDS = {

@@ -69,8 +69,8 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     for split in splits.values():
         check_width(split, getattr(heads.get(split.head), "outputs", None))
     phases = {
-        name: _phase(name, each, config, net, tables, attributes)
-        for name, each in config.phases.items()
+        name: _phase(name, of_phase, config, net, tables, attributes)
+        for name, of_phase in config.phases.items()
     }
     data = {}
     for name, table in tables.items():
@@ -153,8 +153,8 @@ def _phase(
         expected = "at least one term: dict(NAME=dict(term=..., weight=...))"
         raise wrong(place(name, "terms"), fields.terms, expected)
     parsed = {
-        term: _term(term, given, place(name, f"terms.{term}"), tables)
-        for term, given in fields.terms.items()
+        term: _term(term, of_term, place(name, f"terms.{term}"), tables)
+        for term, of_term in fields.terms.items()
     }
     for i, (_, factor) in enumerate(fields.train):
         number(place(name, f"train[{i}]"), factor, "a factor on the learning rate of at least 0")

@@ -38,7 +38,7 @@ def _pairs(value: Any) -> Any:
     for pair in value:
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
             raise ValueError("not pairs")
-    return tuple((pattern, given) for pattern, given in value)
+    return tuple((pattern, setting) for pattern, setting in value)
 
 
 Count = Annotated[int, Ge(1), Expected("an integer of at least 1")]

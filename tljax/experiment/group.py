@@ -193,8 +193,8 @@ def structure(unit: Unit) -> Any:
     for name, phase in built.phases.items():
         tables = flowing(built, name)
         shapes = [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(tables)]
-        given = built.config.phases[name]
-        own = (given.steps, given.restarts, built.cadence)
+        of_phase = built.config.phases[name]
+        own = (of_phase.steps, of_phase.restarts, built.cadence)
         alone = unit.name if built.readers[name] else ""  # what is read from disk is run by itself
         both = (jax.tree.structure(phase), jax.tree.structure(tables))
         parts.append((both, tuple(shapes), own, alone))
@@ -214,8 +214,8 @@ def fitting(unit: Unit) -> int:
     for name in unit.built.phases:
         state = start.fresh(unit.built, name, 0, finals)
         finals[name] = results.with_heads(results.carried(finals), evaluated(state))
-        given = unit.built.config.phases[name]
-        if given.steps:
+        of_phase = unit.built.config.phases[name]
+        if of_phase.steps:
             lane = lanes.Lane(unit.built.phases[name], state, flowing(unit.built, name))
-            count = min(count, max(1, lanes.fitting(lane, limit) // given.restarts))
+            count = min(count, max(1, lanes.fitting(lane, limit) // of_phase.restarts))
     return count

@@ -69,28 +69,28 @@ def parse(over: Sequence[str]) -> dict[str, Distribution]:
             raise wrong("--over", argument, f"each field once; {path!r} is given twice")
         if path == "seed":
             raise wrong("--over", argument, "another field: the best seed is luck; see --seeds")
-        given = sweep.values(inner[:-1], argument)
-        _check(kind, given, argument)
+        values = sweep.values(inner[:-1], argument)
+        _check(kind, values, argument)
         real = kind in ("uniform", "log")
-        space[path] = Distribution(kind, tuple(map(float, given) if real else given))
+        space[path] = Distribution(kind, tuple(map(float, values) if real else values))
     return space
 
 
-def _check(kind: str, given: Sequence[Any], argument: str) -> None:
+def _check(kind: str, values: Sequence[Any], argument: str) -> None:
     """Refuses values that a distribution of this kind cannot have."""
     if kind == "choice":
-        if len(given) < 2 or any(given.count(value) > 1 for value in given):
+        if len(values) < 2 or any(values.count(value) > 1 for value in values):
             raise wrong("--over", argument, "two or more values to choose from, each once")
         return
     kinds, limit = ((int,), 2**53) if kind == "integer" else ((int, float), 1e300)
     numbers = all(
         isinstance(value, kinds) and not isinstance(value, bool) and -limit <= value <= limit
-        for value in given
+        for value in values
     )
-    if len(given) != 2 or not numbers or given[0] >= given[1]:
+    if len(values) != 2 or not numbers or values[0] >= values[1]:
         whole = "two integers" if kind == "integer" else "two finite numbers"
         raise wrong("--over", argument, f"{kind}(low, high), {whole} of which low is the lower")
-    if kind == "log" and given[0] <= 0:
+    if kind == "log" and values[0] <= 0:
         raise wrong("--over", argument, "log(low, high) with a low above 0")
 
 

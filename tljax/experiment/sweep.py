@@ -72,12 +72,12 @@ def values(text: str, argument: str) -> list[Any]:
         except (ValueError, SyntaxError, TypeError):
             raise wrong("--over", argument, "range(stop) or range(start, stop[, step])") from None
     try:
-        found = ast.literal_eval(f"[{text}]")
+        listed = ast.literal_eval(f"[{text}]")
     except (ValueError, SyntaxError):
-        found = [literal(each) for each in text.split(",")]
-    if not found:
+        listed = [literal(part) for part in text.split(",")]
+    if not listed:
         raise wrong("--over", argument, "at least one value")
-    return found
+    return listed
 
 
 def own(path: str | os.PathLike) -> list[Point]:
@@ -108,7 +108,7 @@ def members(config: Config, points: Iterable[Point]) -> list[Member]:
     Raises:
       UserError: a field that is not there, or a value of another kind than it has.
     """
-    found: dict[str, Member] = {}
+    by_name: dict[str, Member] = {}
     unchanged = plain(config)
     for point in points:
         changed = unchanged
@@ -120,10 +120,10 @@ def members(config: Config, points: Iterable[Point]) -> list[Member]:
             raise UserError(f"--over {dict(point)}: {error}") from None
         text = json.dumps(checked.plain, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        found.setdefault(name, Member(name, dict(point), checked))
-    if not found:
+        by_name.setdefault(name, Member(name, dict(point), checked))
+    if not by_name:
         raise wrong("--over", [], "at least one field to change, as seed=range(5)")
-    return list(found.values())
+    return list(by_name.values())
 
 
 def run(
@@ -159,9 +159,10 @@ def run(
     _claim(workdir, config)
     if not 0 <= part < parts:
         raise wrong("--process_id", part, f"a number from 0 to {parts - 1}")
-    left = [each for each in chosen[part::parts] if not _done(each, workdir).exists()]
-    own = len(chosen[part::parts])
-    display.say(f"{own} of {len(chosen)} runs are ours, of which {own - len(left)} have finished")
+    ours = chosen[part::parts]
+    left = [member for member in ours if not _done(member, workdir).exists()]
+    done = len(ours) - len(left)
+    display.say(f"{len(ours)} of {len(chosen)} runs are ours, of which {done} have finished")
     units = built(left, workdir)
     for unit in units:
         results.claim(unit.workdir, unit.built.config.plain, blank().to_dict())
@@ -173,7 +174,7 @@ def run(
             size = together or fitting(group[0]) * lanes.mesh().size
             for first in range(0, len(group), size):
                 _run(group[first : first + size], workdir / "batches", display, stop)
-    rows = collect([each for each in chosen if _done(each, workdir).exists()], workdir)
+    rows = collect([member for member in chosen if _done(member, workdir).exists()], workdir)
     write(rows, workdir)
     if len(rows) < len(chosen):
         display.say(f"the table has {len(rows)} of {len(chosen)} runs; other processes have others")
@@ -209,12 +210,12 @@ def built(chosen: Iterable[Member], workdir: Path) -> list[Unit]:
       UserError: a mistake that only a built run shows, with the point where it is.
     """
     opened, units = Opened({}, {}), []
-    for each in chosen:
+    for member in chosen:
         try:
-            ready = build(each.config, opened)
+            ready = build(member.config, opened)
         except UserError as error:
-            raise UserError(f"at {dict(each.point)}: {error}") from None
-        units.append(Unit(each.name, ready, workdir / "members" / each.name))
+            raise UserError(f"at {dict(member.point)}: {error}") from None
+        units.append(Unit(member.name, ready, workdir / "members" / member.name))
     return units
 
 
@@ -226,8 +227,8 @@ def _claim(workdir: Path, config: Config) -> None:
 def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
     """A row a member: its name, its status, the swept fields, and every metric it reached."""
     rows = []
-    for each in chosen:
-        result = json.loads(_done(each, workdir).read_text())
+    for member in chosen:
+        result = json.loads(_done(member, workdir).read_text())
         metrics = {
             f"{evaluation}/{metric}": value
             for evaluation, values in result["evaluations"].items()
@@ -235,7 +236,7 @@ def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
             if metric not in ("classes", "confusion")
         }
         status = result.get("failed", "finished")
-        rows.append({"member": each.name, "status": status, **each.point, **metrics})
+        rows.append({"member": member.name, "status": status, **member.point, **metrics})
     return rows
 
 
