@@ -4,15 +4,18 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tljax
+import tljax.errors
 from tljax import experiment
 from tljax.report import methods, reference
 from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TERM, CONFIG, NOTEBOOK, PHASES, READ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TERM, CONFIG, NOTEBOOK, PHASES, READ, LOAD = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def shrunk(config):
@@ -70,6 +73,29 @@ def test_the_phase_that_only_fits_runs(tmp_path):
     config.represent.steps = 2
     result = experiment.run(config, tmp_path / "run")
     assert 0 <= result["evaluations"]["target"]["accuracy"] <= 1
+
+
+def test_what_was_trained_is_used(tmp_path):
+    config = shrunk(methods.load(ROOT / "configs" / "dann.py"))
+    experiment.run(config, tmp_path / "run")
+    images = tljax.data.load("digits", "train[:5]", size=8, channels=3).input
+    scope = {"tljax": tljax, "images": images}
+    exec(LOAD.replace("runs/demo", str(tmp_path / "run")), scope)
+    model = scope["model"]
+    assert model.classes["label"] == tuple("0123456789")
+    np.testing.assert_allclose(model.predict(images).sum(-1), 1, rtol=1e-5)
+    evaluated = experiment.outputs(config, tmp_path / "run")["source"]
+    table = tljax.data.load("digits", config.evaluate.source.split, size=8, channels=3)
+    np.testing.assert_array_equal(model.outputs(table.input, batch=8).logits, evaluated.logits)
+    np.testing.assert_array_equal(model.features(table.input, batch=8), evaluated.features)
+
+
+@pytest.mark.parametrize("damage", ["nowhere", "unfinished"])
+def test_what_was_not_trained_is_refused(tmp_path, damage):
+    if damage == "unfinished":
+        (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(tljax.errors.UserError, match="workdir|streams"):
+        tljax.load(tmp_path / damage if damage == "nowhere" else tmp_path)
 
 
 PAGES = [
