@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
 import ml_collections
 import pydantic
-from annotated_types import Ge, Lt
 from pydantic import BeforeValidator, Field
 
 FAMILIES = {
@@ -41,10 +40,10 @@ def _pairs(value: Any) -> Any:
     return tuple((pattern, setting) for pattern, setting in value)
 
 
-Count = Annotated[int, Ge(1), Expected("an integer of at least 1")]
-Whole = Annotated[int, Ge(0), Expected("an integer of at least 0")]
-Seed = Annotated[int, Ge(0), Lt(2**32), Expected("an integer from 0 to 4294967295")]
-Decay = Annotated[float, Ge(0), Lt(1), Expected("a decay in [0, 1); 0 keeps no average")]
+Count = Annotated[int, Field(ge=1), Expected("an integer of at least 1")]
+Whole = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
+Seed = Annotated[int, Field(ge=0, lt=2**32), Expected("an integer from 0 to 4294967295")]
+Decay = Annotated[float, Field(ge=0, lt=1), Expected("a decay in [0, 1); 0 keeps no average")]
 Flag = Annotated[bool, Expected("True or False")]
 Text = Annotated[str, Expected("a string")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_tuple), Expected("a list of names")]
@@ -192,7 +191,7 @@ class ConfigFields(PhaseFields):
     tables: dict[str, TableFields] = doc({}, "class × attribute tables, by name")
     data_dir: Text = doc("", "where relative paths start and TFDS keeps its data")
     mesh: MeshFields = doc({"data": 1, "shard": 1}, "the devices of one run")
-    resident_megabytes: Annotated[float, Ge(0), Expected("a number of at least 0")] = doc(
+    resident_megabytes: Annotated[float, Field(ge=0), Expected("a number of at least 0")] = doc(
         2048.0, "larger sets are streamed from disk"
     )
     workers: Whole = doc(0, "processes that read streamed sets; 0: threads")
