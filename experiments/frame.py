@@ -1,16 +1,17 @@
 """The frame of all experiments: rows are run as sweeps, and read into a table, sections, a figure.
 
-An experiment is a folder with a README (the question and the protocol), `tune.py` (its choices, on
-seeds and splits that no result uses), `run.py` (the result, over fresh seeds), `section.md` (the
-prose around its tables in RESULTS.md) and what they wrote. Both declare an `Experiment`, most of
-all its rows, and hand it to `main`:
+An experiment is a folder with a README (the question and the protocol), `run.py`, `section.md` (the
+prose around its tables in RESULTS.md) and what was written. `run.py` declares the result over fresh
+seeds, and the tuning before it on seeds and splits that no result uses, each an `Experiment`, most
+of all its rows, and hands both to `main`:
 
-    python -m experiments.NAME.tune
+    python -m experiments.NAME.run --tune
     python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
 
-Started again, either goes on where it was. `run` writes results.csv and results.png beside itself,
-its section into RESULTS.md and its comparisons into the README; every line of a table has the
-commit, the version of jax and the device that made it, but those from before there was this frame.
+Started again, either goes on where it was. The result goes to results.csv and results.png in the
+folder, its section into RESULTS.md and its comparisons into both READMEs; every line of a table has
+the commit, the version of jax and the device that made it, but those from before there was this
+frame.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +35,11 @@ from tljax.experiment import sweep
 from tljax.train.checkpoint import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+HEADLINES = (  # the experiments whose comparisons stand in the README, in order
+    *("domain_shift", "adaptation", "few_shot", "multitask"),
+    *("self_taught", "self_taught_clustering", "zero_shot"),
+)
+PROVENANCE = ("commit", "jax", "device")
 
 Shrink = Callable[[Any], None]  # makes a config small, for the tests
 
@@ -43,10 +49,11 @@ class Run(NamedTuple):
 
     seed: int
     workdir: Path  # of the experiment
+    members: Mapping[str, Mapping[int, Path]] = {}  # row that was run before -> seed -> directory
 
     def origin(self, row: str) -> str:
-        """The same seed's run of a row that is run alone, as `start` names it."""
-        return f"run:{self.workdir / place(row) / str(self.seed)}"
+        """The same seed's run of a row that comes before, as `start` names it."""
+        return f"run:{self.members[row][self.seed]}"
 
 
 Edit = Callable[[Any, Run], None]  # changes a config
@@ -63,10 +70,7 @@ class Row(NamedTuple):
     reads: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]] = ()
     """A line of the table each: more columns, and its metrics; () is one, of the experiment's."""
     seeds: Sequence[int] = ()  # where they are not the experiment's
-    alone: bool = (
-        False  # as runs of their own: a sweep's members leave no checkpoints to start from
-    )
-    measure: Callable[[Any], Mapping[str, float]] | None = None  # of the outputs of runs alone
+    measure: Callable[[Any], Mapping[str, float]] | None = None  # more metrics, of its outputs
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
 
@@ -94,16 +98,12 @@ class Experiment(NamedTuple):
         shrink: Shrink = lambda config: None,
     ) -> Results:
         """The lines of all rows on these seeds; what has finished is only read."""
-        seeds = self.seeds if seeds is None else seeds
+        seeds, members = self.seeds if seeds is None else seeds, {}
 
         def run(rows: Rows) -> Results:
-            return collect(rows, seeds, self.reads, workdir, shrink)
+            return collect(rows, seeds, self.reads, workdir, shrink, members)
 
         return self.stages(run) if self.stages else run(self.rows())
-
-    def tuning(self, seeds: Sequence[int], **declared: Any) -> "Experiment":
-        """The same frame, for what is chosen before on seeds that no result uses."""
-        return Experiment(self.folder, seeds, self.reads, file="tuning.csv")._replace(**declared)
 
     def read(self) -> Results:
         """The lines that have been written."""
@@ -160,6 +160,7 @@ def collect(
     reads: Mapping[str, str],
     workdir: Path,
     shrink: Shrink = lambda config: None,
+    members: dict[str, Mapping[int, Path]] | None = None,
 ) -> Results:
     """The lines of rows on seeds; what has finished is only read.
 
@@ -169,25 +170,32 @@ def collect(
       reads: column -> "evaluation/metric", for rows that say nothing of their own.
       workdir: gets a directory a row, and beside it how each of its runs was made.
       shrink: makes each config small.
+      members: row -> seed -> the directory of its run; gets those of these rows.
     """
-    results = Results()
-    seconds: dict[str, dict[int, Any]] = {}
+    results, members = Results(), {} if members is None else members
     for name, row in rows.items():
         of_row = (row.seeds or seeds)[: len(seeds)]
-        configs = {seed: configured(row, Run(seed, workdir), shrink) for seed in of_row}
-        base = configured(row, Run(0, workdir), shrink)
+        configs = {seed: configured(row, Run(seed, workdir, members), shrink) for seed in of_row}
         directory = workdir / place(name)
-        reached = _alone(row, configs, directory) if row.alone else _swept(base, configs, directory)
-        made = json.loads(_record(directory).read_text())
-        seconds[name] = {seed: made[str(seed)].pop("seconds") for seed in configs}
+        base, points = configs[of_row[0]], _points(configs)
+        names = [member.name for member in sweep.members(base, points)]
+        places = [directory / "members" / member for member in names]
+        members[name] = dict(zip(configs, places, strict=True))
+        with _recorded(directory, members[name]):
+            reached = sweep.run(base, points, directory)
+        made, before = (_made(workdir / place(of)) if of else {} for of in (name, row.after))
+        for seed, values in zip(configs, reached, strict=True):
+            if row.measure and values["status"] == "finished":
+                values |= _measured(row.measure, configs[seed], members[name][seed])
         lines = Results()
         for columns, wanted in row.reads or [({}, reads)]:
             for seed, values in zip(configs, reached, strict=True):
-                took = [seconds[each][seed] for each in (name, row.after) if each]
                 line = {**row.columns, **columns, "seed": seed}
                 line |= {column: _metric(values, path) for column, path in wanted.items()}
+                took = [of[str(seed)]["seconds"] for of in (made, before) if of]
                 line["seconds"] = None if None in took else sum(took)
-                lines.append(line | {"status": values["status"], **made[str(seed)]})
+                line["status"] = values["status"]
+                lines.append(line | {key: made[str(seed)][key] for key in PROVENANCE})
         print(name, *(f"{c} {lines.cell(c)}" for c in reads if c in lines[0]), flush=True)
         results += lines
     return results
@@ -201,20 +209,16 @@ def _metric(values: Mapping[str, Any], path: str) -> Any:
     return values.get(path)
 
 
-def _swept(base: Any, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What configs that differ from `base` in values alone reach, as one sweep of it."""
-    before = _flat(base)
-    points = []
-    for config in configs.values():
-        now = _flat(config)
-        if before.keys() != now.keys():
-            raise ValueError(f"seeds of a row differ in {sorted(before.keys() ^ now.keys())}")
-        point = {path: value for path, value in now.items() if value != before[path]}
-        points.append({**point, "seed": config.seed})
-    names = [member.name for member in sweep.members(base, points)]
-    results = [directory / "members" / name / "result.json" for name in names]
-    with _recorded(directory, configs, results):
-        return sweep.run(base, points, directory)
+def _points(configs: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """What differs in each config from the first, as points of one sweep of it."""
+    first, *_ = flat = [_flat(config) for config in configs.values()]
+    for fields in flat:
+        if fields.keys() != first.keys():
+            raise ValueError(f"seeds of a row differ in {sorted(first.keys() ^ fields.keys())}")
+    return [
+        {path: v for path, v in fields.items() if v != first[path] or path == "seed"}
+        for fields in flat
+    ]
 
 
 def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
@@ -225,21 +229,12 @@ def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return fields
 
 
-def _alone(row: Row, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What configs reach one after another, each in a directory that others can start from."""
-    reached = []
-    for seed, config in configs.items():
-        own = directory / str(seed)
-        with _recorded(directory, [seed], [own / "result.json"]):
-            evaluations = experiment.run(config, own)["evaluations"]
-        values = {f"{e}/{m}": v for e, judged in evaluations.items() for m, v in judged.items()}
-        if row.measure:
-            measured = own / "measured.json"
-            if not measured.exists():
-                write_json(measured, row.measure(experiment.outputs(config, own)))
-            values |= json.loads(measured.read_text())
-        reached.append({**values, "status": "finished"})
-    return reached
+def _measured(measure: Callable[[Any], Any], config: Any, member: Path) -> dict[str, float]:
+    """What is measured of a run's outputs; kept beside it."""
+    path = member / "measured.json"
+    if not path.exists():
+        write_json(path, measure(experiment.outputs(config, member)))
+    return json.loads(path.read_text())
 
 
 def _record(directory: Path) -> Path:
@@ -247,22 +242,27 @@ def _record(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.made.json")
 
 
+def _made(directory: Path) -> dict[str, dict[str, Any]]:
+    """Seed -> how the run of a row was made."""
+    path = _record(directory)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 @contextmanager
-def _recorded(directory: Path, seeds: Iterable[int], results: Sequence[Path]) -> Iterator[None]:
+def _recorded(directory: Path, members: Mapping[int, Path]) -> Iterator[None]:
     """Records the runs that end within it; each has an equal share of the seconds.
 
     They are written down before too: a run that ends while the others are killed has a record.
     """
-    path, unknown = _record(directory), dict.fromkeys(("seconds", "commit", "jax", "device"))
-    made = json.loads(path.read_text()) if path.exists() else {}
-    ended = dict.fromkeys(map(str, seeds), unknown) | made
-    pending = [str(s) for s, result in zip(seeds, results, strict=True) if not result.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    unknown = dict.fromkeys(("seconds", *PROVENANCE))
+    made = dict.fromkeys(map(str, members), unknown) | _made(directory)
+    pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
+    directory.parent.mkdir(parents=True, exist_ok=True)
     began, now = time.monotonic(), provenance() if pending else {}
-    write_json(path, ended | dict.fromkeys(pending, {"seconds": None, **now}))
+    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": None, **now}))
     yield
     share = (time.monotonic() - began) / max(1, len(pending))
-    write_json(path, ended | dict.fromkeys(pending, {"seconds": share, **now}))
+    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": share, **now}))
 
 
 def provenance() -> dict[str, str]:
@@ -277,18 +277,23 @@ def provenance() -> dict[str, str]:
     return {"commit": commit, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
 
 
-def main(declared: Experiment, doc: str | None) -> None:
-    """Runs an experiment from the command line, and writes what comes of it."""
+def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
+    """Runs an experiment, or what a flag names in its stead, and writes what comes of it."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--seeds", type=int, default=None, help="the first so many of the declared")
+    parser.add_argument("--workdir", type=Path)
+    for flag, other in others.items():
+        text = f"write {other.file} instead"
+        parser.add_argument(f"--{flag}", dest="other", action="store_const", const=other, help=text)
+    arguments = parser.parse_args()
+    declared = arguments.other if others and arguments.other else declared
     name, stem = declared.folder.name, Path(declared.file).stem
     workdir = ROOT / "runs" / (name if stem == "results" else f"{name}_{stem}")
-    parser.add_argument("--seeds", type=int, default=len(declared.seeds))
-    parser.add_argument("--workdir", type=Path, default=workdir)
-    arguments = parser.parse_args()
     sweep.use_all_cores()
-    results = declared.collect(arguments.workdir, declared.seeds[: arguments.seeds])
+    seeds = declared.seeds[: arguments.seeds]
+    results = declared.collect(arguments.workdir or workdir, seeds)
     report.save(results, declared.folder / declared.file)
     write(declared, declared.read())
 
@@ -301,5 +306,18 @@ def write(declared: Experiment, results: Results) -> None:
     if declared.comparisons:
         lines = [(comparison, results, comparison.question) for comparison in declared.comparisons]
         report.write(report.compared(lines), "comparisons", declared.folder / "README.md")
+        report.write(headlines(), "headlines", ROOT / "README.md")
     if declared.figure:
         declared.figure(results, declared.folder / "results.png")
+
+
+def headlines() -> str:
+    """The comparisons of all experiments in one table, from the results.csv committed."""
+    lines = []
+    for name in HEADLINES:
+        declared = importlib.import_module(f"experiments.{name}.run").EXPERIMENT
+        results = declared.read()
+        for comparison in declared.comparisons:
+            question = f"[{comparison.question}](experiments/{name}/README.md)"
+            lines.append((comparison, results, question))
+    return report.compared(lines)

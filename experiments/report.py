@@ -34,6 +34,10 @@ class Results(list[dict[str, Any]]):
         """A metric by seed."""
         return [line.get(metric) for line in sorted(self, key=lambda line: line["seed"])]
 
+    def at(self, column: str, names: Iterable[Any]) -> dict[Any, "Results"]:
+        """The lines of some values of a column."""
+        return {name: self.where(**{column: name}) for name in names}
+
     def by_seed(self, metric: str) -> dict[int, float]:
         """The mean over the lines of each seed."""
         seeds = sorted(self.of("seed"))
@@ -51,8 +55,9 @@ class Results(list[dict[str, Any]]):
         ours, theirs = self.values(metric), baseline.values(metric)
         return "–" if None in ours else gain(ours, theirs)
 
-    def lowest(self, metric: str) -> str:
-        return f"{min(self.values(metric)):.3f}"
+    def over(self, column: str, metric: str) -> dict[Any, list[Any]]:
+        """Value of a column, in order -> a metric by seed."""
+        return {x: self.where(**{column: x}).values(metric) for x in sorted(self.of(column))}
 
     def means(self, metric: str, *settings: str) -> dict[tuple, float]:
         """Values of the columns `settings` -> the mean; a failed run counts 0."""
@@ -88,6 +93,29 @@ def gain(ours: Sequence[float], baseline: Sequence[float]) -> str:
     difference = metrics.paired(ours, baseline)
     text = f"{difference.mean:+.3f} ± {difference.half_width:.3f}"
     return f"**{text}**" if abs(difference.mean) > difference.half_width else text
+
+
+def text(heading: str, column: str, form: str = "{}") -> Column:
+    """What all lines of a row say of themselves, in a form."""
+    return heading, lambda lines: form.format(lines[0][column])
+
+
+def mean(heading: str, metric: str) -> Column:
+    return heading, lambda lines: lines.cell(metric)
+
+
+def gained(heading: str, metric: str, baseline: Results, itself: str = "–") -> Column:
+    return heading, lambda lines: lines.gain(metric, baseline, itself)
+
+
+def lowest(metric: str) -> Column:
+    return "lowest seed", lambda lines: f"{min(lines.values(metric)):.3f}"
+
+
+def seconds(
+    heading: str = "seconds", form: str = "{:.1f}", of: Callable[[Any], Any] = np.mean
+) -> Column:
+    return heading, lambda lines: form.format(of(lines.values("seconds")))
 
 
 def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:

@@ -3,12 +3,21 @@
 python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dann]
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from experiments import frame, report
-from experiments.ablation_dann import config, tables
+from experiments.ablation_dann import config
 from experiments.frame import Experiment, Row
-from experiments.report import Results
+from experiments.report import Column, Results
+
+SLOW, FAST = config.RAMPS
+NAMES = {SLOW: f"γ {SLOW:g}", FAST: "at once"}
+COLLAPSED = 0.5  # far below source only
+FAILED = 0.0  # accuracy of a run whose numbers were not finite: it leaves no classifier
 
 
 def rows() -> dict[str, Row]:
@@ -22,18 +31,184 @@ def rows() -> dict[str, Row]:
     }
 
 
+def counted(results: Results) -> Results:
+    """The lines, with the accuracies of a failed run as `FAILED`."""
+    reached = ("target", "source")
+    return Results({**line, **{m: line[m] or FAILED for m in reached}} for line in results)
+
+
+def cells(results: Results) -> list[Results]:
+    """The runs of each cell, in order."""
+    names = ("rate", "scale", "gamma")
+    settings = sorted(results.means("target", *names))
+    return [results.where(**dict(zip(names, cell, strict=True))) for cell in settings]
+
+
+def mean(cell: Results) -> float:
+    return float(np.mean(cell.values("target")))
+
+
+def worth(cell: Results) -> float:
+    """The mean of what a choice may read; −∞ where a run failed, as in `tljax report`."""
+    return -np.inf if failures(cell) else float(np.mean(cell.values("validator")))
+
+
+def failures(cell: Results) -> int:
+    """How many runs were not finite."""
+    return cell.values("validator").count(None)
+
+
+def lost(cell: Results) -> int:
+    """How many runs collapsed or failed."""
+    return sum(value < COLLAPSED for value in cell.values("target"))
+
+
+def shipped() -> dict[str, float]:
+    """The cell of configs/dann.py."""
+    dann = frame.shipped("dann")
+    domain = dann.terms.domain
+    return dict(rate=dann.optimizer.learning_rate, scale=domain.scale, gamma=domain.gamma)
+
+
+def ramp(cell: Results) -> str:
+    return NAMES[cell[0]["gamma"]] if cell[0]["scale"] else "–"
+
+
+SETTING: tuple[Column, ...] = (
+    report.text("rate", "rate", "{:g}"),
+    report.text("λ", "scale", "{:g}"),
+    ("ramp", ramp),
+)
+
+
+def table(results: Results) -> str:
+    """A row a cell: accuracies, the difference from λ = 0 at its rate, what was lost."""
+
+    def gain(cell: Results) -> str:
+        return cell.gain("target", results.where(rate=cell[0]["rate"], scale=0.0))
+
+    columns: list[Column] = [
+        *SETTING,
+        report.mean("target accuracy", "target"),
+        ("− λ = 0", gain),
+        report.lowest("target"),
+        ("collapsed", lambda cell: str(lost(cell) - failures(cell))),
+        ("failed", lambda cell: str(failures(cell))),
+        report.mean("source accuracy", "source"),
+        ("validator", lambda cell: "–" if failures(cell) else f"{worth(cell):.3f}"),
+    ]
+    return report.table(columns, cells(results))
+
+
+def ramps(results: Results) -> str:
+    """λ at once, less λ by the ramp: a row a λ, a column a rate; lost runs of both."""
+
+    def column(rate: float) -> Column:
+        def write(scale: float) -> str:
+            slow, fast = (results.where(rate=rate, scale=scale, gamma=g) for g in config.RAMPS)
+            return f"{fast.gain('target', slow)} ({lost(slow)} → {lost(fast)})"
+
+        return f"rate {rate:g}", write
+
+    columns = [("λ", "{:g}".format), *map(column, sorted(results.of("rate")))]
+    return report.table(columns, sorted(set(results.of("scale")) - {0.0}))
+
+
+def chosen(results: Results) -> dict[str, Results]:
+    """Who chooses -> the cell."""
+    every = cells(results)
+    return {
+        "information maximisation": max(every, key=worth),
+        "[dann.py](configs/dann.py)": results.where(**shipped()),
+        "*oracle: test accuracy*": max(every, key=mean),
+    }
+
+
+def choices(results: Results) -> str:
+    """What each choice among all cells reaches, and its difference from the shipped one."""
+    choice = chosen(results)
+    columns: list[Column] = [
+        *SETTING,
+        report.mean("target accuracy", "target"),
+        report.gained("− dann.py", "target", results.where(**shipped())),
+        report.lowest("target"),
+    ]
+    of_choice = [(heading, lambda who, of=of: of(choice[who])) for heading, of in columns]
+    return report.table([("chosen by", str), *of_choice], choice)
+
+
+def correlations(results: Results) -> str:
+    """Of validator and accuracy, over all cells and within a rate; with and without lost runs."""
+    every = cells(results)
+
+    def rank(among: Sequence[Results]) -> str:
+        if len(among) < 3:
+            return f"– ({len(among)})"
+        correlation = report.rank_correlation([*map(worth, among)], [*map(mean, among)])
+        return f"{correlation:+.2f} ({len(among)})"
+
+    def within(rate: float) -> Column:
+        return f"rate {rate:g}", lambda line: rank([c for c in line[1] if c[0]["rate"] == rate])
+
+    columns: list[Column] = [
+        ("cells", lambda line: line[0]),
+        ("all rates", lambda line: rank(line[1])),
+        *map(within, sorted(results.of("rate"))),
+    ]
+    kept = [cell for cell in every if not lost(cell)]
+    return report.table(columns, [("every cell", every), ("that lost no run", kept)])
+
+
+def best(results: Results) -> str:
+    """The cell of the highest test accuracy at every rate, for a description."""
+    texts = []
+    for of_rate in sorted(results.by("rate"), key=lambda lines: lines[0]["rate"]):
+        cell = max(cells(of_rate), key=mean)
+        rate, scale, ramp = (write(cell) for _, write in SETTING)
+        texts.append(f"rate {rate}: λ {scale}, ramp {ramp}, {mean(cell):.3f}")
+    return f"The highest mean at each rate: {'; '.join(texts)}."
+
+
+def losses(results: Results) -> str:
+    """Which runs were lost: on both domains or on one, and from which λ · rate on."""
+    finished = [line for line in results if line["validator"] is not None]
+    gone = [line for line in finished if line["target"] < COLLAPSED]
+    both = sum(line["source"] < COLLAPSED for line in gone)
+    parts = [
+        f"{len(gone)} of {len(results)} runs collapsed, {both} of them on the source as well, and "
+        f"{len(results) - len(finished)} failed."
+    ]
+    for gamma, name in NAMES.items():
+        products: dict[bool, list[float]] = {False: [], True: []}  # lost? -> λ · rate
+        for cell in cells(results.where(gamma=gamma)):
+            if cell[0]["scale"]:
+                products[lost(cell) > 0].append(cell[0]["scale"] * cell[0]["rate"])
+        largest, smallest = (
+            f"{edge(values):.3g}" if values else "–"
+            for edge, values in zip((max, min), products.values(), strict=True)
+        )
+        parts.append(
+            f"Ramp {name}: the largest λ · rate that lost no run is {largest}, the smallest that "
+            f"lost one {smallest}."
+        )
+    return " ".join(parts)
+
+
+def tables(results: Results) -> dict[str, Any]:
+    results = counted(results)
+    made = {f.__name__: f(results) for f in (table, best, losses, ramps, choices, correlations)}
+    return {"cells": len(cells(results)), "collapsed": COLLAPSED, "failed": FAILED, **made}
+
+
 def figure(results: Results, path: Path) -> None:
     """A panel a rate: target accuracy over λ, a line a ramp; a failed run counts 0."""
-
-    def line(rate: float, gamma: float) -> dict[float, list[float]]:
-        cells = tables.cells(results.where(rate=rate, gamma=gamma))
-        cells = [dict(rate=rate, scale=0.0)] * (gamma == tables.FAST) + cells
-        return {cell["scale"]: tables.reached(results, cell) for cell in cells}
-
-    panels = {
-        f"rate {rate:g}": {name: line(rate, gamma) for gamma, name in tables.NAMES.items()}
-        for rate in sorted(results.of("rate"))
-    }
+    panels = {}
+    for rate, lines in counted(results).at("rate", sorted(results.of("rate"))).items():
+        floor = lines.where(scale=0.0).over("scale", "target")
+        of_ramps = {name: lines.where(gamma=gamma) for gamma, name in NAMES.items()}
+        panels[f"rate {rate:g}"] = {
+            name: floor | ramped.over("scale", "target") for name, ramped in of_ramps.items()
+        }
     report.curves(panels, path, "λ")
 
 
@@ -46,9 +221,9 @@ EXPERIMENT = Experiment(
         "validator": "unlabelled/information_maximisation",
     },
     rows=rows,
-    tables=tables.tables,
+    tables=tables,
     figure=figure,
 )
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT)

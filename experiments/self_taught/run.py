@@ -1,23 +1,28 @@
 """What do features learned from unlabelled digits add to 1, 2, 5 or 10 labels a class?
 
-python -m experiments.self_taught.run [--seeds 10] [--workdir runs/self_taught]
+    python -m experiments.self_taught.run [--tune] [--seeds 10] [--workdir runs/self_taught]
+
+The tuning chooses the settings of each method, on digits and seeds that no result uses: by the
+accuracy on train[1200:1400] with 1 and with 5 labels a class, averaged over both and over seeds.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import frame, report
-from experiments.frame import Experiment, Row, Run
+from experiments.frame import Collect, Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
 from tljax.configs import tasks
 
-TEST = "train[1400:]"
-SHOTS = (1, 2, 5, 10)  # labels a class
+HERE = Path(__file__).parent
+TEST, SHOTS = "train[1400:]", (1, 2, 5, 10)  # labels a class
+TRIED, TRIED_SHOTS = "train[1200:1400]", (1, 5)  # in tuning
 
-# What tune.py chose: the method's own number, and the penalty of the softmax regression.
+# What the tuning chose: the method's own number, and the penalty of the softmax regression.
 SETTINGS: dict[str, tuple[float, float]] = {
     "SimCLR": (1.0, 1.0),  # temperature
     "Barlow Twins": (0.05, 0.01),  # weight off the diagonal
@@ -36,7 +41,20 @@ OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented"
 METHODS = (*BASELINES, *LEARNED, *OTHERS)
 RAW, OURS, STRONG = BASELINES[0], LEARNED[0], BASELINES[2]
 
-Readouts = Mapping[str, tuple[str, float]]  # name -> solver, its penalty
+# The softmax regression has twelve penalties on pixels; on features four, with each of the method's
+# own numbers. Networks have three learning rates.
+NUMBERS = {
+    "SimCLR": (0.5, 0.2, 1.0),
+    "Barlow Twins": (5e-3, 2e-2, 5e-2),
+    "VICReg": (1.0,),
+    "denoising autoencoder": (0.3, 0.15, 0.5),
+    "autoencoder": (1e-3, 3e-4, 3e-3),
+}
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+MANY = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SCRATCH_RATES, TUNED_RATES = (1e-3, 3e-3, 1e-2), (1e-5, 1e-4, 1e-3)
+
+Readouts = Mapping[str, tuple[str, float, dict]]  # name -> solver, its penalty, its columns
 
 
 def unread(config: Any) -> None:
@@ -77,7 +95,6 @@ def features(
     method: str,
     value: float,
     readouts: Readouts,
-    names: Mapping[str, str],
     split: str = TEST,
     shots: Sequence[int] = SHOTS,
 ) -> Row:
@@ -86,8 +103,7 @@ def features(
     Args:
       method: one of SETTINGS, or "pixels".
       value: its own number.
-      readouts: name -> solver and penalty.
-      names: name of a readout -> what `method` is called in the table.
+      readouts: name -> solver, penalty and what its lines in the table say of it.
       split: to judge on.
       shots: labels a class.
     """
@@ -97,7 +113,7 @@ def features(
         represent(config, method, value)
         streams, prepare = [few(config, n) for n in shots], {}
         judged = dict(data="digits", size=config.streams.source["size"], split=split)
-        for name, (solver, penalty) in readouts.items():
+        for name, (solver, penalty, _) in readouts.items():
             for n, stream in zip(shots, streams, strict=True):
                 head = f"{name}_{n}"
                 config.evaluate[head] = dict(judged, head=head)
@@ -111,12 +127,11 @@ def features(
         config.read = dict(flow=tuple(streams), terms={}, steps=0, prepare=prepare)
 
     reads = [
-        (dict(method=shown, shots=n), {"accuracy": f"{name}_{n}/accuracy"})
-        for name, shown in names.items()
-        for n in shots
+        ({**columns, "shots": n}, {"accuracy": f"{name}_{n}/accuracy"})
+        for (name, (_, _, columns)), n in product(readouts.items(), shots)
     ]
     shipped = "autoencoder" if method.endswith("autoencoder") else "simclr"
-    return Row(f"self_taught_{shipped}", edit=edit, reads=reads, alone=method == "SimCLR")
+    return Row(f"self_taught_{shipped}", edit=edit, reads=reads)
 
 
 def trained(
@@ -163,13 +178,13 @@ def trained(
 
 def rows() -> dict[str, Row]:
     """Every method; the features of a seed are learned once and read for every number of labels."""
-    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", PIXELS)}, {"softmax": RAW})}
+    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", PIXELS, dict(method=RAW))})}
     for method, (value, penalty) in SETTINGS.items():
         readouts = {"softmax": ("softmax", penalty)}
         if method == "SimCLR":
             readouts |= {"ridge": ("ridge", RIDGE), "neighbours": ("knn", 0.0)}
-        names = {name: f"{method}, {name}" for name in readouts}
-        rows[method] = features(method, value, readouts, names)
+        named = {name: (*r, dict(method=f"{method}, {name}")) for name, r in readouts.items()}
+        rows[method] = features(method, value, named)
     origin = ("SimCLR", SETTINGS["SimCLR"][1])
     for n in SHOTS:
         for augmented, name in zip((False, True), BASELINES[1:], strict=True):
@@ -178,16 +193,48 @@ def rows() -> dict[str, Row]:
     return rows
 
 
+def stages(collect: Collect) -> Results:
+    """Method by method; fine-tuning starts from the features that were chosen for SimCLR."""
+
+    def read(method: str, value: float, penalties: Sequence[float]) -> Row:
+        readouts = {}
+        for solver in ("softmax", "ridge") if method == "SimCLR" else ("softmax",):
+            shown = method if solver == "softmax" else OTHERS[0]
+            for i, penalty in enumerate(penalties):
+                columns = dict(method=shown, value=value, penalty=penalty)
+                readouts[f"{solver}{i}"] = (solver, penalty, columns)
+        return features(method, value, readouts, TRIED, TRIED_SHOTS)
+
+    def train(method: str, rates: Sequence[float], augmented: bool, origin: Any = None) -> Results:
+        rows = {}
+        for rate, n in product(rates, TRIED_SHOTS):
+            columns = dict(value=rate, penalty=origin[1] if origin else 0.0)
+            row = trained(method, n, rate, augmented, origin, TRIED)
+            rows[f"{method}-{rate:g}-{n}"] = row._replace(columns=columns)
+        return collect(rows)
+
+    results = collect({"pixels": read("pixels", 0.0, MANY)})
+    for method, values in NUMBERS.items():
+        results += collect({f"{method}-{v:g}": read(method, v, PENALTIES) for v in values})
+    value, penalty = results.where(method="SimCLR").best("accuracy", "value", "penalty")
+    # The ridge regression is chosen for the features that the softmax regression chose.
+    ridge = OTHERS[0]
+    results = Results(line for line in results if line["method"] != ridge or line["value"] == value)
+    results += train("fine-tuned", TUNED_RATES, True, (f"SimCLR-{value:g}", penalty))
+    for augmented, method in zip((False, True), BASELINES[1:], strict=True):
+        results += train(method, SCRATCH_RATES, augmented)
+    return results
+
+
 def tables(results: Results) -> dict[str, str]:
-    def at(method: str, shots: int) -> Results:
-        return results.where(method=method, shots=shots)
+    at = {n: results.where(shots=n).at("method", METHODS) for n in SHOTS}
 
     def column(shots: int) -> Column:
         heading = f"{shots} label{'s' * (shots > 1)}{' a class' * (shots == 1)}"
-        return heading, lambda method: at(method, shots).cell("accuracy")
+        return heading, lambda method: at[shots][method].cell("accuracy")
 
     def over_pixels(method: str) -> str:
-        return at(method, 1).gain("accuracy", at(RAW, 1), itself="")
+        return at[1][method].gain("accuracy", at[1][RAW], itself="")
 
     def seconds(method: str) -> str:
         return f"{np.mean(results.where(method=method).values('seconds')):.0f}"
@@ -196,7 +243,7 @@ def tables(results: Results) -> dict[str, str]:
     columns += [("over pixels at 1", over_pixels), ("seconds", seconds)]
     against = {
         reference: ", ".join(
-            f"{at(OURS, n).gain('accuracy', at(reference, n))} at {n}" for n in SHOTS
+            f"{at[n][OURS].gain('accuracy', at[n][reference])} at {n}" for n in SHOTS
         )
         for reference in (RAW, STRONG)
     }
@@ -210,17 +257,15 @@ def tables(results: Results) -> dict[str, str]:
 
 def figure(results: Results, path: Path) -> None:
     """Accuracy against the labels a class, a line a method, with 95 % intervals."""
-    lines = {
-        method: {n: results.where(method=method, shots=n).values("accuracy") for n in SHOTS}
-        for method in (*BASELINES, *LEARNED, OTHERS[2])
-    }
+    at = results.at("method", (*BASELINES, *LEARNED, OTHERS[2]))
+    lines = {method: runs.over("shots", "accuracy") for method, runs in at.items()}
     report.curves({"held-out digits": lines}, path, "labels a class")
 
 
 PIXELS_ALONE = "self-taught, 1 label a class: SimCLR against logistic regression on pixels"
 AUGMENTED = "the same: SimCLR against the network from scratch with the same augmentation"
 EXPERIMENT = Experiment(
-    folder=Path(__file__).parent,
+    folder=HERE,
     seeds=range(10),
     reads={},
     rows=rows,
@@ -232,5 +277,7 @@ EXPERIMENT = Experiment(
     ],
 )
 
+TUNING = Experiment(HERE, (100, 101), {}, stages=stages, file="tuning.csv")
+
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

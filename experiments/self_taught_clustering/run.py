@@ -1,21 +1,32 @@
 """Do features learned without labels cluster better than pixels, and does SCAN better than k-means?
 
-python -m experiments.self_taught_clustering.run [--seeds 10] [--workdir runs/…]
+    python -m experiments.self_taught_clustering.run [--tune] [--seeds 10] [--workdir runs/…]
+
+The tuning chooses the settings of each method by the labels of digits that no result clusters: the
+accuracy of train[:900], over seeds that no result uses; the result clusters train[900:]. Stage by
+stage, the best value is kept for the stages after it.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import frame, report
-from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Comparison, Results
+from experiments.frame import Collect, Experiment, Row, Run
+from experiments.report import Comparison, Results
+from tljax.configs import tasks
 
-TARGET = "train[900:]"
+HERE = Path(__file__).parent
+TARGET, SOURCE = "train[900:]", "train[:900]"
 PIXELS, ALONE, BOTH = "k-means of pixels", "SimCLR of the target, k-means", "SimCLR, k-means"
 DEC, FIRST, SCAN = "SimCLR, DEC", "SimCLR, SCAN without self-labels", "SimCLR, SCAN"
 METHODS = (PIXELS, ALONE, BOTH, DEC, FIRST, SCAN)
+STRONG = (dict(name="affine", degrees=20.0, scale=0.25, shear=0.3, shift=0.125),)
+FEATURES = {
+    f"{name} views, temperature {temperature}": (views, temperature)
+    for name, views in (("weak", tasks.VIEWS), ("strong", STRONG))
+    for temperature in (0.5, 0.2)
+}
 
 
 def reads(evaluation: str) -> dict[str, str]:
@@ -54,7 +65,7 @@ def simclr(target: str = TARGET, alone: bool = False) -> Row:
             config.streams.both.split = target
 
     method = ALONE if alone else BOTH
-    return Row("cluster_kmeans", edit=edit, columns=dict(method=method), alone=not alone)
+    return Row("cluster_kmeans", edit=edit, columns=dict(method=method))
 
 
 def scan(origin: str, target: str = TARGET) -> Row:
@@ -94,19 +105,71 @@ def rows() -> dict[str, Row]:
     }
 
 
+def stages(collect: Collect) -> Results:
+    """Stage by stage; of several best candidates the first."""
+    results, learned = Results(), "k-means of features"
+
+    def stage(
+        name: str,
+        candidates: Mapping[str, Any],
+        row: Callable[[Any], tuple[Row, Mapping[str, Any]]],
+        judged: str | None = None,
+    ) -> Any:
+        """The best of candidates, by the column `judged` of what is read of a row."""
+        reads = [(dict(judged=None), {"accuracy": "target/accuracy"})]
+        if judged:
+            reads.append((dict(judged=judged), {"accuracy": "first/accuracy"}))
+        lines = Results()
+        for label, candidate in candidates.items():
+            tried, overrides = row(candidate)
+            columns = dict(stage=name, candidate=label)
+            tried = tried._replace(overrides=overrides, columns=columns, reads=reads)
+            lines += collect({f"{name} {label}": tried})
+        results.extend(lines)
+        [best] = lines.where(judged=judged).best("accuracy", "candidate")
+        return candidates[best]
+
+    def features(name: str) -> tuple[Row, dict[str, Any]]:
+        views, temperature = FEATURES[name]
+        fields = {f"streams.{stream}.transforms": views for stream in ("both", "view")}
+        return simclr(SOURCE), {**fields, "represent.terms.agree.temperature": temperature}
+
+    def scanned(name: str, k: int, threshold: float) -> tuple[Row, dict[str, Any]]:
+        return scan(f"{learned} {name}", SOURCE), {
+            "streams.augmented.transforms": FEATURES[name][0],
+            "scan.prepare.neighbours.k": k,
+            "label.terms.label.threshold": threshold,
+        }
+
+    def sharpened(rate: float) -> tuple[Row, dict[str, Any]]:
+        return dec(f"{learned} {name}", SOURCE), {"cluster.optimizer.learning_rate": rate}
+
+    sizes = {f"size {size}": size for size in (8, 16, 12, 24)}
+    stage("k-means of pixels", sizes, lambda size: (pixels(SOURCE, size), {}))
+    every = {name: name for name in FEATURES}
+    stage(learned, every, features)
+    first = "before self-labels"
+    name = stage("SCAN: features", every, lambda name: scanned(name, 10, 0.9), first)
+    k = stage("SCAN: k", {str(k): k for k in (10, 20, 5)}, lambda k: scanned(name, k, 0.8))
+    thresholds = {str(t): t for t in (0.8, 0.6, 0.9, 0.99)}
+    stage("SCAN: threshold", thresholds, lambda threshold: scanned(name, k, threshold))
+    stage("DEC: learning rate", {str(rate): rate for rate in (1e-5, 1e-4, 1e-3)}, sharpened)
+    return results
+
+
 def tables(results: Results) -> dict[str, str]:
-    at = {method: results.where(method=method) for method in METHODS}
-    columns: list[Column] = [
-        ("method", str),
-        ("accuracy", lambda method: at[method].cell("accuracy")),
-        ("lowest seed", lambda method: at[method].lowest("accuracy")),
-        ("NMI", lambda method: at[method].cell("nmi")),
-        ("ARI", lambda method: at[method].cell("ari")),
-        ("over pixels", lambda method: at[method].gain("accuracy", at[PIXELS], itself="")),
-        ("seconds", lambda method: f"{np.mean(at[method].values('seconds')):.0f}"),
+    at = results.at("method", METHODS)
+    columns = [
+        report.text("method", "method"),
+        report.mean("accuracy", "accuracy"),
+        report.lowest("accuracy"),
+        report.mean("NMI", "nmi"),
+        report.mean("ARI", "ari"),
+        report.gained("over pixels", "accuracy", at[PIXELS], itself=""),
+        report.seconds(form="{:.0f}"),
     ]
     return {
-        "table": report.table(columns, METHODS),
+        "table": report.table(columns, at.values()),
         "scan": at[SCAN].gain("accuracy", at[BOTH]),
         "labels": at[SCAN].gain("accuracy", at[FIRST]),
         "source": at[BOTH].gain("accuracy", at[ALONE]),
@@ -114,13 +177,13 @@ def tables(results: Results) -> dict[str, str]:
 
 
 def figure(results: Results, path: Path) -> None:
-    reached = [(method, results.where(method=method).values("accuracy")) for method in METHODS]
+    reached = [(m, runs.values("accuracy")) for m, runs in results.at("method", METHODS).items()]
     report.intervals(reached, path, "clustering accuracy of the target")
 
 
 QUESTION = "self-taught clustering: SCAN against k-means on pixels"
 EXPERIMENT = Experiment(
-    folder=Path(__file__).parent,
+    folder=HERE,
     seeds=range(10),
     reads=reads("target"),
     rows=rows,
@@ -129,5 +192,7 @@ EXPERIMENT = Experiment(
     comparisons=[Comparison(QUESTION, "accuracy", SCAN, PIXELS)],
 )
 
+TUNING = Experiment(HERE, (100, 101), {}, stages=stages, file="tuning.csv")
+
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -5,7 +5,7 @@ import pytest
 from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
-from experiments.self_taught import run, tune
+from experiments.self_taught import run
 from tljax import experiment
 
 
@@ -40,7 +40,7 @@ def test_the_shipped_configs_hold_what_was_chosen():
 
 
 def test_the_settings_are_the_best_of_the_tuning():
-    tuned = tune.TUNING.read()
+    tuned = run.TUNING.read()
     for method, setting in run.SETTINGS.items():
         assert tuned.where(method=method).best("accuracy", "value", "penalty") == setting
     for augmented, method in zip((False, True), run.BASELINES[1:], strict=True):
@@ -59,7 +59,7 @@ def test_the_tuning_goes_from_stage_to_stage(monkeypatch):
             for columns, _ in row.reads
         )
 
-    results = tune.stages(collect)
+    results = run.stages(collect)
     assert asked[0] == "pixels" and "fine-tuned-0.001-5" in asked
     assert results.where(method="SimCLR, ridge").of("value") == [0.2]
 

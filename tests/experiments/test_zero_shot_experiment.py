@@ -8,7 +8,7 @@ import pytest
 from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
-from experiments.zero_shot import run, tune
+from experiments.zero_shot import run
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_it_runs_and_goes_on_where_it_was(goes_on, small):
 
 def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
     names = ["fashion-sae-0", "digits-ale-0"]
-    declared = tune.TUNING._replace(
-        rows=lambda: {name: row._replace(seeds=()) for name, row in tune.rows().items()}
+    declared = run.TUNING._replace(
+        rows=lambda: {name: row._replace(seeds=()) for name, row in run.TUNING.rows().items()}
     )
     lines = goes_on(declared, names, small)
     assert [line["pair"] for line in lines if line["data"] == "fashion"] == [0, 0, 1, 1]
