@@ -1,32 +1,29 @@
 """The frame of all experiments: rows are run as sweeps, and read into a table, sections, a figure.
 
-An experiment is a folder with a README (the question and the protocol), `run.py`, `section.md` (the
-prose around its tables in RESULTS.md) and what was written. `run.py` declares the result over fresh
-seeds, and the tuning before it on seeds and splits that no result uses, each an `Experiment`, most
-of all its rows, and hands both to `main`:
+An experiment is a folder with a README (the question and the protocol), `section.md` (the prose
+around its tables in RESULTS.md), `run.py` and what that wrote. `run.py` declares the result over
+fresh seeds, and the tuning before it on seeds and splits that no result uses, each an `Experiment`,
+and hands both to `main`. Started again, either goes on where it was:
 
     python -m experiments.NAME.run --tune
     python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
 
-Started again, either goes on where it was. The result goes to results.csv and results.png in the
-folder, its section into RESULTS.md and its comparisons into both READMEs; every line of a table has
-the commit, the version of jax and the device that made it, but those from before there was this
-frame.
+Every line of a table has the commit, the version of jax and the device that made it, but those from
+before there was this frame.
 """
 
 import argparse
 import importlib
-import inspect
 import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from experiments import report
 from experiments.report import Comparison, Results
@@ -57,20 +54,21 @@ class Run(NamedTuple):
 
 
 Edit = Callable[[Any, Run], None]  # changes a config
+Measure = Callable[[Any], Mapping[str, float]]
 
 
 class Row(NamedTuple):
     """A config with some fields changed, to be run on every seed."""
 
     config: str | Callable[[], Any]  # the name of a shipped config, or what makes one
-    overrides: Mapping[str, Any] = {}  # path of a field -> value, or a function of the Run
+    overrides: Mapping[str, Any] = {}  # path of a field -> value
     edit: Edit | None = None  # what paths cannot say; before the overrides
     columns: Mapping[str, Any] = {}  # what its lines in the table say of it
     split: str = ""  # of every evaluation, where it is not the config's own
     reads: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]] = ()
     """A line of the table each: more columns, and its metrics; () is one, of the experiment's."""
     seeds: Sequence[int] = ()  # where they are not the experiment's
-    measure: Callable[[Any], Mapping[str, float]] | None = None  # more metrics, of its outputs
+    measure: Measure | None = None  # more metrics, of its outputs
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
 
@@ -83,13 +81,13 @@ class Experiment(NamedTuple):
 
     folder: Path
     seeds: Sequence[int]
-    reads: Mapping[str, str]  # column -> "evaluation/metric", or a name of `measure`'s
+    reads: Mapping[str, str] = {}  # column -> "evaluation/metric", or a name of `measure`'s
     rows: Callable[[], Rows] = dict
-    stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
-    file: str = "results.csv"
     tables: Callable[[Results], Mapping[str, Any]] | None = None  # what section.md names
     figure: Callable[[Results, Path], None] | None = None
     comparisons: Sequence[Comparison] = ()  # for README.md, the experiment's and the project's
+    stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
+    file: str = "results.csv"
 
     def collect(
         self,
@@ -97,11 +95,25 @@ class Experiment(NamedTuple):
         seeds: Sequence[int] | None = None,
         shrink: Shrink = lambda config: None,
     ) -> Results:
-        """The lines of all rows on these seeds; what has finished is only read."""
-        seeds, members = self.seeds if seeds is None else seeds, {}
+        """The lines of all rows on these seeds; what has finished is only read.
+
+        `workdir` gets a directory a row, and beside it how each of its runs was made.
+        """
+        seeds = self.seeds if seeds is None else seeds
+        members: dict[str, Mapping[int, Path]] = {}
 
         def run(rows: Rows) -> Results:
-            return collect(rows, seeds, self.reads, workdir, shrink, members)
+            results = Results()
+            for name, row in rows.items():
+                runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
+                configs = {run.seed: configured(row, run, shrink) for run in runs}
+                directory = workdir / place(name)
+                members[name], reached = _swept(configs, directory, row.measure)
+                before = _made(workdir / place(row.after)) if row.after else {}
+                lines = _lines(row, reached, before, self.reads)
+                print(name, *(f"{c} {lines.cell(c)}" for c in self.reads if c in lines[0]))
+                results += lines
+            return results
 
         return self.stages(run) if self.stages else run(self.rows())
 
@@ -147,58 +159,24 @@ def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
     config.seed, config.figures = run.seed, False
     if row.edit:
         row.edit(config, run)
-    change(config, {p: v(run) if inspect.isfunction(v) else v for p, v in row.overrides.items()})
+    change(config, row.overrides)
     for evaluation in config.evaluate.values() if row.split else ():
         evaluation.split = row.split
     shrink(config)
     return config
 
 
-def collect(
-    rows: Rows,
-    seeds: Sequence[int],
-    reads: Mapping[str, str],
-    workdir: Path,
-    shrink: Shrink = lambda config: None,
-    members: dict[str, Mapping[int, Path]] | None = None,
-) -> Results:
-    """The lines of rows on seeds; what has finished is only read.
-
-    Args:
-      rows: name -> row; those that others start from come first.
-      seeds: of every row, or how many there are at most of those that it has itself.
-      reads: column -> "evaluation/metric", for rows that say nothing of their own.
-      workdir: gets a directory a row, and beside it how each of its runs was made.
-      shrink: makes each config small.
-      members: row -> seed -> the directory of its run; gets those of these rows.
-    """
-    results, members = Results(), {} if members is None else members
-    for name, row in rows.items():
-        of_row = (row.seeds or seeds)[: len(seeds)]
-        configs = {seed: configured(row, Run(seed, workdir, members), shrink) for seed in of_row}
-        directory = workdir / place(name)
-        base, points = configs[of_row[0]], _points(configs)
-        names = [member.name for member in sweep.members(base, points)]
-        places = [directory / "members" / member for member in names]
-        members[name] = dict(zip(configs, places, strict=True))
-        with _recorded(directory, members[name]):
-            reached = sweep.run(base, points, directory)
-        made, before = (_made(workdir / place(of)) if of else {} for of in (name, row.after))
-        for seed, values in zip(configs, reached, strict=True):
-            if row.measure and values["status"] == "finished":
-                values |= _measured(row.measure, configs[seed], members[name][seed])
-        lines = Results()
-        for columns, wanted in row.reads or [({}, reads)]:
-            for seed, values in zip(configs, reached, strict=True):
-                line = {**row.columns, **columns, "seed": seed}
-                line |= {column: _metric(values, path) for column, path in wanted.items()}
-                took = [of[str(seed)]["seconds"] for of in (made, before) if of]
-                line["seconds"] = None if None in took else sum(took)
-                line["status"] = values["status"]
-                lines.append(line | {key: made[str(seed)][key] for key in PROVENANCE})
-        print(name, *(f"{c} {lines.cell(c)}" for c in reads if c in lines[0]), flush=True)
-        results += lines
-    return results
+def _lines(row: Row, reached: Mapping[int, Any], before: Any, reads: Mapping[str, str]) -> Results:
+    """The lines of a row: seed -> what its run reached, and how the run before it was made."""
+    lines = Results()
+    for columns, wanted in row.reads or [({}, reads)]:
+        for seed, values in reached.items():
+            line = {**row.columns, **columns, "seed": seed}
+            line |= {column: _metric(values, path) for column, path in wanted.items()}
+            took = [values["seconds"], before[str(seed)]["seconds"] if before else 0.0]
+            line["seconds"] = None if None in took else sum(took)
+            lines.append(line | {name: values[name] for name in ("status", *PROVENANCE)})
+    return lines
 
 
 def _metric(values: Mapping[str, Any], path: str) -> Any:
@@ -209,32 +187,45 @@ def _metric(values: Mapping[str, Any], path: str) -> Any:
     return values.get(path)
 
 
+def _swept(
+    configs: Mapping[int, Any], directory: Path, measure: Measure | None
+) -> tuple[dict[int, Path], dict[int, Any]]:
+    """Seed -> where its run lies; and what it reached, as one sweep of the first config.
+
+    How runs are made is written down before too: one that ends while the others are killed has a
+    record. Each has an equal share of the seconds.
+    """
+    base, points = next(iter(configs.values())), _points(configs)
+    names = [member.name for member in sweep.members(base, points)]
+    members = {seed: directory / "members" / n for seed, n in zip(configs, names, strict=True)}
+    pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
+    unknown = dict.fromkeys(("seconds", *PROVENANCE))
+    made = dict.fromkeys(map(str, members), unknown) | _made(directory)
+    began, now = time.monotonic(), provenance() if pending else {}
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": None, **now}))
+    rows = sweep.run(base, points, directory)
+    share = (time.monotonic() - began) / max(1, len(pending))
+    made |= dict.fromkeys(pending, {"seconds": share, **now})
+    write_json(_record(directory), made)
+    reached = dict(zip(configs, rows, strict=True))
+    for seed, values in reached.items():
+        values |= made[str(seed)]
+        if measure and values["status"] == "finished":
+            path = members[seed] / "measured.json"  # kept, as it takes a while
+            if not path.exists():
+                write_json(path, measure(experiment.outputs(configs[seed], members[seed])))
+            values |= json.loads(path.read_text())
+    return members, reached
+
+
 def _points(configs: Mapping[int, Any]) -> list[dict[str, Any]]:
-    """What differs in each config from the first, as points of one sweep of it."""
-    first, *_ = flat = [_flat(config) for config in configs.values()]
+    """What differs in each config from the first, and its seed."""
+    first, *_ = flat = [flatten_dict(config.to_dict(), sep=".") for config in configs.values()]
     for fields in flat:
         if fields.keys() != first.keys():
             raise ValueError(f"seeds of a row differ in {sorted(first.keys() ^ fields.keys())}")
-    return [
-        {path: v for path, v in fields.items() if v != first[path] or path == "seed"}
-        for fields in flat
-    ]
-
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        inner = isinstance(value, type(config))
-        fields |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return fields
-
-
-def _measured(measure: Callable[[Any], Any], config: Any, member: Path) -> dict[str, float]:
-    """What is measured of a run's outputs; kept beside it."""
-    path = member / "measured.json"
-    if not path.exists():
-        write_json(path, measure(experiment.outputs(config, member)))
-    return json.loads(path.read_text())
+    return [{k: v for k, v in fields.items() if v != first[k] or k == "seed"} for fields in flat]
 
 
 def _record(directory: Path) -> Path:
@@ -248,23 +239,6 @@ def _made(directory: Path) -> dict[str, dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-@contextmanager
-def _recorded(directory: Path, members: Mapping[int, Path]) -> Iterator[None]:
-    """Records the runs that end within it; each has an equal share of the seconds.
-
-    They are written down before too: a run that ends while the others are killed has a record.
-    """
-    unknown = dict.fromkeys(("seconds", *PROVENANCE))
-    made = dict.fromkeys(map(str, members), unknown) | _made(directory)
-    pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    began, now = time.monotonic(), provenance() if pending else {}
-    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": None, **now}))
-    yield
-    share = (time.monotonic() - began) / max(1, len(pending))
-    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": share, **now}))
-
-
 def provenance() -> dict[str, str]:
     """The commit, with a + where its code has been changed, the version of jax, the device."""
 
@@ -274,7 +248,8 @@ def provenance() -> dict[str, str]:
 
     changed = "+" if git("status", "--porcelain", "--", "*.py") else ""
     commit = git("rev-parse", "--short=12", "HEAD") + changed
-    return {"commit": commit, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    device = jax.devices()[0].device_kind
+    return dict(zip(PROVENANCE, (commit, jax.__version__, device), strict=True))
 
 
 def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:

@@ -27,16 +27,11 @@ def one_row(small):
     def make():
         return small.copy_and_resolve_references()
 
-    def weight(run):
-        return 1.0 + run.seed
-
     def declare(tmp_path, **overrides):
-        fields = {"first.terms.label.weight": weight, **overrides}
-
         def edit(config, run):
-            config.first.terms.label.weight = 1.0
+            config.first.terms.label.weight = 1.0 + run.seed
 
-        rows = {"a row": Row(make, fields, edit, columns=dict(method="ours"))}
+        rows = {"a row": Row(make, overrides, edit, columns=dict(method="ours"))}
         reads = {"accuracy": "target/accuracy"}
         return Experiment(tmp_path, seeds=range(2), reads=reads, rows=lambda: rows)
 
@@ -83,9 +78,9 @@ def test_seeds_of_a_row_have_the_same_fields(small, tmp_path):
         if run.seed:
             config.tables.extra = dict(data="segments")
 
-    row = Row(lambda: small.copy_and_resolve_references(), edit=edit)
+    rows = {"row": Row(lambda: small.copy_and_resolve_references(), edit=edit)}
     with pytest.raises(ValueError, match="seeds of a row differ in .*tables.extra.data"):
-        frame.collect({"row": row}, (0, 1), {}, tmp_path)
+        Experiment(tmp_path, (0, 1), rows=lambda: rows).collect(tmp_path)
 
 
 def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
@@ -106,11 +101,12 @@ def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
         "after": Row(make, edit=only("second", "first", "**"), after="before"),
     }
     reads = {"accuracy": "target/accuracy", "examples": "examples"}
-    lines = frame.collect(rows, (3, 4), reads, tmp_path)
+    declared = Experiment(tmp_path, (3, 4), reads, lambda: rows)
+    lines = declared.collect(tmp_path)
     assert [line["examples"] for line in lines] == [40, 40, None, None]
     made = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*.made.json"))]
     assert lines[2]["seconds"] == pytest.approx(sum(record["3"]["seconds"] for record in made))
-    assert frame.collect(rows, (3, 4), reads, tmp_path) == lines
+    assert declared.collect(tmp_path) == lines
     starts = {}
     for path in tmp_path.glob("after/members/*/config.json"):
         config = json.loads(path.read_text())
@@ -130,7 +126,7 @@ def test_a_config_has_the_edit_then_the_overrides_then_the_split():
         config.optimizer.learning_rate = 5.0
         config.steps = 7
 
-    overrides = {"optimizer.learning_rate": lambda run: 0.5 * run.seed}
+    overrides = {"optimizer.learning_rate": 2.0}
     row = Row("source_only", overrides, edit, split="train[:9]")
     config = frame.configured(row, Run(4, None), lambda config: config.update(average=0.5))
     assert (config.optimizer.learning_rate, config.steps, config.seed) == (2.0, 7, 4)
