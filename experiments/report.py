@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,9 +27,10 @@ class Results(list[dict[str, Any]]):
         """The different values of a column, in order."""
         return list(dict.fromkeys(line.get(column) for line in self))
 
-    def by(self, column: str) -> list["Results"]:
-        """The lines of each value of a column."""
-        return [self.where(**{column: value}) for value in self.of(column)]
+    def by(self, *columns: str) -> list["Results"]:
+        """The lines of each combination of values, in order."""
+        values = dict.fromkeys(tuple(line.get(name) for name in columns) for line in self)
+        return [self.where(**dict(zip(columns, of, strict=True))) for of in values]
 
     def values(self, metric: str) -> list[Any]:
         """A metric by seed."""
@@ -37,6 +39,9 @@ class Results(list[dict[str, Any]]):
     def at(self, column: str, names: Iterable[Any]) -> dict[Any, "Results"]:
         """The lines of some values of a column."""
         return {name: self.where(**{column: name}) for name in names}
+
+    def seed_means(self, metric: str) -> list[float]:
+        return list(self.by_seed(metric).values())
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """The mean over the lines of each seed."""
@@ -153,6 +158,17 @@ def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> fl
     from scipy.stats import spearmanr  # slow to import
 
     return float(spearmanr(scores, accuracies).statistic)
+
+
+def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]:
+    """A figure of all seeds of each combination of the columns that a label's form names."""
+    columns = [name for _, name, _, _ in Formatter().parse(form) if name]
+
+    def draw(results: Results, path: Path) -> None:
+        rows = [(form.format(**runs[0]), runs.seed_means(metric)) for runs in results.by(*columns)]
+        intervals(rows, path, xlabel)
+
+    return draw
 
 
 def curves(

@@ -4,6 +4,7 @@ python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dan
 """
 
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,8 @@ def counted(results: Results) -> Results:
 
 def cells(results: Results) -> list[Results]:
     """The runs of each cell, in order."""
-    names = ("rate", "scale", "gamma")
-    settings = sorted(results.means("target", *names))
-    return [results.where(**dict(zip(names, cell, strict=True))) for cell in settings]
+    settings = itemgetter("rate", "scale", "gamma")
+    return sorted(results.by("rate", "scale", "gamma"), key=lambda cell: settings(cell[0]))
 
 
 def mean(cell: Results) -> float:
@@ -162,10 +162,10 @@ def correlations(results: Results) -> str:
 def best(results: Results) -> str:
     """The cell of the highest test accuracy at every rate, for a description."""
     texts = []
-    for of_rate in sorted(results.by("rate"), key=lambda lines: lines[0]["rate"]):
-        cell = max(cells(of_rate), key=mean)
-        rate, scale, ramp = (write(cell) for _, write in SETTING)
-        texts.append(f"rate {rate}: λ {scale}, ramp {ramp}, {mean(cell):.3f}")
+    for rate in sorted(results.of("rate")):
+        cell = max(cells(results.where(rate=rate)), key=mean)
+        rate_text, scale, ramp = (write(cell) for _, write in SETTING)
+        texts.append(f"rate {rate_text}: λ {scale}, ramp {ramp}, {mean(cell):.3f}")
     return f"The highest mean at each rate: {'; '.join(texts)}."
 
 
@@ -212,18 +212,9 @@ def figure(results: Results, path: Path) -> None:
     report.curves(panels, path, "λ")
 
 
-EXPERIMENT = Experiment(
-    folder=Path(__file__).parent,
-    seeds=config.SEEDS,
-    reads={
-        "target": "target/accuracy",
-        "source": "source/accuracy",
-        "validator": "unlabelled/information_maximisation",
-    },
-    rows=rows,
-    tables=tables,
-    figure=figure,
-)
+READS = {"target": "target/accuracy", "source": "source/accuracy"}
+READS |= {"validator": "unlabelled/information_maximisation"}
+EXPERIMENT = Experiment(Path(__file__).parent, config.SEEDS, READS, rows, tables, figure)
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT)

@@ -1,11 +1,6 @@
 """Unsupervised domain adaptation, with hyperparameters that no target label has chosen.
 
-    python -m experiments.adaptation.run [--tune | --together] [--seeds 10] [--workdir runs/…]
-
-The tuning trains every method's grid and scores each run with validators that read no target label;
-"oracle" does, and chooses nothing. `--together` asks whether the combined objective of
-configs/combination.py beats its parts: it tunes the learning rate of every variant, from the same
-values, by the accuracy on labelled target digits that no result uses, and writes together.csv.
+python -m experiments.adaptation.run [--tune | --together] [--seeds 10] [--workdir runs/…]
 """
 
 from collections.abc import Mapping
@@ -277,28 +272,15 @@ def tables(results: Results) -> dict[str, Any]:
     }
 
 
-def figure(results: Results, path: Path) -> None:
-    """Every seed's target accuracy on both tasks."""
-    shown = [lines for task in METHODS for lines in results.where(task=task).by("method")]
-    reached = [("{task}: {method}".format(**r[0]), r.values("target")) for r in shown]
-    report.intervals(reached, path, "target accuracy")
-
-
 READS = {"target": "target/accuracy", "source": "source/accuracy"}
 MK_MMD = "the same in 800 steps, chosen without target labels: MK-MMD against source only"
 DIGITS = dict(task="digits")
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=SEEDS["digits"],
-    reads=READS,
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(MK_MMD, "target", "mk_mmd", "source_only", DIGITS),
-        Comparison("the same: DANN against source only", "target", "dann", "source_only", DIGITS),
-    ],
-)
+COMPARED = [
+    Comparison(MK_MMD, "target", "mk_mmd", "source_only", DIGITS),
+    Comparison("the same: DANN against source only", "target", "dann", "source_only", DIGITS),
+]
+FIGURE = report.dots("{task}: {method}", "target", "target accuracy")
+EXPERIMENT = Experiment(HERE, SEEDS["digits"], READS, rows, tables, FIGURE, COMPARED)
 JUDGED = {name: name if name in COMPARING else f"unlabelled/{name}" for name in VALIDATORS}
 JUDGED |= {"oracle": "oracle/accuracy", "test": "target/accuracy"}
 TUNING = Experiment(HERE, TUNED_ON, JUDGED, grid, file="tuning.csv")

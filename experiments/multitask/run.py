@@ -1,11 +1,6 @@
 """What does a second task, or a second kind of input, give few labelled digits?
 
-    python -m experiments.multitask.run [--tune] [--seeds 10] [--workdir runs/multitask]
-
-The tuning chooses each method's learning rate from the same three, on seeds that no result uses.
-The criterion is the accuracy on validation digits train[1200:1400], which no stream and no test
-split holds: of the few-label digits at two labels a class (of what a method is trained on, where it
-reads no few-label digits). A run that diverges counts 0.
+python -m experiments.multitask.run [--tune] [--seeds 10] [--workdir runs/multitask]
 """
 
 import functools
@@ -173,19 +168,12 @@ def figure(results: Results, path: Path) -> None:
 ALONE = "multitask, 2 labels a class: with seven segments against digits alone"
 WRONG = "the same: with seven segments against with another digit's segments"
 DIGITS = dict(setting="multitask_digits", per_class=2)
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads=reads("multitask_digits"),
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
-        Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
-    ],
-)
-
+COMPARED = [
+    Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
+    Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
+]
+READS = reads("multitask_digits")
+EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure, COMPARED)
 TUNING = Experiment(HERE, range(100, 103), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """What do features learned from unlabelled digits add to 1, 2, 5 or 10 labels a class?
 
-    python -m experiments.self_taught.run [--tune] [--seeds 10] [--workdir runs/self_taught]
-
-The tuning chooses the settings of each method, on digits and seeds that no result uses: by the
-accuracy on train[1200:1400] with 1 and with 5 labels a class, averaged over both and over seeds.
+python -m experiments.self_taught.run [--tune] [--seeds 10] [--workdir runs/self_taught]
 """
 
 from collections.abc import Mapping, Sequence
@@ -264,20 +261,12 @@ def figure(results: Results, path: Path) -> None:
 
 PIXELS_ALONE = "self-taught, 1 label a class: SimCLR against logistic regression on pixels"
 AUGMENTED = "the same: SimCLR against the network from scratch with the same augmentation"
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads={},
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(PIXELS_ALONE, "accuracy", OURS, RAW, dict(shots=1)),
-        Comparison(AUGMENTED, "accuracy", OURS, STRONG, dict(shots=1)),
-    ],
-)
-
-TUNING = Experiment(HERE, (100, 101), {}, stages=stages, file="tuning.csv")
+COMPARED = [
+    Comparison(PIXELS_ALONE, "accuracy", OURS, RAW, dict(shots=1)),
+    Comparison(AUGMENTED, "accuracy", OURS, STRONG, dict(shots=1)),
+]
+EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, figure, COMPARED)
+TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -1,10 +1,6 @@
 """Do features learned without labels cluster better than pixels, and does SCAN better than k-means?
 
-    python -m experiments.self_taught_clustering.run [--tune] [--seeds 10] [--workdir runs/…]
-
-The tuning chooses the settings of each method by the labels of digits that no result clusters: the
-accuracy of train[:900], over seeds that no result uses; the result clusters train[900:]. Stage by
-stage, the best value is kept for the stages after it.
+python -m experiments.self_taught_clustering.run [--tune] [--seeds 10] [--workdir runs/…]
 """
 
 from collections.abc import Callable, Mapping
@@ -176,23 +172,11 @@ def tables(results: Results) -> dict[str, str]:
     }
 
 
-def figure(results: Results, path: Path) -> None:
-    reached = [(m, runs.values("accuracy")) for m, runs in results.at("method", METHODS).items()]
-    report.intervals(reached, path, "clustering accuracy of the target")
-
-
 QUESTION = "self-taught clustering: SCAN against k-means on pixels"
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads=reads("target"),
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[Comparison(QUESTION, "accuracy", SCAN, PIXELS)],
-)
-
-TUNING = Experiment(HERE, (100, 101), {}, stages=stages, file="tuning.csv")
+FIGURE = report.dots("{method}", "accuracy", "clustering accuracy of the target")
+COMPARED = [Comparison(QUESTION, "accuracy", SCAN, PIXELS)]
+EXPERIMENT = Experiment(HERE, range(10), reads("target"), rows, tables, FIGURE, COMPARED)
+TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -1,10 +1,6 @@
 """Which layers are worth copying: the first ones for new classes, the last ones for new inputs?
 
-    python -m experiments.which_layers.run [--tune] [--seeds 10] [--workdir runs/which_layers]
-
-The tuning chooses the learning rate of every variant from the same four for every variant and pair,
-on seeds that no result uses: target accuracy on digits train[1200:1400], which no stream and no
-test split holds. A run that diverges counts 0.
+python -m experiments.which_layers.run [--tune] [--seeds 10] [--workdir runs/which_layers]
 """
 
 import itertools
@@ -162,15 +158,7 @@ def figure(results: Results, path: Path) -> None:
 
 
 READS = {"target": "target/accuracy"}
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads=READS,
-    rows=rows,
-    tables=tables,
-    figure=figure,
-)
-
+EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure)
 TUNING = Experiment(HERE, range(100, 102), READS, candidates, file="tuning.csv")
 
 if __name__ == "__main__":

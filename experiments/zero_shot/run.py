@@ -1,12 +1,6 @@
 """Can classes without a single example be told apart by what is known of them?
 
-    python -m experiments.zero_shot.run [--tune] [--seeds 10] [--workdir runs/zero_shot]
-
-Fashion-MNIST (five pairs of unseen classes, three seeds at most) and pairs of digits (20 unseen of
-100), each method as the tuning chose it, on classes, images and seeds that no result uses: its runs
-leave out two pairs of garments of train[40000:50000], and each of the two is judged on
-train[50000:]; of digits ten seen pairs are held out of train[:80%], and what counts is the area
-under the seen-unseen curve of train[80%:].
+python -m experiments.zero_shot.run [--tune] [--seeds 10] [--workdir runs/zero_shot]
 """
 
 from collections.abc import Callable, Mapping
@@ -206,14 +200,11 @@ def candidates() -> dict[str, Row]:
 
 def fashion_table(results: Results) -> str:
     """A row a method, over the pairs of garments."""
-    control = list(results.where(method="permuted").by_seed("accuracy").values())
-
-    def over_pairs(lines: Results) -> list[float]:
-        return list(lines.by_seed("accuracy").values())
+    control = results.where(method="permuted")
 
     def gain(lines: Results) -> str:
-        permuted = lines[0]["method"] == "permuted"
-        return "–" if permuted else report.gain(over_pairs(lines), control)
+        ours, theirs = (runs.seed_means("accuracy") for runs in (lines, control))
+        return "–" if lines == control else report.gain(ours, theirs)
 
     def column(pair: int) -> Column:
         heading = f"{PAIRS[pair][0]}, {PAIRS[pair][1]}"
@@ -221,7 +212,7 @@ def fashion_table(results: Results) -> str:
 
     columns: list[Column] = [
         report.text("method", "method"),
-        ("mean over pairs", lambda lines: report.cell(over_pairs(lines))),
+        ("mean over pairs", lambda lines: report.cell(lines.seed_means("accuracy"))),
         ("− permuted", gain),
         *map(column, sorted(results.of("pair"))),
         report.seconds(of=min),
@@ -259,32 +250,15 @@ def tables(results: Results) -> dict[str, Any]:
     }
 
 
-def figure(results: Results, path: Path) -> None:
-    """Every seed, on both data sets."""
-    shown = [
-        (f"{title}: {lines[0]['method']}", list(lines.by_seed("accuracy").values()))
-        for data, title in (("fashion", "garments"), ("digits", "pairs of digits"))
-        for lines in results.where(data=data).by("method")
-    ]
-    label = "accuracy per class among unseen classes (chance: garments 0.5, pairs of digits 0.05)"
-    report.intervals(shown, path, label)
-
-
 GARMENTS = "zero-shot, Fashion-MNIST, 2 unseen of 10: compatibility against ESZSL on pixels"
 NUMBERS = "zero-shot, 20 unseen pairs of digits: compatibility against ESZSL on pixels"
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads={},
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(GARMENTS, "accuracy", "softmax", "eszsl", dict(data="fashion")),
-        Comparison(NUMBERS, "accuracy", "softmax", "eszsl", dict(data="digits")),
-    ],
-)
-
+COMPARED = [
+    Comparison(GARMENTS, "accuracy", "softmax", "eszsl", dict(data="fashion")),
+    Comparison(NUMBERS, "accuracy", "softmax", "eszsl", dict(data="digits")),
+]
+SHOWN = "accuracy per class among unseen classes (chance: garments 0.5, pairs of digits 0.05)"
+FIGURE = report.dots("{data}: {method}", "accuracy", SHOWN)
+EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, FIGURE, COMPARED)
 TUNING = Experiment(HERE, (100, 101), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
