@@ -4,6 +4,7 @@ python -m experiments.adaptation.run [--tune | --together] [--seeds 10] [--workd
 """
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,9 @@ def point(method: str, value: float, edit: Any, **columns: Any) -> Row:
 
 
 def grid() -> dict[str, Row]:
-    return {
-        f"{method}-{value:g}": point(method, value, evaluate_for_validators)._replace(
-            measure=scores
-        )
-        for method, (_, values) in GRID.items()
-        for value in values
-    }
+    points = [(method, value) for method, (_, values) in GRID.items() for value in values]
+    rows = {f"{method}-{v:g}": point(method, v, evaluate_for_validators) for method, v in points}
+    return {name: row._replace(measure=scores) for name, row in rows.items()}
 
 
 def chosen(tuned: Results, validator: str) -> dict[str, float]:
@@ -149,19 +146,17 @@ def variant(name: str, rate: float, split: str) -> Row:
 
 def candidates() -> dict[str, Row]:
     """Every variant of the combination at every rate, judged on the validation digits."""
-    return {"pretrained": pretrained()} | {
-        f"{name}-{rate:g}": variant(name, rate, "train[1200:1400]")
-        for name in VARIANTS
-        for rate in RATES
-    }
+    every = product(VARIANTS, RATES)
+    rows = {f"{name}-{rate:g}": variant(name, rate, "train[1200:1400]") for name, rate in every}
+    return {"pretrained": pretrained()} | rows
 
 
 def combined(tuned: Results) -> dict[str, Row]:
     """Every variant of the combination at its best rate, judged on the test digits."""
-    rates = {name: tuned.where(method=name).best("target", "value")[0] for name in VARIANTS}
-    rows = {"pretrained": pretrained()} | {
-        f"together-{name}": variant(name, rate, "train[1400:]") for name, rate in rates.items()
-    }
+    rows = {"pretrained": pretrained()}
+    for name in VARIANTS:
+        [rate] = tuned.where(method=name).best("target", "value")
+        rows[f"together-{name}"] = variant(name, rate, "train[1400:]")
     return {name: row._replace(seeds=SEEDS["together"]) for name, row in rows.items()}
 
 
@@ -169,13 +164,10 @@ def rows() -> dict[str, Row]:
     """Every method at its chosen point; and the combination, once it has been tuned."""
     values = chosen(TUNING.read(), MAIN)
     edits = {"digits": None, "garments": garments}
-    rows = {
-        f"{task}-{method}": point(method, values[method], edits[task], task=task)._replace(
-            seeds=SEEDS[task]
-        )
-        for task, methods in METHODS.items()
-        for method in methods
-    }
+    rows = {}
+    for task, method in [(task, method) for task in METHODS for method in METHODS[task]]:
+        row = point(method, values[method], edits[task], task=task)
+        rows[f"{task}-{method}"] = row._replace(seeds=SEEDS[task])
     return rows | (combined(TOGETHER.read()) if (HERE / TOGETHER.file).exists() else {})
 
 
@@ -234,12 +226,12 @@ def validators_table(tuned: Results) -> str:
     def below_oracle(name: str) -> str:
         return f"{np.mean(reached[name]) - np.mean(reached['oracle']):+.3f}"
 
-    def within(index: int, method: str) -> Column:
-        return method, lambda name: f"{reached[name][index]:.3f}"
-
     columns: list[Column] = [
         ("chosen by", label),
-        *(within(i, method) for i, method in enumerate(tuned.of("method"))),
+        *(
+            (m, lambda name, i=i: f"{reached[name][i]:.3f}")
+            for i, m in enumerate(tuned.of("method"))
+        ),
         ("mean − oracle", below_oracle),
         ("among all methods", among_all),
         ("rank correlation", correlation),

@@ -19,37 +19,23 @@ HERE = Path(__file__).parent
 TEST, SHOTS = "train[1400:]", (1, 2, 5, 10)  # labels a class
 TRIED, TRIED_SHOTS = "train[1200:1400]", (1, 5)  # in tuning
 
-# What the tuning chose: the method's own number, and the penalty of the softmax regression.
-SETTINGS: dict[str, tuple[float, float]] = {
-    "SimCLR": (1.0, 1.0),  # temperature
-    "Barlow Twins": (0.05, 0.01),  # weight off the diagonal
-    "VICReg": (1.0, 1.0),  # weight of the covariance
-    "denoising autoencoder": (0.3, 0.1),  # deviation of the noise
-    "autoencoder": (3e-3, 0.1),  # learning rate
-}
-PIXELS = 0.01  # penalty of the softmax regression on pixels
-RIDGE = 1.0  # penalty of the ridge regression on SimCLR's features
-SCRATCH = {False: 3e-3, True: 1e-2}  # with views? -> learning rate
-TUNED = 1e-3  # learning rate of fine-tuning
-
-BASELINES = ("pixels, softmax", "CNN from scratch", "CNN from scratch, augmented")
-LEARNED = tuple(f"{method}, softmax" for method in SETTINGS)
-OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented")
-METHODS = (*BASELINES, *LEARNED, *OTHERS)
-RAW, OURS, STRONG = BASELINES[0], LEARNED[0], BASELINES[2]
-
-# The softmax regression has twelve penalties on pixels; on features four, with each of the method's
-# own numbers. Networks have three learning rates.
+# Tried of each method's own number; with it four penalties of the softmax regression that reads its
+# features (twelve on pixels). Networks have three learning rates. Of several best the first.
 NUMBERS = {
-    "SimCLR": (0.5, 0.2, 1.0),
-    "Barlow Twins": (5e-3, 2e-2, 5e-2),
-    "VICReg": (1.0,),
-    "denoising autoencoder": (0.3, 0.15, 0.5),
-    "autoencoder": (1e-3, 3e-4, 3e-3),
+    "SimCLR": (0.5, 0.2, 1.0),  # temperature
+    "Barlow Twins": (5e-3, 2e-2, 5e-2),  # weight off the diagonal
+    "VICReg": (1.0,),  # weight of the covariance
+    "denoising autoencoder": (0.3, 0.15, 0.5),  # deviation of the noise
+    "autoencoder": (1e-3, 3e-4, 3e-3),  # learning rate
 }
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 MANY = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 SCRATCH_RATES, TUNED_RATES = (1e-3, 3e-3, 1e-2), (1e-5, 1e-4, 1e-3)
+
+RAW, *SCRATCH = BASELINES = ("pixels, softmax", "CNN from scratch", "CNN from scratch, augmented")
+OURS, *_ = LEARNED = tuple(f"{method}, softmax" for method in NUMBERS)
+RIDGE, _, TUNED = OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented")
+METHODS, STRONG = (*BASELINES, *LEARNED, *OTHERS), BASELINES[2]
 
 Readouts = Mapping[str, tuple[str, float, dict]]  # name -> solver, its penalty, its columns
 
@@ -89,38 +75,23 @@ def few(config: Any, shots: int) -> str:
 
 
 def features(
-    method: str,
-    value: float,
-    readouts: Readouts,
-    split: str = TEST,
-    shots: Sequence[int] = SHOTS,
+    method: str, value: float, readouts: Readouts, split: str = TEST, shots: Sequence[int] = SHOTS
 ) -> Row:
-    """Features of a method, frozen and read by solvers.
-
-    Args:
-      method: one of SETTINGS, or "pixels".
-      value: its own number.
-      readouts: name -> solver, penalty and what its lines in the table say of it.
-      split: to judge on.
-      shots: labels a class.
-    """
+    """Features of one of NUMBERS with its own number, or "pixels", frozen and read by solvers."""
 
     def edit(config: Any, run: Run) -> None:
         unread(config)
         represent(config, method, value)
         streams, prepare = [few(config, n) for n in shots], {}
         judged = dict(data="digits", size=config.streams.source["size"], split=split)
-        for name, (solver, penalty, _) in readouts.items():
-            for n, stream in zip(shots, streams, strict=True):
-                head = f"{name}_{n}"
-                config.evaluate[head] = dict(judged, head=head)
-                fit = dict(solver=solver, stream=stream, head=head)
-                if solver == "knn":  # as many neighbours as a class has examples
-                    config.network.heads[head] = dict(name="neighbours", outputs=10, k=n)
-                else:
-                    config.network.heads[head] = dict(name="linear", outputs=10)
-                    fit["penalty"] = penalty
-                prepare[head] = fit
+        for (name, (solver, penalty, _)), n in product(readouts.items(), shots):
+            head, knn = f"{name}_{n}", solver == "knn"
+            config.evaluate[head] = dict(judged, head=head)
+            # As many neighbours as a class has examples.
+            layer = dict(name="neighbours", k=n) if knn else dict(name="linear")
+            config.network.heads[head] = dict(layer, outputs=10)
+            fit = dict(solver=solver, stream=f"few_{n}", head=head)
+            prepare[head] = fit if knn else dict(fit, penalty=penalty)
         config.read = dict(flow=tuple(streams), terms={}, steps=0, prepare=prepare)
 
     reads = [
@@ -139,15 +110,10 @@ def trained(
     origin: tuple[str, float] | None = None,
     split: str = TEST,
 ) -> Row:
-    """The CNN trained on few labels: from scratch; or from a row's features, with their readout.
+    """The CNN trained on few labels by Adam: from scratch, or from what a row has learned.
 
-    Args:
-      method: what it is called in the table.
-      shots: labels a class.
-      rate: Adam's learning rate.
-      augmented: whether the views of SimCLR are shown instead of the digits themselves.
-      origin: a row, and the penalty of the softmax regression to start from.
-      split: to judge on.
+    `augmented` shows the views of SimCLR instead of the digits themselves; `origin` is a row, and
+    the penalty of the softmax regression to start from.
     """
 
     def edit(config: Any, run: Run) -> None:
@@ -173,20 +139,28 @@ def trained(
     return Row("self_taught_simclr", edit=edit, reads=reads, after=after)
 
 
+def best(method: str, *settings: str) -> tuple:
+    """What the tuning chose."""
+    return TUNING.read().where(method=method).best("accuracy", *settings)
+
+
 def rows() -> dict[str, Row]:
     """Every method; the features of a seed are learned once and read for every number of labels."""
-    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", PIXELS, dict(method=RAW))})}
-    for method, (value, penalty) in SETTINGS.items():
+    [penalty] = best("pixels", "penalty")
+    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", penalty, dict(method=RAW))})}
+    for method in NUMBERS:
+        value, penalty = best(method, "value", "penalty")
         readouts = {"softmax": ("softmax", penalty)}
         if method == "SimCLR":
-            readouts |= {"ridge": ("ridge", RIDGE), "neighbours": ("knn", 0.0)}
+            origin = (method, penalty)
+            ridge = ("ridge", *best(RIDGE, "penalty"))
+            readouts |= {"ridge": ridge, "neighbours": ("knn", 0.0)}
         named = {name: (*r, dict(method=f"{method}, {name}")) for name, r in readouts.items()}
         rows[method] = features(method, value, named)
-    origin = ("SimCLR", SETTINGS["SimCLR"][1])
     for n in SHOTS:
-        for augmented, name in zip((False, True), BASELINES[1:], strict=True):
-            rows[f"{name}-{n}"] = trained(name, n, SCRATCH[augmented], augmented)
-        rows[f"fine-tuned-{n}"] = trained(OTHERS[2], n, TUNED, True, origin)
+        for augmented, name in enumerate(SCRATCH):
+            rows[f"{name}-{n}"] = trained(name, n, *best(name, "value"), bool(augmented))
+        rows[f"fine-tuned-{n}"] = trained(TUNED, n, *best("fine-tuned", "value"), True, origin)
     return rows
 
 
@@ -196,7 +170,7 @@ def stages(collect: Collect) -> Results:
     def read(method: str, value: float, penalties: Sequence[float]) -> Row:
         readouts = {}
         for solver in ("softmax", "ridge") if method == "SimCLR" else ("softmax",):
-            shown = method if solver == "softmax" else OTHERS[0]
+            shown = method if solver == "softmax" else RIDGE
             for i, penalty in enumerate(penalties):
                 columns = dict(method=shown, value=value, penalty=penalty)
                 readouts[f"{solver}{i}"] = (solver, penalty, columns)
@@ -215,11 +189,10 @@ def stages(collect: Collect) -> Results:
         results += collect({f"{method}-{v:g}": read(method, v, PENALTIES) for v in values})
     value, penalty = results.where(method="SimCLR").best("accuracy", "value", "penalty")
     # The ridge regression is chosen for the features that the softmax regression chose.
-    ridge = OTHERS[0]
-    results = Results(line for line in results if line["method"] != ridge or line["value"] == value)
+    results = Results(line for line in results if line["method"] != RIDGE or line["value"] == value)
     results += train("fine-tuned", TUNED_RATES, True, (f"SimCLR-{value:g}", penalty))
-    for augmented, method in zip((False, True), BASELINES[1:], strict=True):
-        results += train(method, SCRATCH_RATES, augmented)
+    for augmented, method in enumerate(SCRATCH):
+        results += train(method, SCRATCH_RATES, bool(augmented))
     return results
 
 
@@ -239,10 +212,8 @@ def tables(results: Results) -> dict[str, str]:
     columns = [("method", str), *map(column, SHOTS)]
     columns += [("over pixels at 1", over_pixels), ("seconds", seconds)]
     against = {
-        reference: ", ".join(
-            f"{at[n][OURS].gain('accuracy', at[n][reference])} at {n}" for n in SHOTS
-        )
-        for reference in (RAW, STRONG)
+        name: ", ".join(f"{at[n][OURS].gain('accuracy', at[n][name])} at {n}" for n in SHOTS)
+        for name in (RAW, STRONG)
     }
     none = "" if "**+" in against[STRONG] else ", at none of them a gain"
     return {
@@ -254,7 +225,7 @@ def tables(results: Results) -> dict[str, str]:
 
 def figure(results: Results, path: Path) -> None:
     """Accuracy against the labels a class, a line a method, with 95 % intervals."""
-    at = results.at("method", (*BASELINES, *LEARNED, OTHERS[2]))
+    at = results.at("method", (*BASELINES, *LEARNED, TUNED))
     lines = {method: runs.over("shots", "accuracy") for method, runs in at.items()}
     report.curves({"held-out digits": lines}, path, "labels a class")
 

@@ -5,6 +5,7 @@ python -m experiments.zero_shot.run [--tune] [--seeds 10] [--workdir runs/zero_s
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,10 @@ GENERALISED = (*CALIBRATED, *(f"calibrated_{name}" for name in CALIBRATED))
 Setting = Mapping[str, float]  # what was tuned: learning_rate, or gamma and lam
 
 
-def route(
-    config: Any, method: str, table: str, phases: Mapping[str, str], setting: Setting
-) -> None:
-    """Gives each phase the terms or the solver of a method, and the evaluations its readout.
+def route(config: Any, method: str, table: str, phases: dict, setting: Setting) -> None:
+    """Gives phases the terms or the solver of a method, and the evaluations its readout.
 
-    Args:
-      config: changed.
-      method: one of FASHION or DIGITS, but for ConSE.
-      table: of attributes.
-      phases: phase -> the labelled stream that it learns from; {"": stream} without phases.
-      setting: of a closed form.
+    Phases are those of the labelled streams that they learn from: {"": stream} without phases.
     """
     embed = dict(name="linear", outputs=WIDTH[table])
     if method in CLOSED:
@@ -110,33 +104,26 @@ def digits(method: str, setting: Setting) -> Row:
             route(config, method, "digits", {"calibrate": "first", "fit": "seen"}, setting)
             return
         shipped = config.evaluate.to_dict()
-        config.evaluate = {
-            f"{name}_{top}": fields | dict(top=top)
-            for top in TOPS
-            for name, fields in shipped.items()
-        }
+        every = product(TOPS, shipped.items())
+        config.evaluate = {f"{name}_{top}": fields | dict(top=top) for top, (name, fields) in every}
         for top in TOPS:
             config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
 
-    def reads(suffix: str) -> dict[str, str]:
-        among_all = {name: f"generalised{suffix}/{name}" for name in GENERALISED}
-        return {"accuracy": f"unseen{suffix}/per_class_accuracy", **among_all}
-
     conse = method == "conse"
     names = {f"_{top}": f"conse, T = {top}" for top in TOPS} if conse else {"": method}
-    return Row(
-        "conse_pairs" if conse else "zero_shot_pairs",
-        edit=edit,
-        columns=dict(data="digits"),
-        reads=[(dict(method=name), reads(suffix)) for suffix, name in names.items()],
-    )
+    reads = []
+    for suffix, name in names.items():
+        metrics = {metric: f"generalised{suffix}/{metric}" for metric in GENERALISED}
+        accuracy = {"accuracy": f"unseen{suffix}/per_class_accuracy"}
+        reads.append((dict(method=name), accuracy | metrics))
+    shipped = "conse_pairs" if conse else "zero_shot_pairs"
+    return Row(shipped, edit=edit, columns=dict(data="digits"), reads=reads)
 
 
 def chosen(tuned: Results, data: str, method: str) -> Setting:
-    """The first setting whose mean in tuning.csv is within 0.01 of the best.
+    """The first setting within 0.01 of the best mean: among equals the lowest rate is the safest.
 
-    Settings stand in ascending order there: among equals the lowest rate is the safest. The control
-    has the setting of the method that it controls.
+    The control has the setting of the method that it controls.
     """
     names = ("learning_rate", "gamma", "lam")
     lines = tuned.where(data=data, method="softmax" if method == "permuted" else method)
@@ -147,14 +134,11 @@ def chosen(tuned: Results, data: str, method: str) -> Setting:
 
 def rows() -> dict[str, Row]:
     tuned = TUNING.read()
-    garments = {
+    rows = {
         f"fashion-{method}-{pair}": fashion(method, pair, chosen(tuned, "fashion", method))
-        for method in FASHION
-        for pair in range(len(PAIRS))
+        for method, pair in product(FASHION, range(len(PAIRS)))
     }
-    return garments | {
-        f"digits-{method}": digits(method, chosen(tuned, "digits", method)) for method in DIGITS
-    }
+    return rows | {f"digits-{m}": digits(m, chosen(tuned, "digits", m)) for m in DIGITS}
 
 
 def look_at_both(config: Any, run: Run) -> None:
@@ -174,27 +158,30 @@ def first_phase(config: Any, run: Run) -> None:
     config.phases = ("calibrate",)
 
 
+def tried(data: str, method: str, make: Callable[[Any], Row], change: Any, **fields: Any) -> Any:
+    """A row for every setting of a method, changed for the tuning."""
+    rows = {}
+    for i, setting in enumerate(PENALTIES.get(method, RATES)):
+        columns, row = dict(data=data, method=method, **setting), make(setting)
+
+        def edit(config: Any, run: Run, shown: Any = row.edit) -> None:
+            shown(config, run)
+            change(config, run)
+
+        rows[f"{data}-{method}-{i}"] = row._replace(edit=edit, columns=columns, **fields)
+    return rows
+
+
 def candidates() -> dict[str, Row]:
     rows = {}
-
-    def add(data: str, method: str, make: Callable[[Any], Row], change: Any, **fields: Any) -> None:
-        for i, setting in enumerate(PENALTIES.get(method, RATES)):
-            columns, row = dict(data=data, method=method, **setting), make(setting)
-
-            def edit(config: Any, run: Run, shown: Any = row.edit) -> None:
-                shown(config, run)
-                change(config, run)
-
-            rows[f"{data}-{method}-{i}"] = row._replace(edit=edit, columns=columns, **fields)
-
     for method in ("softmax", "ale", "conse", "eszsl"):
         name = "validation_10" if method == "conse" else "validation"
         reads = [({}, {"value": f"{name}/ausuc"})]
-        add("digits", method, partial(digits, method), first_phase, reads=reads)
+        rows |= tried("digits", method, partial(digits, method), first_phase, reads=reads)
     reads = [(dict(pair=i), {"value": f"{i}/per_class_accuracy"}) for i in LEFT_OUT]
     for method in (*TRAINED, *CLOSED):
         make = partial(fashion, method, LEFT_OUT[0], held=PAIRS[LEFT_OUT[1]])
-        add("fashion", method, make, look_at_both, reads=reads, seeds=(4,))
+        rows |= tried("fashion", method, make, look_at_both, reads=reads, seeds=(4,))
     return rows
 
 

@@ -21,30 +21,22 @@ def test_it_runs_and_goes_on_where_it_was(goes_on):
     assert all(t > f for t, f in seconds)
 
 
-@pytest.mark.parametrize("method", run.SETTINGS)
+@pytest.mark.parametrize("method", run.NUMBERS)
 def test_each_way_to_learn_features_is_a_config(method, tmp_path):
     row = run.EXPERIMENT.rows()[method]
     config = experiment.resolve(frame.configured(row, Run(3, tmp_path)))
     assert config["phases"] == ("represent", "read")
     own = {path for columns, wanted in row.reads for path in wanted.values()}
     assert {path.removesuffix("/accuracy") for path in own} == set(config["evaluate"])
-    assert f"{run.SETTINGS[method][0]!r}" in repr((config["represent"], config["streams"]))
+    assert f"{run.best(method, 'value')[0]!r}" in repr((config["represent"], config["streams"]))
 
 
 def test_the_shipped_configs_hold_what_was_chosen():
     simclr, auto = (frame.shipped(f"self_taught_{name}") for name in ("simclr", "autoencoder"))
     chosen = simclr.represent.terms.agree.temperature, simclr.read.prepare.softmax.penalty
-    assert chosen == run.SETTINGS["SimCLR"]
+    assert chosen == run.best("SimCLR", "value", "penalty")
     chosen = auto.streams.noisy.transforms[0]["std"], auto.read.prepare.softmax.penalty
-    assert chosen == run.SETTINGS["denoising autoencoder"]
-
-
-def test_the_settings_are_the_best_of_the_tuning():
-    tuned = run.TUNING.read()
-    for method, setting in run.SETTINGS.items():
-        assert tuned.where(method=method).best("accuracy", "value", "penalty") == setting
-    for augmented, method in zip((False, True), run.BASELINES[1:], strict=True):
-        assert tuned.where(method=method).best("accuracy", "value") == (run.SCRATCH[augmented],)
+    assert chosen == run.best("denoising autoencoder", "value", "penalty")
 
 
 def test_the_tuning_goes_from_stage_to_stage(monkeypatch):
