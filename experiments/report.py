@@ -40,9 +40,6 @@ class Results(list[dict[str, Any]]):
         """The lines of some values of a column."""
         return {name: self.where(**{column: name}) for name in names}
 
-    def seed_means(self, metric: str) -> list[float]:
-        return list(self.by_seed(metric).values())
-
     def by_seed(self, metric: str) -> dict[int, float]:
         """The mean over the lines of each seed."""
         seeds = sorted(self.of("seed"))
@@ -117,10 +114,14 @@ def lowest(metric: str) -> Column:
     return "lowest seed", lambda lines: f"{min(lines.values(metric)):.3f}"
 
 
-def seconds(
-    heading: str = "seconds", form: str = "{:.1f}", of: Callable[[Any], Any] = np.mean
-) -> Column:
+def seconds(form: str = "{:.1f}", of: Any = np.mean, heading: str = "seconds") -> Column:
     return heading, lambda lines: form.format(of(lines.values("seconds")))
+
+
+def named(heading: str, columns: Iterable[Column], lines: Mapping[Any, Results]) -> str:
+    """A table of lines by their names, which stand in its first column."""
+    below = [(title, lambda name, of=of: of(lines[name])) for title, of in columns]
+    return table([(heading, str), *below], lines)
 
 
 def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
@@ -165,7 +166,10 @@ def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]
     columns = [name for _, name, _, _ in Formatter().parse(form) if name]
 
     def draw(results: Results, path: Path) -> None:
-        rows = [(form.format(**runs[0]), runs.seed_means(metric)) for runs in results.by(*columns)]
+        rows = [
+            (form.format(**runs[0]), [*runs.by_seed(metric).values()])
+            for runs in results.by(*columns)
+        ]
         intervals(rows, path, xlabel)
 
     return draw

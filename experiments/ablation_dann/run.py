@@ -74,11 +74,8 @@ def ramp(cell: Results) -> str:
     return NAMES[cell[0]["gamma"]] if cell[0]["scale"] else "–"
 
 
-SETTING: tuple[Column, ...] = (
-    report.text("rate", "rate", "{:g}"),
-    report.text("λ", "scale", "{:g}"),
-    ("ramp", ramp),
-)
+SETTING: list[Column] = [report.text("rate", "rate", "{:g}"), report.text("λ", "scale", "{:g}")]
+SETTING += [("ramp", ramp)]
 
 
 def table(results: Results) -> str:
@@ -126,15 +123,9 @@ def chosen(results: Results) -> dict[str, Results]:
 
 def choices(results: Results) -> str:
     """What each choice among all cells reaches, and its difference from the shipped one."""
-    choice = chosen(results)
-    columns: list[Column] = [
-        *SETTING,
-        report.mean("target accuracy", "target"),
-        report.gained("− dann.py", "target", results.where(**shipped())),
-        report.lowest("target"),
-    ]
-    of_choice = [(heading, lambda who, of=of: of(choice[who])) for heading, of in columns]
-    return report.table([("chosen by", str), *of_choice], choice)
+    gain = report.gained("− dann.py", "target", results.where(**shipped()))
+    columns = [*SETTING, report.mean("target accuracy", "target"), gain, report.lowest("target")]
+    return report.named("chosen by", columns, chosen(results))
 
 
 def correlations(results: Results) -> str:
@@ -148,15 +139,11 @@ def correlations(results: Results) -> str:
         return f"{correlation:+.2f} ({len(among)})"
 
     def within(rate: float) -> Column:
-        return f"rate {rate:g}", lambda line: rank([c for c in line[1] if c[0]["rate"] == rate])
+        return f"rate {rate:g}", lambda among: rank([c for c in among if c[0]["rate"] == rate])
 
-    columns: list[Column] = [
-        ("cells", lambda line: line[0]),
-        ("all rates", lambda line: rank(line[1])),
-        *map(within, sorted(results.of("rate"))),
-    ]
+    columns = [("all rates", rank), *map(within, sorted(results.of("rate")))]
     kept = [cell for cell in every if not lost(cell)]
-    return report.table(columns, [("every cell", every), ("that lost no run", kept)])
+    return report.named("cells", columns, {"every cell": every, "that lost no run": kept})
 
 
 def best(results: Results) -> str:
@@ -174,10 +161,10 @@ def losses(results: Results) -> str:
     finished = [line for line in results if line["validator"] is not None]
     gone = [line for line in finished if line["target"] < COLLAPSED]
     both = sum(line["source"] < COLLAPSED for line in gone)
-    parts = [
+    text = (
         f"{len(gone)} of {len(results)} runs collapsed, {both} of them on the source as well, and "
         f"{len(results) - len(finished)} failed."
-    ]
+    )
     for gamma, name in NAMES.items():
         products: dict[bool, list[float]] = {False: [], True: []}  # lost? -> λ · rate
         for cell in cells(results.where(gamma=gamma)):
@@ -187,11 +174,9 @@ def losses(results: Results) -> str:
             f"{edge(values):.3g}" if values else "–"
             for edge, values in zip((max, min), products.values(), strict=True)
         )
-        parts.append(
-            f"Ramp {name}: the largest λ · rate that lost no run is {largest}, the smallest that "
-            f"lost one {smallest}."
-        )
-    return " ".join(parts)
+        text += f" Ramp {name}: the largest λ · rate that lost no run is {largest}, "
+        text += f"the smallest that lost one {smallest}."
+    return text
 
 
 def tables(results: Results) -> dict[str, Any]:
@@ -204,11 +189,10 @@ def figure(results: Results, path: Path) -> None:
     """A panel a rate: target accuracy over λ, a line a ramp; a failed run counts 0."""
     panels = {}
     for rate, lines in counted(results).at("rate", sorted(results.of("rate"))).items():
-        floor = lines.where(scale=0.0).over("scale", "target")
-        of_ramps = {name: lines.where(gamma=gamma) for gamma, name in NAMES.items()}
-        panels[f"rate {rate:g}"] = {
-            name: floor | ramped.over("scale", "target") for name, ramped in of_ramps.items()
-        }
+        floor, panel = lines.where(scale=0.0).over("scale", "target"), {}
+        for gamma, name in NAMES.items():
+            panel[name] = floor | lines.where(gamma=gamma).over("scale", "target")
+        panels[f"rate {rate:g}"] = panel
     report.curves(panels, path, "λ")
 
 

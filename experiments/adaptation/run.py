@@ -165,18 +165,22 @@ def rows() -> dict[str, Row]:
     values = chosen(TUNING.read(), MAIN)
     edits = {"digits": None, "garments": garments}
     rows = {}
-    for task, method in [(task, method) for task in METHODS for method in METHODS[task]]:
+    for task, method in [(task, method) for task, names in METHODS.items() for method in names]:
         row = point(method, values[method], edits[task], task=task)
         rows[f"{task}-{method}"] = row._replace(seeds=SEEDS[task])
     return rows | (combined(TOGETHER.read()) if (HERE / TOGETHER.file).exists() else {})
+
+
+SECONDS = report.seconds("{:.0f}", np.median, "seconds a run")
+LAST = [report.mean("source accuracy", "source"), SECONDS]
 
 
 def table(results: Results) -> str:
     """A row a method: what was chosen, its accuracies, its difference from source only by seed."""
 
     def value(lines: Results) -> str:
-        field = GRID[lines[0]["method"]][0].split(".")[-1]
-        return f"{field.replace('_', ' ')} {lines[0]['value']:g}"
+        field = GRID[lines[0]["method"]][0].rpartition(".")[2].replace("_", " ")
+        return f"{field} {lines[0]['value']:g}"
 
     columns: list[Column] = [
         report.text("method", "method", "[{0}](configs/{0}.py)"),
@@ -184,8 +188,7 @@ def table(results: Results) -> str:
         report.mean("target accuracy", "target"),
         report.gained("− source only", "target", results.where(method="source_only")),
         report.lowest("target"),
-        report.mean("source accuracy", "source"),
-        report.seconds("seconds a run", "{:.0f}", np.median),
+        *LAST,
     ]
     return report.table(columns, results.by("method"))
 
@@ -193,22 +196,20 @@ def table(results: Results) -> str:
 def combined_table(results: Results) -> str:
     """A row a variant, with its difference from fine-tuning and of `all` from it, by seed."""
     at = results.at("method", VARIANTS)
-    columns: list[Column] = [
-        report.text("terms", "method"),
-        report.text("rate", "value", "{:g}"),
-        report.mean("target accuracy", "target"),
-        report.gained("− fine-tuning", "target", at["fine-tuning"]),
-        ("all − this", lambda lines: at["all"].gain("target", lines)),
-        report.mean("source accuracy", "source"),
-        report.seconds("seconds a run", "{:.0f}", np.median),
-    ]
-    return report.table(columns, at.values())
+    columns = [report.text("rate", "value", "{:g}"), report.mean("target accuracy", "target")]
+    columns += [report.gained("− fine-tuning", "target", at["fine-tuning"])]
+    columns += [("all − this", lambda lines: at["all"].gain("target", lines)), *LAST]
+    return report.named("terms", columns, at)
 
 
 def validators_table(tuned: Results) -> str:
     """What each validator's choice within a method, and among all, reaches on the test digits."""
     test = tuned.means("test", "method", "value")
-    reached = {name: [test[p] for p in chosen(tuned, name).items()] for name in VALIDATORS}
+    choices = {name: chosen(tuned, name) for name in VALIDATORS}
+    reached = {name: [test[p] for p in choice.items()] for name, choice in choices.items()}
+
+    def within(method: str) -> Column:
+        return method, lambda name: f"{test[method, choices[name][method]]:.3f}"
 
     def label(name: str) -> str:
         text = "*oracle: target labels*" if name == "oracle" else name.replace("_", " ")
@@ -228,10 +229,7 @@ def validators_table(tuned: Results) -> str:
 
     columns: list[Column] = [
         ("chosen by", label),
-        *(
-            (m, lambda name, i=i: f"{reached[name][i]:.3f}")
-            for i, m in enumerate(tuned.of("method"))
-        ),
+        *map(within, tuned.of("method")),
         ("mean − oracle", below_oracle),
         ("among all methods", among_all),
         ("rank correlation", correlation),

@@ -3,7 +3,7 @@
 python -m experiments.self_taught_clustering.run [--tune] [--seeds 10] [--workdir runs/…]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,20 @@ def reads(evaluation: str) -> dict[str, str]:
     return {metric: f"{evaluation}/{metric}" for metric in ("accuracy", "nmi", "ari")}
 
 
-def clustered(config: Any, target: str) -> None:
-    """A shipped config that clusters `target`, judged at its end alone."""
+def clustered(config: Any, target: str, *phases: str) -> None:
+    """A shipped config that clusters `target`, judged at its end alone; with some phases alone."""
     frame.judge_at_the_end(config, 10_000)
+    if phases:
+        config.phases = phases
+        del config.represent
     config.streams.target.split = config.evaluate.target.split = target
-
-
-def unrepresented(config: Any, *phases: str) -> None:
-    config.phases = phases
-    del config.represent
 
 
 def pixels(target: str = TARGET, size: int = 16) -> Row:
     """k-means of the images themselves, enlarged to `size`."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "cluster")
+        clustered(config, target, "cluster")
         config.network.trunk = dict(name="mlp", features=())  # no layer: it flattens
         config.streams.target["size"] = config.evaluate.target["size"] = size
 
@@ -60,16 +57,14 @@ def simclr(target: str = TARGET, alone: bool = False) -> Row:
         if alone:
             config.streams.both.split = target
 
-    method = ALONE if alone else BOTH
-    return Row("cluster_kmeans", edit=edit, columns=dict(method=method))
+    return Row("cluster_kmeans", edit=edit, columns=dict(method=ALONE if alone else BOTH))
 
 
 def scan(origin: str, target: str = TARGET) -> Row:
     """SCAN from features that a row has learned; judged before the self-labels, too."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "scan", "label")
+        clustered(config, target, "scan", "label")
         config.scan.start = (("trunk/**", run.origin(origin)), ("**", "fresh"))
         config.evaluate.first = dict(config.evaluate.target, phase="scan")
 
@@ -81,8 +76,7 @@ def dec(origin: str, target: str = TARGET) -> Row:
     """DEC: k-means of features that a row has learned, then both sharpen each other."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "cluster")
+        clustered(config, target, "cluster")
         config.cluster.start = (("trunk/**", run.origin(origin)), ("**", "fresh"))
         config.cluster.terms = dict(sharpen=dict(term="embedded_clustering", stream="target"))
         config.cluster.optimizer = dict(name="adam", learning_rate=1e-4)
@@ -92,38 +86,28 @@ def dec(origin: str, target: str = TARGET) -> Row:
 
 
 def rows() -> dict[str, Row]:
-    return {
-        "pixels": pixels(),
-        "alone": simclr(alone=True),
-        "both": simclr(),
-        "dec": dec("both"),
-        "scan": scan("both"),
-    }
+    learned = {"pixels": pixels(), "alone": simclr(alone=True), "both": simclr()}
+    return learned | {"dec": dec("both"), "scan": scan("both")}
 
 
 def stages(collect: Collect) -> Results:
     """Stage by stage; of several best candidates the first."""
     results, learned = Results(), "k-means of features"
 
-    def stage(
-        name: str,
-        candidates: Mapping[str, Any],
-        row: Callable[[Any], tuple[Row, Mapping[str, Any]]],
-        judged: str | None = None,
-    ) -> Any:
-        """The best of candidates, by the column `judged` of what is read of a row."""
+    def stage(name: str, candidates: Iterable[Any], row: Any, judged: str | None = None) -> Any:
+        """The best of candidates, by the column `judged` of what is read of `row(candidate)`."""
         reads = [(dict(judged=None), {"accuracy": "target/accuracy"})]
         if judged:
             reads.append((dict(judged=judged), {"accuracy": "first/accuracy"}))
-        lines = Results()
-        for label, candidate in candidates.items():
+        lines, labels = Results(), {str(candidate): candidate for candidate in candidates}
+        for label, candidate in labels.items():
             tried, overrides = row(candidate)
             columns = dict(stage=name, candidate=label)
             tried = tried._replace(overrides=overrides, columns=columns, reads=reads)
             lines += collect({f"{name} {label}": tried})
         results.extend(lines)
         [best] = lines.where(judged=judged).best("accuracy", "candidate")
-        return candidates[best]
+        return labels[best]
 
     def features(name: str) -> tuple[Row, dict[str, Any]]:
         views, temperature = FEATURES[name]
@@ -140,32 +124,26 @@ def stages(collect: Collect) -> Results:
     def sharpened(rate: float) -> tuple[Row, dict[str, Any]]:
         return dec(f"{learned} {name}", SOURCE), {"cluster.optimizer.learning_rate": rate}
 
-    sizes = {f"size {size}": size for size in (8, 16, 12, 24)}
-    stage("k-means of pixels", sizes, lambda size: (pixels(SOURCE, size), {}))
-    every = {name: name for name in FEATURES}
-    stage(learned, every, features)
+    def enlarged(size: str) -> tuple[Row, dict[str, Any]]:
+        return pixels(SOURCE, int(size.removeprefix("size "))), {}
+
+    stage("k-means of pixels", ("size 8", "size 16", "size 12", "size 24"), enlarged)
+    stage(learned, FEATURES, features)
     first = "before self-labels"
-    name = stage("SCAN: features", every, lambda name: scanned(name, 10, 0.9), first)
-    k = stage("SCAN: k", {str(k): k for k in (10, 20, 5)}, lambda k: scanned(name, k, 0.8))
-    thresholds = {str(t): t for t in (0.8, 0.6, 0.9, 0.99)}
-    stage("SCAN: threshold", thresholds, lambda threshold: scanned(name, k, threshold))
-    stage("DEC: learning rate", {str(rate): rate for rate in (1e-5, 1e-4, 1e-3)}, sharpened)
+    name = stage("SCAN: features", FEATURES, lambda name: scanned(name, 10, 0.9), first)
+    k = stage("SCAN: k", (10, 20, 5), lambda k: scanned(name, k, 0.8))
+    stage("SCAN: threshold", (0.8, 0.6, 0.9, 0.99), lambda least: scanned(name, k, least))
+    stage("DEC: learning rate", (1e-5, 1e-4, 1e-3), sharpened)
     return results
 
 
 def tables(results: Results) -> dict[str, str]:
     at = results.at("method", METHODS)
-    columns = [
-        report.text("method", "method"),
-        report.mean("accuracy", "accuracy"),
-        report.lowest("accuracy"),
-        report.mean("NMI", "nmi"),
-        report.mean("ARI", "ari"),
-        report.gained("over pixels", "accuracy", at[PIXELS], itself=""),
-        report.seconds(form="{:.0f}"),
-    ]
+    columns = [report.mean("accuracy", "accuracy"), report.lowest("accuracy")]
+    columns += [report.mean("NMI", "nmi"), report.mean("ARI", "ari")]
+    columns += [report.gained("over pixels", "accuracy", at[PIXELS], itself="")]
     return {
-        "table": report.table(columns, at.values()),
+        "table": report.named("method", [*columns, report.seconds("{:.0f}")], at),
         "scan": at[SCAN].gain("accuracy", at[BOTH]),
         "labels": at[SCAN].gain("accuracy", at[FIRST]),
         "source": at[BOTH].gain("accuracy", at[ALONE]),

@@ -6,7 +6,7 @@ python -m experiments.which_layers.run [--tune] [--seeds 10] [--workdir runs/whi
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments import frame, report
 from experiments.few_shot import run as few_shot
@@ -21,20 +21,13 @@ PAIRS = ("new classes", "inverted ink")
 NOTHING, ENDS = "nothing copied", ("first", "last")
 
 
-class Variant(NamedTuple):
-    """Which layers are copied, the others fresh; and which of them move."""
-
-    copied: tuple[str, ...]
-    moving: tuple[str, ...] = LAYERS
-
-
-VARIANTS = {
-    NOTHING: Variant(()),
-    **{f"first {n} copied": Variant(LAYERS[:n]) for n in (1, 2, 3)},
-    **{f"last {n} copied": Variant(LAYERS[-n:]) for n in (1, 2, 3)},
-    "all copied": Variant(LAYERS),
-    "all copied, only the first moves": Variant(LAYERS, LAYERS[:1]),
-    "all copied, only the last moves": Variant(LAYERS, LAYERS[-1:]),
+VARIANTS = {  # which layers are copied, the others fresh; and which of them move
+    NOTHING: ((), LAYERS),
+    **{f"first {n} copied": (LAYERS[:n], LAYERS) for n in (1, 2, 3)},
+    **{f"last {n} copied": (LAYERS[-n:], LAYERS) for n in (1, 2, 3)},
+    "all copied": (LAYERS, LAYERS),
+    "all copied, only the first moves": (LAYERS, LAYERS[:1]),
+    "all copied, only the last moves": (LAYERS, LAYERS[-1:]),
 }
 
 
@@ -57,21 +50,22 @@ def source(pair: str) -> Row:
         pair_up(config, pair)
         few_shot.pretrain(config, run)
 
-    columns = dict(pair=pair, variant="source model")
-    reads = [({}, {"target": "source/accuracy"})]
-    return Row("layer_transfer", edit=edit, columns=columns, reads=reads)
+    reads = [(dict(pair=pair, variant="source model"), {"target": "source/accuracy"})]
+    return Row("layer_transfer", edit=edit, reads=reads)
 
 
 def row(pair: str, name: str, rate: float) -> Row:
     """A variant at a learning rate."""
-    variant = VARIANTS[name]
+    copied, moving = VARIANTS[name]
+
+    def rules(layers: tuple[str, ...], value: Any, other: Any) -> tuple:
+        rest = () if layers == LAYERS else (("**", other),)
+        return (*((layer, value) for layer in layers), *rest)
 
     def edit(config: Any, run: Run) -> None:
         pair_up(config, pair)
-        copied = tuple((layer, "source") for layer in variant.copied)
-        config.target.start = copied + (() if variant.copied == LAYERS else (("**", "fresh"),))
-        moving = tuple((layer, 1.0) for layer in variant.moving)
-        config.target.train = moving + (() if variant.moving == LAYERS else (("**", 0.0),))
+        config.target.start = rules(copied, "source", "fresh")
+        config.target.train = rules(moving, 1.0, 0.0)
         few_shot.transfer(config, run.origin(f"{pair}-source"))
 
     overrides = {"target.optimizer.learning_rate": rate}
@@ -98,18 +92,13 @@ def tables(results: Results) -> dict[str, str]:
     at = {pair: results.where(pair=pair).at("variant", VARIANTS) for pair in PAIRS}
 
     def of_pair(pair: str) -> list[Column]:
-        columns = [
-            report.mean(pair, "target"),
-            report.gained(f"− {NOTHING}", "target", at[pair][NOTHING], itself=""),
-            report.text("rate", "rate", "{:g}"),
-        ]
-        return [(heading, lambda name, of=of: of(at[pair][name])) for heading, of in columns]
+        gain = report.gained(f"− {NOTHING}", "target", at[pair][NOTHING], itself="")
+        columns = [report.mean(pair, "target"), gain, report.text("rate", "rate", "{:g}")]
+        return [(title, lambda lines, of=of: of(lines.where(pair=pair))) for title, of in columns]
 
     def contest(pair: str) -> Column:
         return pair, lambda line: at[pair][line[1]].gain("target", at[pair][line[2]])
 
-    heading, seconds = report.seconds()
-    of_both = (heading, lambda name: seconds(results.where(variant=name)))
     contests = [
         ("the first layer copied − the last layer copied", "first 1 copied", "last 1 copied"),
         ("the first two − the last two", "first 2 copied", "last 2 copied"),
@@ -117,10 +106,10 @@ def tables(results: Results) -> dict[str, str]:
         ("only the first moves − only the last moves", *list(VARIANTS)[-2:]),
     ]
     duels: list[Column] = [("first or last", lambda line: line[0]), *map(contest, PAIRS)]
-    layers: list[Column] = [("layers", str), *of_pair(PAIRS[0]), *of_pair(PAIRS[1]), of_both]
+    columns = [*of_pair(PAIRS[0]), *of_pair(PAIRS[1]), report.seconds()]
     verdicts = [verdict(pair, rule, at[pair]) for pair, rule in zip(PAIRS, ENDS, strict=True)]
     return {
-        "layers": report.table(layers, VARIANTS),
+        "layers": report.named("layers", columns, results.at("variant", VARIANTS)),
         "duels": report.table(duels, contests),
         "verdict": " ".join(verdicts),
     }
@@ -130,8 +119,7 @@ def verdict(pair: str, rule: str, at: Mapping[str, Results]) -> str:
     """What the data say of the rule, by the paired intervals alone."""
     wins = dict.fromkeys(ENDS, 0)
     for n in (1, 2, 3):
-        ends = [at[f"{end} {n} copied"].values("target") for end in ENDS]
-        difference = metrics.paired(*ends)
+        difference = metrics.paired(*(at[f"{end} {n} copied"].values("target") for end in ENDS))
         if abs(difference.mean) > difference.half_width:
             wins[ENDS[difference.mean < 0]] += 1
     [other] = set(ENDS) - {rule}
