@@ -107,8 +107,7 @@ class Experiment(NamedTuple):
             for name, row in rows.items():
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
-                directory = workdir / place(name)
-                members[name], reached = _swept(configs, directory, row.measure)
+                members[name], reached = _swept(configs, workdir / place(name), row.measure)
                 before = _made(workdir / place(row.after)) if row.after else {}
                 lines = _lines(row, reached, before, self.reads)
                 print(name, *(f"{c} {lines.cell(c)}" for c in self.reads if c in lines[0]))
@@ -254,21 +253,21 @@ def provenance() -> dict[str, str]:
 
 def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     """Runs an experiment, or what a flag names in its stead, and writes what comes of it."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=None, help="the first so many of the declared")
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--seeds", type=int, help="the first so many")
     parser.add_argument("--workdir", type=Path)
+    parser.set_defaults(declared=declared)
     for flag, other in others.items():
         text = f"write {other.file} instead"
-        parser.add_argument(f"--{flag}", dest="other", action="store_const", const=other, help=text)
+        parser.add_argument(
+            f"--{flag}", action="store_const", dest="declared", const=other, help=text
+        )
     arguments = parser.parse_args()
-    declared = arguments.other if others and arguments.other else declared
+    declared = arguments.declared
     name, stem = declared.folder.name, Path(declared.file).stem
     workdir = ROOT / "runs" / (name if stem == "results" else f"{name}_{stem}")
     sweep.use_all_cores()
-    seeds = declared.seeds[: arguments.seeds]
-    results = declared.collect(arguments.workdir or workdir, seeds)
+    results = declared.collect(arguments.workdir or workdir, declared.seeds[: arguments.seeds])
     report.save(results, declared.folder / declared.file)
     write(declared, declared.read())
 
@@ -279,7 +278,7 @@ def write(declared: Experiment, results: Results) -> None:
     if declared.tables:
         report.write(declared.section(results), name, ROOT / "RESULTS.md")
     if declared.comparisons:
-        lines = [(comparison, results, comparison.question) for comparison in declared.comparisons]
+        lines = [(asked, results, asked.question) for asked in declared.comparisons]
         report.write(report.compared(lines), "comparisons", declared.folder / "README.md")
         report.write(headlines(), "headlines", ROOT / "README.md")
     if declared.figure:
@@ -291,8 +290,6 @@ def headlines() -> str:
     lines = []
     for name in HEADLINES:
         declared = importlib.import_module(f"experiments.{name}.run").EXPERIMENT
-        results = declared.read()
-        for comparison in declared.comparisons:
-            question = f"[{comparison.question}](experiments/{name}/README.md)"
-            lines.append((comparison, results, question))
+        page, results = f"(experiments/{name}/README.md)", declared.read()
+        lines += [(asked, results, f"[{asked.question}]{page}") for asked in declared.comparisons]
     return report.compared(lines)

@@ -193,14 +193,14 @@ def curves(
             look = dict(marker="o", ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
             bars = halves if np.isfinite(halves).all() else None
             panel.errorbar(places, means, bars, ls="--" if i >= len(PALETTE) else "-", **look)
+            spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
             for place, values in zip(places, line.values(), strict=True):
-                spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
                 panel.plot([place + 0.02] * len(values), values, "o", **spot)
-                seeds += list(values)
         panel.set(title=title, xlabel=xlabel)
         panel.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="0.92")
+        seeds += [value for line in lines.values() for values in line.values() for value in values]
     # Where some seeds are lost an interval is wider than the axis.
     axes[0].set(ylabel="accuracy: mean, 95 % interval, seeds")
     axes[0].set_ylim(min(seeds) - 0.03, max(seeds) + 0.03)

@@ -77,7 +77,7 @@ def evaluate_for_validators(config: Any, run: Run) -> None:
 def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
     """The scores of the validators that compare evaluations, from a run's outputs."""
     names = ("source_train", "source_validation", "unlabelled")
-    train, held, target = (outputs[name] for name in names)
+    train, held, target = map(outputs.__getitem__, names)
     shifted = held.logits - held.logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(held.labels)), held.labels]
     weights = validators.density_ratio(train.features, target.features, held.features)
@@ -182,14 +182,9 @@ def table(results: Results) -> str:
         field = GRID[lines[0]["method"]][0].rpartition(".")[2].replace("_", " ")
         return f"{field} {lines[0]['value']:g}"
 
-    columns: list[Column] = [
-        report.text("method", "method", "[{0}](configs/{0}.py)"),
-        ("chosen", value),
-        report.mean("target accuracy", "target"),
-        report.gained("− source only", "target", results.where(method="source_only")),
-        report.lowest("target"),
-        *LAST,
-    ]
+    gain = report.gained("− source only", "target", results.where(method="source_only"))
+    columns = [report.text("method", "method", "[{0}](configs/{0}.py)"), ("chosen", value)]
+    columns += [report.mean("target accuracy", "target"), gain, report.lowest("target"), *LAST]
     return report.table(columns, results.by("method"))
 
 
@@ -227,13 +222,9 @@ def validators_table(tuned: Results) -> str:
     def below_oracle(name: str) -> str:
         return f"{np.mean(reached[name]) - np.mean(reached['oracle']):+.3f}"
 
-    columns: list[Column] = [
-        ("chosen by", label),
-        *map(within, tuned.of("method")),
-        ("mean − oracle", below_oracle),
-        ("among all methods", among_all),
-        ("rank correlation", correlation),
-    ]
+    columns = [("chosen by", label), *map(within, tuned.of("method"))]
+    columns += [("mean − oracle", below_oracle), ("among all methods", among_all)]
+    columns += [("rank correlation", correlation)]
     return report.table(columns, VALIDATORS)
 
 
@@ -244,16 +235,12 @@ each variant's rate is from the same two, by labelled target digits that no resu
 
 def tables(results: Results) -> dict[str, Any]:
     digits, garments, mixed = results.at("task", SEEDS).values()
-    lost = [
-        f"{lines[0]['method']} {below}"
-        for lines in digits.by("method")
-        if (below := sum(accuracy < COLLAPSED for accuracy in lines.values("target")))
-    ]
+    below = Results(line for line in digits if line["target"] < COLLAPSED)
+    lost = [f"{lines[0]['method']} {len(lines)}" for lines in below.by("method")]
+    constants = dict(selection=" and ".join(map(str, TUNED_ON)), steps=STEPS, collapsed=COLLAPSED)
     return {
-        "selection": " and ".join(map(str, TUNED_ON)),
-        "steps": STEPS,
+        **constants,
         "digits": table(digits),
-        "collapsed": COLLAPSED,
         "lost": ", ".join(lost) or "none",
         "validators": validators_table(TUNING.read()),
         "garments": table(garments),

@@ -81,11 +81,8 @@ def transfer(config: Any, origin: str) -> None:
     frame.judge_at_the_end(config, config.target.steps)
 
 
-SOURCE = Row(
-    "finetune",
-    edit=pretrain,
-    columns=dict(method="source model", rate=0.0, weight=0.0, labels=0),
-)
+BEFORE = dict(method="source model", rate=0.0, weight=0.0, labels=0)
+SOURCE = Row("finetune", edit=pretrain, columns=BEFORE)
 
 
 def row(how: Method, rate: float, weight: float, count: int, **columns: Any) -> Row:
@@ -112,9 +109,8 @@ def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
     "kept": the highest target accuracy among those that keep `KEPT` on the source; where none does,
     the highest source accuracy. All are means over seeds, on validation digits.
     """
-    target, source = (
-        tuned.where(knob=knob).means(metric, "rate", "weight") for metric in ("target", "source")
-    )
+    lines = tuned.where(knob=knob)
+    target, source = (lines.means(metric, "rate", "weight") for metric in ("target", "source"))
     kept = [setting for setting in source if source[setting] >= KEPT]
     if criterion == "both":
         return max(target, key=lambda setting: target[setting] + source[setting])
@@ -126,18 +122,16 @@ def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
 
 def chosen() -> dict[str, tuple[float, float]]:
     """method -> its rate and weight."""
-    tuned = report.read(HERE / "tuning.csv")
+    tuned = TUNING.read()
     return {name: choose(tuned, how.knob, how.criterion) for name, how in METHODS.items()}
 
 
 def rows() -> dict[str, Row]:
-    settings = chosen()
-    return {"source": SOURCE} | {
-        f"{name}-{count}": row(method, *settings[name], count, method=name)
-        for count in COUNTS
-        for name, method in METHODS.items()
-        if method.everywhere or count == FIRST
-    }
+    rows, settings = {"source": SOURCE}, chosen()
+    for count, (name, method) in itertools.product(COUNTS, METHODS.items()):
+        if method.everywhere or count == FIRST:
+            rows[f"{name}-{count}"] = row(method, *settings[name], count, method=name)
+    return rows
 
 
 def candidates() -> dict[str, Row]:
@@ -168,22 +162,18 @@ def tables(results: Results) -> dict[str, Any]:
     kept = metrics.interval(ours.values("source")).mean
     lost = -metrics.paired(ours.values("target"), base.values("target")).mean
 
-    def linked(name: str) -> str:
-        return f"[{name}](configs/{METHODS[name].config}.py)"
+    def linked(lines: Results) -> str:
+        return "[{}](configs/{}.py)".format(name := lines[0]["method"], METHODS[name].config)
 
     simple = [
         f"L2-SP − {other}: target {ours.gain('target', at[other])}, "
         f"source {ours.gain('source', at[other])}."
         for other in ("fine-tuning, for both", "head only, for both")
     ]
-    detail = [
-        ("method", lambda lines: linked(lines[0]["method"])),
-        report.mean("target", "target"),
-        report.gained("− fine-tuning", "target", base, itself=""),
-        report.mean("source afterwards", "source"),
-        report.gained("− fine-tuning", "source", base, itself=""),
-        report.seconds(),
-    ]
+    detail = [("method", linked), report.mean("target", "target")]
+    detail += [report.gained("− fine-tuning", "target", base, itself="")]
+    detail += [report.mean("source afterwards", "source")]
+    detail += [report.gained("− fine-tuning", "source", base, itself=""), report.seconds()]
     return {
         "first": FIRST,
         "before": results.where(method="source model").cell("source"),
@@ -199,13 +189,9 @@ def tables(results: Results) -> dict[str, Any]:
 
 def figure(results: Results, path: Path) -> None:
     """Both accuracies over the number of labels."""
-    shown = Results(line for line in results if line["labels"])
-    panels = {
-        title: {
-            name: lines.over("labels", metric) for name, lines in shown.at("method", MAIN).items()
-        }
-        for metric, title in (("target", "target"), ("source", "source afterwards"))
-    }
+    at, panels = results.at("method", MAIN), {}
+    for metric, title in (("target", "target"), ("source", "source afterwards")):
+        panels[title] = {name: lines.over("labels", metric) for name, lines in at.items()}
     report.curves(panels, path, "target labels a class")
 
 

@@ -27,6 +27,11 @@ SETTINGS = {"multitask_digits": BITS, "multitask_stems": STEMS}
 SINGLE = {"multitask_digits": "digits alone", "multitask_stems": "tinted alone"}
 # They read no few-label digits, and are chosen by what they are trained on.
 UNAIDED = {"bits alone": "segments", "grey alone": "source"}
+LEFT_OUT = {  # a term and an evaluation; and the stream that remains
+    "digits alone": ("segments", "segments", "target"),
+    "bits alone": ("label", "target", "source"),
+    "tinted alone": ("grey", "source", "target"),
+}
 RATES = (0.01, 0.03, 0.1)
 
 
@@ -35,27 +40,20 @@ def edit(method: str, per_class: int, config: Any, run: Run) -> None:
     frame.judge_at_the_end(config)
     if per_class:
         config.streams.target.update(per_class=per_class, batch=10 * per_class)
-    if method == "digits alone":
-        del config.terms.segments, config.evaluate.segments
-        config.flow = ("target",)
-    elif method == "bits alone":
-        del config.terms.label, config.evaluate.target
-        config.flow = ("source",)
+    if method in LEFT_OUT:
+        term, evaluation, stream = LEFT_OUT[method]
+        del config.terms[term], config.evaluate[evaluation]
+        config.flow = (stream,)
     elif method in BALANCED:
         config.balance.name = method
     elif method == "wrong bits":
         config.tables.segments.permute = run.seed
     elif method == "random bits":
         config.streams.source.update(data=shuffled(run), split="train")
-    elif method == "tinted alone":
-        del config.terms.grey, config.evaluate.source
-        config.flow = ("target",)
     elif method == "grey alone":
         # The colour is taken out by hand, so that no tinted digit is needed to train.
-        tint = config.evaluate.target.transforms
-        config.evaluate.target.update(
-            channels=3, stem="grey", transforms=(*tint, dict(name="grey"))
-        )
+        grey = (*config.evaluate.target.transforms, dict(name="grey"))
+        config.evaluate.target.update(channels=3, stem="grey", transforms=grey)
         del config.terms.label
         config.flow = ("source",)
 
@@ -95,14 +93,12 @@ def rows() -> dict[str, Row]:
 
 
 def candidates() -> dict[str, Row]:
-    return {
-        f"{setting}-{method}-{rate:g}": row(setting, method, 2, rate)._replace(
-            split="train[1200:1400]",
-            reads=[({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})],
-        )
-        for setting, method in every()
-        for rate in RATES
-    }
+    rows = {}
+    for (setting, method), rate in itertools.product(every(), RATES):
+        reads = [({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})]
+        tried = row(setting, method, 2, rate)._replace(split="train[1200:1400]", reads=reads)
+        rows[f"{setting}-{method}-{rate:g}"] = tried
+    return rows
 
 
 def reads(setting: str) -> dict[str, str]:
