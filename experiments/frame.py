@@ -108,7 +108,7 @@ class Experiment(NamedTuple):
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
                 members[name], reached = _swept(configs, workdir / place(name), row.measure)
-                before = _made(workdir / place(row.after)) if row.after else {}
+                before = _made(workdir / place(row.after))[1] if row.after else {}
                 lines = _lines(row, reached, before, self.reads)
                 print(name, *(f"{c} {lines.cell(c)}" for c in self.reads if c in lines[0]))
                 results += lines
@@ -132,16 +132,6 @@ def place(row: str) -> str:
     return re.sub(r"[^\w.=-]+", "_", row)
 
 
-def change(config: Any, overrides: Mapping[str, Any]) -> None:
-    """Sets fields by their dotted paths."""
-    for path, value in overrides.items():
-        *parents, last = path.split(".")
-        inner = config
-        for name in parents:
-            inner = inner[name]
-        inner[last] = value
-
-
 def shipped(name: str) -> Any:
     """A shipped config."""
     return importlib.import_module(f"tljax.configs.{name}").get_config()
@@ -158,7 +148,7 @@ def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
     config.seed, config.figures = run.seed, False
     if row.edit:
         row.edit(config, run)
-    change(config, row.overrides)
+    config.update_from_flattened_dict(row.overrides)
     for evaluation in config.evaluate.values() if row.split else ():
         evaluation.split = row.split
     shrink(config)
@@ -199,14 +189,15 @@ def _swept(
     members = {seed: directory / "members" / n for seed, n in zip(configs, names, strict=True)}
     pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
     unknown = dict.fromkeys(("seconds", *PROVENANCE))
-    made = dict.fromkeys(map(str, members), unknown) | _made(directory)
+    record, before = _made(directory)
+    made = dict.fromkeys(map(str, members), unknown) | before
     began, now = time.monotonic(), provenance() if pending else {}
     directory.parent.mkdir(parents=True, exist_ok=True)
-    write_json(_record(directory), made | dict.fromkeys(pending, {"seconds": None, **now}))
+    write_json(record, made | dict.fromkeys(pending, {"seconds": None, **now}))
     rows = sweep.run(base, points, directory)
     share = (time.monotonic() - began) / max(1, len(pending))
     made |= dict.fromkeys(pending, {"seconds": share, **now})
-    write_json(_record(directory), made)
+    write_json(record, made)
     reached = dict(zip(configs, rows, strict=True))
     for seed, values in reached.items():
         values |= made[str(seed)]
@@ -227,15 +218,10 @@ def _points(configs: Mapping[int, Any]) -> list[dict[str, Any]]:
     return [{k: v for k, v in fields.items() if v != first[k] or k == "seed"} for fields in flat]
 
 
-def _record(directory: Path) -> Path:
-    """The file beside a row's directory: by which code, on what and how long its runs were made."""
-    return directory.with_name(f"{directory.name}.made.json")
-
-
-def _made(directory: Path) -> dict[str, dict[str, Any]]:
-    """Seed -> how the run of a row was made."""
-    path = _record(directory)
-    return json.loads(path.read_text()) if path.exists() else {}
+def _made(directory: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The file beside a row's directory, and what it has: seed -> how the run was made."""
+    path = directory.with_name(f"{directory.name}.made.json")
+    return path, json.loads(path.read_text()) if path.exists() else {}
 
 
 def provenance() -> dict[str, str]:

@@ -89,7 +89,7 @@ def row(how: Method, rate: float, weight: float, count: int, **columns: Any) -> 
     """A method with a learning rate, a weight where it has one, and a number of labels a class."""
 
     def edit(config: Any, run: Run) -> None:
-        frame.change(config, how.fields)
+        config.update_from_flattened_dict(how.fields)
         transfer(config, run.origin("source"))
 
     overrides = {

@@ -32,10 +32,11 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0)
 MANY = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 SCRATCH_RATES, TUNED_RATES = (1e-3, 3e-3, 1e-2), (1e-5, 1e-4, 1e-3)
 
-RAW, *SCRATCH = BASELINES = ("pixels, softmax", "CNN from scratch", "CNN from scratch, augmented")
+RAW, STRONG = "pixels, softmax", "CNN from scratch, augmented"
+SCRATCH = {"CNN from scratch": False, STRONG: True}  # with views?
 OURS, *_ = LEARNED = tuple(f"{method}, softmax" for method in NUMBERS)
 RIDGE, _, TUNED = OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented")
-METHODS, STRONG = (*BASELINES, *LEARNED, *OTHERS), BASELINES[2]
+METHODS = (RAW, *SCRATCH, *LEARNED, *OTHERS)
 
 Readouts = Mapping[str, tuple[str, float, dict]]  # name -> solver, its penalty, its columns
 
@@ -74,9 +75,7 @@ def few(config: Any, shots: int) -> str:
     return stream
 
 
-def features(
-    method: str, value: float, readouts: Readouts, split: str = TEST, shots: Sequence[int] = SHOTS
-) -> Row:
+def features(method: str, value: float, readouts: Readouts, split: str, shots: Any) -> Row:
     """Features of one of NUMBERS with its own number, or "pixels", frozen and read by solvers."""
 
     def edit(config: Any, run: Run) -> None:
@@ -102,14 +101,7 @@ def features(
     return Row(f"self_taught_{shipped}", edit=edit, reads=reads)
 
 
-def trained(
-    method: str,
-    shots: int,
-    rate: float,
-    augmented: bool = False,
-    origin: tuple[str, float] | None = None,
-    split: str = TEST,
-) -> Row:
+def trained(method: str, shots: int, rate: float, augmented: bool, origin: Any, split: str) -> Row:
     """The CNN trained on few labels by Adam: from scratch, or from what a row has learned.
 
     `augmented` shows the views of SimCLR instead of the digits themselves; `origin` is a row, and
@@ -146,21 +138,21 @@ def best(method: str, *settings: str) -> tuple:
 
 def rows() -> dict[str, Row]:
     """Every method; the features of a seed are learned once and read for every number of labels."""
-    [penalty] = best("pixels", "penalty")
-    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", penalty, dict(method=RAW))})}
+    readouts = {"softmax": ("softmax", *best("pixels", "penalty"), dict(method=RAW))}
+    rows = {"pixels": features("pixels", 0.0, readouts, TEST, SHOTS)}
     for method in NUMBERS:
         value, penalty = best(method, "value", "penalty")
-        readouts = {"softmax": ("softmax", penalty)}
+        solvers = {"softmax": ("softmax", penalty)}
         if method == "SimCLR":
             origin = (method, penalty)
-            ridge = ("ridge", *best(RIDGE, "penalty"))
-            readouts |= {"ridge": ridge, "neighbours": ("knn", 0.0)}
-        named = {name: (*r, dict(method=f"{method}, {name}")) for name, r in readouts.items()}
-        rows[method] = features(method, value, named)
+            solvers |= {"ridge": ("ridge", *best(RIDGE, "penalty")), "neighbours": ("knn", 0.0)}
+        readouts = {name: (*s, dict(method=f"{method}, {name}")) for name, s in solvers.items()}
+        rows[method] = features(method, value, readouts, TEST, SHOTS)
     for n in SHOTS:
-        for augmented, name in enumerate(SCRATCH):
-            rows[f"{name}-{n}"] = trained(name, n, *best(name, "value"), bool(augmented))
-        rows[f"fine-tuned-{n}"] = trained(TUNED, n, *best("fine-tuned", "value"), True, origin)
+        for name, augmented in SCRATCH.items():
+            rows[f"{name}-{n}"] = trained(name, n, *best(name, "value"), augmented, None, TEST)
+        rate = best("fine-tuned", "value")
+        rows[f"fine-tuned-{n}"] = trained(TUNED, n, *rate, True, origin, TEST)
     return rows
 
 
@@ -191,8 +183,8 @@ def stages(collect: Collect) -> Results:
     # The ridge regression is chosen for the features that the softmax regression chose.
     results = Results(line for line in results if line["method"] != RIDGE or line["value"] == value)
     results += train("fine-tuned", TUNED_RATES, True, (f"SimCLR-{value:g}", penalty))
-    for augmented, method in enumerate(SCRATCH):
-        results += train(method, SCRATCH_RATES, bool(augmented))
+    for method, augmented in SCRATCH.items():
+        results += train(method, SCRATCH_RATES, augmented)
     return results
 
 
@@ -225,7 +217,7 @@ def tables(results: Results) -> dict[str, str]:
 
 def figure(results: Results, path: Path) -> None:
     """Accuracy against the labels a class, a line a method, with 95 % intervals."""
-    at = results.at("method", (*BASELINES, *LEARNED, TUNED))
+    at = results.at("method", METHODS[:-3] + (TUNED,))
     lines = {method: runs.over("shots", "accuracy") for method, runs in at.items()}
     report.curves({"held-out digits": lines}, path, "labels a class")
 

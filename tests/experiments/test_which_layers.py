@@ -22,9 +22,9 @@ def test_it_runs_and_goes_on_where_it_was(goes_on):
 
 def test_the_variants_are_what_their_names_say():
     layers, variants = run.LAYERS, run.VARIANTS
-    assert variants["first 1 copied"].copied == layers[:1]
-    assert variants["last 1 copied"].copied == layers[3:]
-    assert variants["last 3 copied"].copied == layers[1:]
+    assert variants["first 1 copied"][0] == layers[:1]
+    assert variants["last 1 copied"][0] == layers[3:]
+    assert variants["last 3 copied"][0] == layers[1:]
     assert variants["all copied, only the last moves"] == (layers, layers[3:])
     assert variants["nothing copied"] == ((), layers)
 
