@@ -89,12 +89,7 @@ class Experiment(NamedTuple):
     stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
     file: str = "results.csv"
 
-    def collect(
-        self,
-        workdir: Path,
-        seeds: Sequence[int] | None = None,
-        shrink: Shrink = lambda config: None,
-    ) -> Results:
+    def collect(self, workdir: Path, seeds: Any = None, shrink: Shrink | None = None) -> Results:
         """The lines of all rows on these seeds; what has finished is only read.
 
         `workdir` gets a directory a row, and beside it how each of its runs was made.
@@ -142,7 +137,7 @@ def judge_at_the_end(config: Any, steps: int | None = None) -> None:
     config.evaluate_every = config.checkpoint_every = steps or config.steps
 
 
-def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
+def configured(row: Row, run: Run, shrink: Shrink | None = None) -> Any:
     """The config of a row for a seed."""
     config = shipped(row.config) if isinstance(row.config, str) else row.config()
     config.seed, config.figures = run.seed, False
@@ -151,7 +146,8 @@ def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
     config.update_from_flattened_dict(row.overrides)
     for evaluation in config.evaluate.values() if row.split else ():
         evaluation.split = row.split
-    shrink(config)
+    if shrink:
+        shrink(config)
     return config
 
 

@@ -134,11 +134,9 @@ def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
 def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
     """The table of comparisons: each with the lines it reads, and how its question is shown."""
 
-    def pair(comparison: Comparison, results: Results) -> list[list[float]]:
-        ours, baseline = (
-            results.where(method=method, **comparison.where).by_seed(comparison.metric)
-            for method in (comparison.ours, comparison.baseline)
-        )
+    def pair(asked: Comparison, results: Results) -> list[list[float]]:
+        lines = results.where(**asked.where).at("method", (asked.ours, asked.baseline))
+        ours, baseline = (runs.by_seed(asked.metric) for runs in lines.values())
         if len(baseline) == 1:  # without randomness: the same for every seed
             baseline = dict.fromkeys(ours, next(iter(baseline.values())))
         seeds = sorted(ours.keys() & baseline.keys())

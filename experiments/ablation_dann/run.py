@@ -4,7 +4,6 @@ python -m experiments.ablation_dann.run [--seeds 5] [--workdir runs/ablation_dan
 """
 
 from collections.abc import Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,12 @@ FAILED = 0.0  # accuracy of a run whose numbers were not finite: it leaves no cl
 
 
 def rows() -> dict[str, Row]:
-    return {
-        "-".join(f"{name}={value:g}" for name, value in cell.items()): Row(
-            config.get_config,
-            {config.FIELDS[name]: value for name, value in cell.items()},
-            columns=cell,
-        )
-        for cell in config.cells()
-    }
+    rows = {}
+    for cell in config.cells():
+        fields = {config.FIELDS[name]: value for name, value in cell.items()}
+        name = "-".join(f"{name}={value:g}" for name, value in cell.items())
+        rows[name] = Row(config.get_config, fields, columns=cell)
+    return rows
 
 
 def counted(results: Results) -> Results:
@@ -40,8 +37,8 @@ def counted(results: Results) -> Results:
 
 def cells(results: Results) -> list[Results]:
     """The runs of each cell, in order."""
-    settings = itemgetter("rate", "scale", "gamma")
-    return sorted(results.by("rate", "scale", "gamma"), key=lambda cell: settings(cell[0]))
+    names = ("rate", "scale", "gamma")
+    return sorted(results.by(*names), key=lambda cell: [cell[0][name] for name in names])
 
 
 def mean(cell: Results) -> float:
@@ -84,16 +81,12 @@ def table(results: Results) -> str:
     def gain(cell: Results) -> str:
         return cell.gain("target", results.where(rate=cell[0]["rate"], scale=0.0))
 
-    columns: list[Column] = [
-        *SETTING,
-        report.mean("target accuracy", "target"),
-        ("− λ = 0", gain),
-        report.lowest("target"),
-        ("collapsed", lambda cell: str(lost(cell) - failures(cell))),
-        ("failed", lambda cell: str(failures(cell))),
-        report.mean("source accuracy", "source"),
-        ("validator", lambda cell: "–" if failures(cell) else f"{worth(cell):.3f}"),
-    ]
+    columns = [*SETTING, report.mean("target accuracy", "target")]
+    columns += [("− λ = 0", gain), report.lowest("target")]
+    columns += [("collapsed", lambda cell: str(lost(cell) - failures(cell)))]
+    columns += [("failed", lambda cell: str(failures(cell)))]
+    columns += [report.mean("source accuracy", "source")]
+    columns += [("validator", lambda cell: "–" if failures(cell) else f"{worth(cell):.3f}")]
     return report.table(columns, cells(results))
 
 

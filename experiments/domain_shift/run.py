@@ -23,27 +23,20 @@ def rows() -> dict[str, Row]:
 
 
 def candidates() -> dict[str, Row]:
-    judged = {"evaluate.target.split": "train[1200:1400]", "evaluate_every": 2500}
-    return {
-        f"{m}-{rate:g}": Row(
-            m,
-            {"optimizer.learning_rate": rate, **judged},
-            columns=dict(method=m, learning_rate=rate),
-        )
-        for m, rate in product(METHODS, RATES)
-    }
+    judged, rows = {"evaluate.target.split": "train[1200:1400]", "evaluate_every": 2500}, {}
+    for method, rate in product(METHODS, RATES):
+        fields, columns = {"optimizer.learning_rate": rate}, dict(method=method, learning_rate=rate)
+        rows[f"{method}-{rate:g}"] = Row(method, fields | judged, columns=columns)
+    return rows
 
 
 def tables(results: Results) -> dict[str, Any]:
     lines = results.at("method", METHODS).values()
     floor, ours, ceiling = (line.values("target_accuracy") for line in lines)
     low, middle, high = (np.mean(values) for values in (floor, ours, ceiling))
-    columns = [
-        report.text("method", "method", "[{0}](configs/{0}.py)"),
-        report.mean("target accuracy", "target_accuracy"),
-        report.lowest("target_accuracy"),
-        report.mean("source accuracy", "source_accuracy"),
-    ]
+    columns = [report.text("method", "method", "[{0}](configs/{0}.py)")]
+    columns += [report.mean("target accuracy", "target_accuracy")]
+    columns += [report.lowest("target_accuracy"), report.mean("source accuracy", "source_accuracy")]
     return {
         "table": report.table(columns, lines),
         "gain": report.cell(np.subtract(ours, floor)),

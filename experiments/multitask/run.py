@@ -5,7 +5,6 @@ python -m experiments.multitask.run [--tune] [--seeds 10] [--workdir runs/multit
 
 import functools
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ CONTROLS = ("wrong bits", "random bits")  # of another digit, the same for all; 
 BITS = ("digits alone", "bits alone", "sum", *BALANCED, *CONTROLS)
 STEMS = ("tinted alone", "own stems", "grey alone")
 SETTINGS = {"multitask_digits": BITS, "multitask_stems": STEMS}
+EVERY = [(setting, method) for setting, methods in SETTINGS.items() for method in methods]
 SINGLE = {"multitask_digits": "digits alone", "multitask_stems": "tinted alone"}
 # They read no few-label digits, and are chosen by what they are trained on.
 UNAIDED = {"bits alone": "segments", "grey alone": "source"}
@@ -77,15 +77,10 @@ def row(setting: str, method: str, per_class: int, rate: float) -> Row:
     return Row(setting, overrides, change, columns, reads=[({}, reads(setting))])
 
 
-def every() -> Iterator[tuple[str, str]]:
-    """Setting and method."""
-    return ((setting, method) for setting, methods in SETTINGS.items() for method in methods)
-
-
 def rows() -> dict[str, Row]:
     """Every method at 2 labels a class and at 5, at its rate of tuning.csv."""
     rows, tuned = {}, TUNING.read()
-    for setting, method in every():
+    for setting, method in EVERY:
         [rate] = tuned.where(setting=setting, method=method).best("accuracy", "learning_rate")
         for n in (0,) if method in UNAIDED else PER_CLASS:
             rows[f"{setting}-{method}-{n}"] = row(setting, method, n, rate)
@@ -94,7 +89,7 @@ def rows() -> dict[str, Row]:
 
 def candidates() -> dict[str, Row]:
     rows = {}
-    for (setting, method), rate in itertools.product(every(), RATES):
+    for (setting, method), rate in itertools.product(EVERY, RATES):
         reads = [({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})]
         tried = row(setting, method, 2, rate)._replace(split="train[1200:1400]", reads=reads)
         rows[f"{setting}-{method}-{rate:g}"] = tried
@@ -127,15 +122,11 @@ def table(results: Results, setting: str, per_class: int) -> str:
         baselines = zip(base.values("target"), alone, strict=True)
         return report.cell([metrics.delta_p(*two) for two in zip(pairs, baselines, strict=True)])
 
-    columns = [
-        report.text("method", "method"),
-        report.mean("few-label digits", "target"),
-        report.gained(f"gain over {SINGLE[setting]}", "target", base),
-        report.mean("bits" if bits else "grey digits", "other"),
-        *([("Δp", delta_p)] if bits else []),
-        report.text("rate", "learning_rate", "{:g}"),
-        report.seconds(of=min),
-    ]
+    columns = [report.text("method", "method"), report.mean("few-label digits", "target")]
+    columns += [report.gained(f"gain over {SINGLE[setting]}", "target", base)]
+    columns += [report.mean("bits" if bits else "grey digits", "other")]
+    columns += [("Δp", delta_p)] if bits else []
+    columns += [report.text("rate", "learning_rate", "{:g}"), report.seconds(of=min)]
     return report.table(columns, filter(None, lines))
 
 

@@ -8,8 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import frame, report
 from experiments.frame import Collect, Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
@@ -193,23 +191,19 @@ def tables(results: Results) -> dict[str, str]:
 
     def column(shots: int) -> Column:
         heading = f"{shots} label{'s' * (shots > 1)}{' a class' * (shots == 1)}"
-        return heading, lambda method: at[shots][method].cell("accuracy")
+        return heading, lambda lines: lines.where(shots=shots).cell("accuracy")
 
-    def over_pixels(method: str) -> str:
-        return at[1][method].gain("accuracy", at[1][RAW], itself="")
+    def over_pixels(lines: Results) -> str:
+        return lines.where(shots=1).gain("accuracy", at[1][RAW], itself="")
 
-    def seconds(method: str) -> str:
-        return f"{np.mean(results.where(method=method).values('seconds')):.0f}"
-
-    columns = [("method", str), *map(column, SHOTS)]
-    columns += [("over pixels at 1", over_pixels), ("seconds", seconds)]
+    columns = [*map(column, SHOTS), ("over pixels at 1", over_pixels), report.seconds("{:.0f}")]
     against = {
         name: ", ".join(f"{at[n][OURS].gain('accuracy', at[n][name])} at {n}" for n in SHOTS)
         for name in (RAW, STRONG)
     }
     none = "" if "**+" in against[STRONG] else ", at none of them a gain"
     return {
-        "table": report.table(columns, METHODS),
+        "table": report.named("method", columns, results.at("method", METHODS)),
         "pixels": against[RAW],
         "scratch": f"{against[STRONG]} a class{none}",
     }

@@ -197,13 +197,10 @@ def fashion_table(results: Results) -> str:
         heading = f"{PAIRS[pair][0]}, {PAIRS[pair][1]}"
         return heading, lambda line: f"{np.mean(line.where(pair=pair).values('accuracy')):.2f}"
 
-    columns: list[Column] = [
-        report.text("method", "method"),
-        ("mean over pairs", lambda lines: report.cell(over_pairs(lines))),
-        ("− permuted", gain),
-        *map(column, sorted(results.of("pair"))),
-        report.seconds(of=min),
-    ]
+    columns = [report.text("method", "method")]
+    columns += [("mean over pairs", lambda lines: report.cell(over_pairs(lines)))]
+    columns += [("− permuted", gain), *map(column, sorted(results.of("pair")))]
+    columns += [report.seconds(of=min)]
     return report.table(columns, results.by("method"))
 
 
