@@ -118,7 +118,7 @@ def seconds(form: str = "{:.1f}", of: Any = np.mean, heading: str = "seconds") -
     return heading, lambda lines: form.format(of(lines.values("seconds")))
 
 
-def named(heading: str, columns: Iterable[Column], lines: Mapping[Any, Results]) -> str:
+def named(heading: str, columns: Iterable[Column], lines: Mapping[Any, Any]) -> str:
     """A table of lines by their names, which stand in its first column."""
     below = [(title, lambda name, of=of: of(lines[name])) for title, of in columns]
     return table([(heading, str), *below], lines)
@@ -142,14 +142,9 @@ def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
         seeds = sorted(ours.keys() & baseline.keys())
         return [[values[seed] for seed in seeds] for values in (ours, baseline)]
 
-    columns: list[Column] = [
-        ("question", lambda line: line[0]),
-        ("baseline", lambda line: cell(line[1][1])),
-        ("method", lambda line: cell(line[1][0])),
-        ("difference", lambda line: gain(*line[1])),
-        ("seeds", lambda line: str(len(line[1][0]))),
-    ]
-    return table(columns, [(shown, pair(c, results)) for c, results, shown in comparisons])
+    columns = [("baseline", lambda pair: cell(pair[1])), ("method", lambda pair: cell(pair[0]))]
+    columns += [("difference", lambda pair: gain(*pair)), ("seeds", lambda pair: str(len(pair[0])))]
+    return named("question", columns, {shown: pair(*line) for *line, shown in comparisons})
 
 
 def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> float:
@@ -164,11 +159,8 @@ def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]
     columns = [name for _, name, _, _ in Formatter().parse(form) if name]
 
     def draw(results: Results, path: Path) -> None:
-        rows = [
-            (form.format(**runs[0]), [*runs.by_seed(metric).values()])
-            for runs in results.by(*columns)
-        ]
-        intervals(rows, path, xlabel)
+        rows = {form.format(**runs[0]): runs.by_seed(metric) for runs in results.by(*columns)}
+        intervals([(name, [*values.values()]) for name, values in rows.items()], path, xlabel)
 
     return draw
 

@@ -105,11 +105,9 @@ def grid() -> dict[str, Row]:
 
 def chosen(tuned: Results, validator: str) -> dict[str, float]:
     """method -> the value whose mean score over the seeds this validator finds best."""
-    best = {}
-    for method in tuned.of("method"):
-        means = tuned.where(method=method).means(validator, "value")
-        [best[method]] = max(means, key=lambda value: VALIDATORS[validator] * means[value])
-    return best
+    means, sign = tuned.means(validator, "method", "value"), VALIDATORS[validator]
+    points = sorted(means, key=lambda point: -sign * means[point])
+    return {m: next(v for name, v in points if name == m) for m in tuned.of("method")}
 
 
 def pretrained() -> Row:

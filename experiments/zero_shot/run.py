@@ -3,8 +3,7 @@
 python -m experiments.zero_shot.run [--tune] [--seeds 10] [--workdir runs/zero_shot]
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -70,17 +69,23 @@ def tune(config: Any, setting: Setting) -> None:
     config.optimizer.update(setting if "learning_rate" in setting else {})
 
 
-def fashion(method: str, pair: int, setting: Setting, held: tuple[int, ...] = ()) -> Row:
-    """A pair of unseen garments; the classes `held` are not shown either."""
+def fashion(method: str, pair: int, setting: Setting, tuning: bool = False) -> Row:
+    """A pair of unseen garments; in tuning two of them, each with an evaluation of its own."""
+    held = LEFT_OUT if tuning else (pair,)
 
     def edit(config: Any, run: Run) -> None:
-        unseen, first = PAIRS[pair], 10000 * run.seed
+        hidden, first = [c for i in held for c in PAIRS[i]], 10000 * run.seed
         config.streams.source.update(
             split=f"train[{first}:{first + 10000}]",  # every seed has images of its own
-            classes=tuple(c for c in range(10) if c not in unseen + held),
+            classes=tuple(c for c in range(10) if c not in hidden),
         )
         del config.evaluate.generalised
-        config.evaluate.unseen.update(classes=unseen, unseen=unseen)
+        shown = config.evaluate.unseen.to_dict()
+        del config.evaluate.unseen
+        for i in held:
+            fields = dict(shown, classes=PAIRS[i], unseen=PAIRS[i])
+            fields |= dict(split="train[50000:]") if tuning else {}
+            config.evaluate[str(i) if tuning else "unseen"] = fields
         tune(config, setting)
         if method == "permuted":
             config.tables.garments.permute = len(PAIRS) * run.seed + pair
@@ -91,21 +96,28 @@ def fashion(method: str, pair: int, setting: Setting, held: tuple[int, ...] = ()
     return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=FASHION_SEEDS)
 
 
-def digits(method: str, setting: Setting) -> Row:
-    """Pairs of digits; ConSE has its evaluations for every T."""
+def digits(method: str, setting: Setting, tuning: bool = False) -> Row:
+    """Pairs of digits; ConSE has its evaluations for every T.
+
+    Tuning ends after the first phase: that of the seen pairs, of which ten are held out.
+    """
 
     def edit(config: Any, run: Run) -> None:
         tune(config, setting)
         if method == "permuted":
             config.tables.digits.permute = run.seed
-        if method != "conse":
+        if method == "conse":
+            every = product(TOPS, config.evaluate.to_dict().items())
+            config.evaluate = {f"{name}_{top}": dict(v, top=top) for top, (name, v) in every}
+            for top in TOPS:
+                config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
+        else:
             route(config, method, "digits", {"calibrate": "first", "fit": "seen"}, setting)
-            return
-        shipped = config.evaluate.to_dict()
-        every = product(TOPS, shipped.items())
-        config.evaluate = {f"{name}_{top}": fields | dict(top=top) for top, (name, fields) in every}
-        for top in TOPS:
-            config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
+        if tuning:
+            for name in [name for name in config.evaluate if not name.startswith("validation")]:
+                del config.evaluate[name]
+            del config.fit
+            config.phases = ("calibrate",)
 
     conse = method == "conse"
     names = {f"_{top}": f"conse, T = {top}" for top in TOPS} if conse else {"": method}
@@ -139,47 +151,21 @@ def rows() -> dict[str, Row]:
     return rows | {f"digits-{m}": digits(m, chosen(tuned, "digits", m)) for m in DIGITS}
 
 
-def look_at_both(config: Any, run: Run) -> None:
-    """An evaluation for each pair that is left out, in place of the one."""
-    shipped = config.evaluate.unseen.to_dict()
-    del config.evaluate.unseen
-    for i in LEFT_OUT:
-        pair = dict(classes=PAIRS[i], unseen=PAIRS[i])
-        config.evaluate[str(i)] = {**shipped, **pair, "split": "train[50000:]"}
-
-
-def first_phase(config: Any, run: Run) -> None:
-    """A config without what follows its first evaluation: the seen pairs, of which ten are held."""
-    for name in [name for name in config.evaluate if not name.startswith("validation")]:
-        del config.evaluate[name]
-    del config.fit
-    config.phases = ("calibrate",)
-
-
-def tried(data: str, method: str, make: Callable[[Any], Row], change: Any, **fields: Any) -> Any:
-    """A row for every setting of a method, changed for the tuning."""
-    rows = {}
-    for i, setting in enumerate(PENALTIES.get(method, RATES)):
-        columns, row = dict(data=data, method=method, **setting), make(setting)
-
-        def edit(config: Any, run: Run, shown: Any = row.edit) -> None:
-            shown(config, run)
-            change(config, run)
-
-        rows[f"{data}-{method}-{i}"] = row._replace(edit=edit, columns=columns, **fields)
-    return rows
-
-
 def candidates() -> dict[str, Row]:
-    rows = {}
-    for method in DIGITS[:-1]:
-        name = "validation_10" if method == "conse" else "validation"
-        reads = [({}, {"value": f"{name}/ausuc"})]
-        rows |= tried("digits", method, partial(digits, method), first_phase, reads=reads)
-    reads = [(dict(pair=i), {"value": f"{i}/per_class_accuracy"}) for i in LEFT_OUT]
-    for method in ("softmax", *RANKINGS, "dap", *CLOSED):
-        make = partial(fashion, method, LEFT_OUT[0], held=PAIRS[LEFT_OUT[1]])
-        rows |= tried("fashion", method, make, look_at_both, reads=reads, seeds=(4,))
+    """The control has no setting of its own."""
+    rows, both = {}, [(dict(pair=i), {"value": f"{i}/per_class_accuracy"}) for i in LEFT_OUT]
+    for data, methods in (("digits", DIGITS), ("fashion", FASHION)):
+        for method in [method for method in methods if method != "permuted"]:
+            name = "validation_10" if method == "conse" else "validation"
+            for i, setting in enumerate(PENALTIES.get(method, RATES)):
+                if data == "digits":
+                    row = digits(method, setting, tuning=True)
+                    row = row._replace(reads=[({}, {"value": f"{name}/ausuc"})])
+                else:
+                    row = fashion(method, LEFT_OUT[0], setting, tuning=True)
+                    row = row._replace(reads=both, seeds=(4,))
+                columns = dict(data=data, method=method, **setting)
+                rows[f"{data}-{method}-{i}"] = row._replace(columns=columns)
     return rows
 
 

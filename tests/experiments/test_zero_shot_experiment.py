@@ -66,11 +66,13 @@ def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
 
 def test_pairs_cover_every_garment_once_and_none_is_shown():
     assert sorted(sum(run.PAIRS, ())) == list(range(10))
-    row = run.fashion("softmax", 2, dict(learning_rate=0.01), held=(0, 1))
-    config = frame.configured(row, Run(1, None))
-    assert set(config.streams.source.classes) == set(range(10)) - {0, 1, 4, 5}
+    config = frame.configured(run.fashion("softmax", 2, dict(learning_rate=0.01)), Run(1, None))
+    assert set(config.streams.source.classes) == set(range(10)) - {4, 5}
     assert config.evaluate.unseen.unseen == (4, 5)
     assert config.streams.source.split == "train[10000:20000]"
+    tuning = frame.configured(run.TUNING.rows()["fashion-softmax-0"], Run(4, None))
+    assert set(tuning.streams.source.classes) == set(range(10)) - {0, 1, 2, 3}
+    assert [fields.unseen for fields in tuning.evaluate.values()] == [(0, 1), (2, 3)]
 
 
 def test_a_setting_is_chosen_by_its_mean():
