@@ -240,10 +240,8 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     parser.add_argument("--workdir", type=Path)
     parser.set_defaults(declared=declared)
     for flag, other in others.items():
-        text = f"write {other.file} instead"
-        parser.add_argument(
-            f"--{flag}", action="store_const", dest="declared", const=other, help=text
-        )
+        how = dict(action="store_const", const=other, help=f"write {other.file} instead")
+        parser.add_argument(f"--{flag}", dest="declared", **how)
     arguments = parser.parse_args()
     declared = arguments.declared
     name, stem = declared.folder.name, Path(declared.file).stem

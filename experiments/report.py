@@ -165,9 +165,7 @@ def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]
     return draw
 
 
-def curves(
-    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], path: Path, xlabel: str
-) -> None:
+def curves(panels: Mapping[str, Mapping[str, Any]], path: Path, xlabel: str) -> None:
     """Every seed, the means and their 95 % intervals: panel -> line -> place -> a value a seed."""
     from matplotlib.figure import Figure  # slow to import; and pyplot would keep global state
 

@@ -31,8 +31,8 @@ def rows() -> dict[str, Row]:
 
 def counted(results: Results) -> Results:
     """The lines, with the accuracies of a failed run as `FAILED`."""
-    reached = ("target", "source")
-    return Results({**line, **{m: line[m] or FAILED for m in reached}} for line in results)
+    accuracies = ("target", "source")
+    return Results({**line, **{m: line[m] or FAILED for m in accuracies}} for line in results)
 
 
 def cells(results: Results) -> list[Results]:
@@ -62,9 +62,8 @@ def lost(cell: Results) -> int:
 
 def shipped() -> dict[str, float]:
     """The cell of configs/dann.py."""
-    dann = frame.shipped("dann")
-    domain = dann.terms.domain
-    return dict(rate=dann.optimizer.learning_rate, scale=domain.scale, gamma=domain.gamma)
+    rate, domain = (dann := frame.shipped("dann")).optimizer.learning_rate, dann.terms.domain
+    return dict(rate=rate, scale=domain.scale, gamma=domain.gamma)
 
 
 def ramp(cell: Results) -> str:

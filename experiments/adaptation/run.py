@@ -58,8 +58,7 @@ FLOWS = {"domain": "target", "few": "few", "source": "source"}  # term -> the st
 def garments(config: Any, run: Run) -> None:
     """The garments of dann_fashion.py at 16×16 in place of digits."""
     fashion = frame.shipped("dann_fashion")
-    for name in config.streams:
-        config.streams[name] = fashion.streams[name]
+    config.streams = {name: fashion.streams[name] for name in config.streams}
     config.evaluate = fashion.evaluate
     for fields in (*config.streams.values(), *config.evaluate.values()):
         fields["size"] = 16
@@ -76,8 +75,7 @@ def evaluate_for_validators(config: Any, run: Run) -> None:
 
 def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
     """The scores of the validators that compare evaluations, from a run's outputs."""
-    names = ("source_train", "source_validation", "unlabelled")
-    train, held, target = map(outputs.__getitem__, names)
+    train, held, target = map(outputs.get, ("source_train", "source_validation", "unlabelled"))
     shifted = held.logits - held.logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(held.labels)), held.labels]
     weights = validators.density_ratio(train.features, target.features, held.features)
@@ -235,9 +233,8 @@ def tables(results: Results) -> dict[str, Any]:
     digits, garments, mixed = results.at("task", SEEDS).values()
     below = Results(line for line in digits if line["target"] < COLLAPSED)
     lost = [f"{lines[0]['method']} {len(lines)}" for lines in below.by("method")]
-    constants = dict(selection=" and ".join(map(str, TUNED_ON)), steps=STEPS, collapsed=COLLAPSED)
     return {
-        **constants,
+        **dict(selection=" and ".join(map(str, TUNED_ON)), steps=STEPS, collapsed=COLLAPSED),
         "digits": table(digits),
         "lost": ", ".join(lost) or "none",
         "validators": validators_table(TUNING.read()),

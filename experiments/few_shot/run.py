@@ -56,11 +56,8 @@ WEIGHTED = {"L2-SP": "near", "new head, LwF": "old", "new head": "old"}  # knob 
 
 
 def pretrain(config: Any, run: Run) -> None:
-    """The source phase of a config alone, for all runs of a seed to start from.
-
-    Its seed is another than that of the runs, so that what they start afresh is not what the source
-    model grew from.
-    """
+    """The source phase of a config alone, for all runs of a seed to start from."""
+    # By another seed: what they start afresh is not what the source model grew from.
     config.seed, config.phases = 1000 + run.seed, ("source",)
     del config["target"], config.streams["target"]
     config.evaluate = dict(source=config.evaluate.source_before)
@@ -148,12 +145,12 @@ def by_count(results: Results, write: Callable[[Results, Results], str], *withou
     """A line a method, a column a number of labels; `without` some methods."""
 
     def column(count: int) -> report.Column:
-        at = results.where(labels=count)
-        base = at.where(method="fine-tuning")
-        return f"{count} a class", lambda name: write(at.where(method=name), base)
+        base = results.where(labels=count, method="fine-tuning")
+        return f"{count} a class", lambda runs: write(runs.where(labels=count), base)
 
-    columns = [("method", str), *map(column, sorted(set(results.of("labels")) - {0}))]
-    return report.table(columns, [name for name in MAIN if name not in without])
+    columns = map(column, sorted(set(results.of("labels")) - {0}))
+    at = results.at("method", (name for name in MAIN if name not in without))
+    return report.named("method", [*columns], at)
 
 
 def tables(results: Results) -> dict[str, Any]:
@@ -165,11 +162,10 @@ def tables(results: Results) -> dict[str, Any]:
     def linked(lines: Results) -> str:
         return "[{}](configs/{}.py)".format(name := lines[0]["method"], METHODS[name].config)
 
-    simple = [
-        f"L2-SP − {other}: target {ours.gain('target', at[other])}, "
-        f"source {ours.gain('source', at[other])}."
-        for other in ("fine-tuning, for both", "head only, for both")
-    ]
+    simple = []
+    for other in ("fine-tuning, for both", "head only, for both"):
+        gains = (ours.gain(metric, at[other]) for metric in ("target", "source"))
+        simple.append("L2-SP − {}: target {}, source {}.".format(other, *gains))
     detail = [("method", linked), report.mean("target", "target")]
     detail += [report.gained("− fine-tuning", "target", base, itself="")]
     detail += [report.mean("source afterwards", "source")]

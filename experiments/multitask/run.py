@@ -142,9 +142,8 @@ def figure(results: Results, path: Path) -> None:
     """The gain of every method over the single task, at 2 labels a class and at 5."""
     shown = []
     for setting, n in itertools.product(SETTINGS, PER_CLASS):
-        reached = results.where(setting=setting, per_class=n).by("method")
         base = line(results, setting, SINGLE[setting], n)
-        for runs in reached:
+        for runs in results.where(setting=setting, per_class=n).by("method"):
             gains = np.subtract(runs.values("target"), base.values("target"))
             if runs != base:
                 shown.append((f"{runs[0]['method']}, {n} a class", gains))

@@ -211,7 +211,7 @@ def tables(results: Results) -> dict[str, str]:
 
 def figure(results: Results, path: Path) -> None:
     """Accuracy against the labels a class, a line a method, with 95 % intervals."""
-    at = results.at("method", METHODS[:-3] + (TUNED,))
+    at = results.at("method", (RAW, *SCRATCH, *LEARNED, TUNED))
     lines = {method: runs.over("shots", "accuracy") for method, runs in at.items()}
     report.curves({"held-out digits": lines}, path, "labels a class")
 

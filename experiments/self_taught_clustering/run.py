@@ -124,13 +124,11 @@ def stages(collect: Collect) -> Results:
     def sharpened(rate: float) -> tuple[Row, dict[str, Any]]:
         return dec(f"{learned} {name}", SOURCE), {"cluster.optimizer.learning_rate": rate}
 
-    def enlarged(size: str) -> tuple[Row, dict[str, Any]]:
-        return pixels(SOURCE, int(size.removeprefix("size "))), {}
-
-    stage("k-means of pixels", ("size 8", "size 16", "size 12", "size 24"), enlarged)
+    sizes = {f"size {size}": pixels(SOURCE, size) for size in (8, 16, 12, 24)}
+    stage("k-means of pixels", sizes, lambda name: (sizes[name], {}))
     stage(learned, FEATURES, features)
-    first = "before self-labels"
-    name = stage("SCAN: features", FEATURES, lambda name: scanned(name, 10, 0.9), first)
+    early = "before self-labels"
+    name = stage("SCAN: features", FEATURES, lambda name: scanned(name, 10, 0.9), early)
     k = stage("SCAN: k", (10, 20, 5), lambda k: scanned(name, k, 0.8))
     stage("SCAN: threshold", (0.8, 0.6, 0.9, 0.99), lambda least: scanned(name, k, least))
     stage("DEC: learning rate", (1e-5, 1e-4, 1e-3), sharpened)
