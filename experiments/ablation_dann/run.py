@@ -62,16 +62,13 @@ def lost(cell: Results) -> int:
 
 def shipped() -> dict[str, float]:
     """The cell of configs/dann.py."""
-    rate, domain = (dann := frame.shipped("dann")).optimizer.learning_rate, dann.terms.domain
-    return dict(rate=rate, scale=domain.scale, gamma=domain.gamma)
-
-
-def ramp(cell: Results) -> str:
-    return NAMES[cell[0]["gamma"]] if cell[0]["scale"] else "–"
+    dann = frame.shipped("dann")
+    domain = dann.terms.domain
+    return dict(rate=dann.optimizer.learning_rate, scale=domain.scale, gamma=domain.gamma)
 
 
 SETTING: list[Column] = [report.text("rate", "rate", "{:g}"), report.text("λ", "scale", "{:g}")]
-SETTING += [("ramp", ramp)]
+SETTING += [("ramp", lambda cell: NAMES[cell[0]["gamma"]] if cell[0]["scale"] else "–")]
 
 
 def table(results: Results) -> str:

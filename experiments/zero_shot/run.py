@@ -15,7 +15,6 @@ from experiments.frame import Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
 
 HERE = Path(__file__).parent
-FASHION_SEEDS = range(3)
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))  # consecutive labels: every class once
 RANKINGS = ("devise", "sje", "ale")
 CLOSED = ("eszsl", "sae")  # closed forms, on the pixels
@@ -23,7 +22,6 @@ FASHION = ("softmax", "permuted", *CLOSED, *RANKINGS, "dap")
 DIGITS = ("softmax", "ale", "conse", "eszsl", "permuted")
 TOPS = (1, 3, 10)  # of ConSE: one classifier, read three times
 WIDTH = {"garments": 18, "digits": 20}
-CALIBRATED = ("seen", "unseen", "harmonic")
 LEFT_OUT = (0, 1)  # of the pairs of garments, in tuning
 # Networks have the same three learning rates, closed forms four values of their penalty.
 RATES = [dict(learning_rate=rate) for rate in (0.01, 0.03, 0.1)]
@@ -31,7 +29,7 @@ PENALTIES = {
     "eszsl": [dict(gamma=gamma, lam=1.0) for gamma in (1.0, 10.0, 100.0, 1000.0)],
     "sae": [dict(lam=lam) for lam in (0.1, 1.0, 10.0, 100.0)],
 }
-GENERALISED = (*CALIBRATED, *(f"calibrated_{name}" for name in CALIBRATED))
+GENERALISED = [c + name for c in ("", "calibrated_") for name in ("seen", "unseen", "harmonic")]
 Setting = Mapping[str, float]  # what was tuned: learning_rate, or gamma and lam
 
 
@@ -55,12 +53,11 @@ def route(config: Any, method: str, table: str, phases: dict, setting: Setting) 
             fields.prepare = dict(fit=dict(solver=method, head="embed", **shared, **setting))
             fields.terms, fields.steps = {}, 0
         elif method == "dap":
+            config.tables[table].normalise = False  # its attributes are there or not
             fields.terms = dict(attributes=dict(term="attributes", head="embed", **shared))
         else:
             loss = method if method in RANKINGS else "softmax"
             fields.terms = dict(compatibility=dict(head="embed", loss=loss, **shared))
-    if method == "dap":
-        config.tables[table].normalise = False  # its attributes are there or not
 
 
 def tune(config: Any, setting: Setting) -> None:
@@ -93,7 +90,7 @@ def fashion(method: str, pair: int, setting: Setting, tuning: bool = False) -> R
 
     columns = dict(data="fashion", method=method, pair=pair)
     reads = [({}, {"accuracy": "unseen/per_class_accuracy"})]
-    return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=FASHION_SEEDS)
+    return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=range(3))
 
 
 def digits(method: str, setting: Setting, tuning: bool = False) -> Row:
