@@ -1,31 +1,29 @@
 """The frame of all experiments: rows are run as sweeps, and read into a table, sections, a figure.
 
-An experiment is a folder with a README (the question and the protocol), `tune.py` (its choices, on
-seeds and splits that no result uses), `run.py` (the result, over fresh seeds), `section.md` (the
-prose around its tables in RESULTS.md) and what they wrote. Both declare an `Experiment`, most of
-all its rows, and hand it to `main`:
+An experiment is a folder with a README (the question and the protocol), `section.md` (the prose
+around its tables in RESULTS.md), `run.py` and what that wrote. `run.py` declares the result over
+fresh seeds, and the tuning before it on seeds and splits that no result uses, each an `Experiment`,
+and hands both to `main`. Started again, either goes on where it was:
 
-    python -m experiments.NAME.tune
+    python -m experiments.NAME.run --tune
     python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
 
-Started again, either goes on where it was. `run` writes results.csv and results.png beside itself,
-its section into RESULTS.md and its comparisons into the README; every line of a table has the
-commit, the version of jax and the device that made it, but those from before there was this frame.
+Every line of a table has the commit, the version of jax and the device that made it, but those from
+before there was this frame.
 """
 
 import argparse
 import importlib
-import inspect
 import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from experiments import report
 from experiments.report import Comparison, Results
@@ -34,6 +32,11 @@ from tljax.experiment import sweep
 from tljax.train.checkpoint import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
+HEADLINES = (  # the experiments whose comparisons stand in the README, in order
+    *("domain_shift", "adaptation", "few_shot", "multitask"),
+    *("self_taught", "self_taught_clustering", "zero_shot"),
+)
+PROVENANCE = ("commit", "jax", "device")
 
 Shrink = Callable[[Any], None]  # makes a config small, for the tests
 
@@ -43,30 +46,29 @@ class Run(NamedTuple):
 
     seed: int
     workdir: Path  # of the experiment
+    members: Mapping[str, Mapping[int, Path]] = {}  # row that was run before -> seed -> directory
 
     def origin(self, row: str) -> str:
-        """The same seed's run of a row that is run alone, as `start` names it."""
-        return f"run:{self.workdir / place(row) / str(self.seed)}"
+        """The same seed's run of a row that comes before, as `start` names it."""
+        return f"run:{self.members[row][self.seed]}"
 
 
 Edit = Callable[[Any, Run], None]  # changes a config
+Measure = Callable[[Any], Mapping[str, float]]
 
 
 class Row(NamedTuple):
     """A config with some fields changed, to be run on every seed."""
 
     config: str | Callable[[], Any]  # the name of a shipped config, or what makes one
-    overrides: Mapping[str, Any] = {}  # path of a field -> value, or a function of the Run
+    overrides: Mapping[str, Any] = {}  # path of a field -> value
     edit: Edit | None = None  # what paths cannot say; before the overrides
     columns: Mapping[str, Any] = {}  # what its lines in the table say of it
     split: str = ""  # of every evaluation, where it is not the config's own
     reads: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]] = ()
     """A line of the table each: more columns, and its metrics; () is one, of the experiment's."""
     seeds: Sequence[int] = ()  # where they are not the experiment's
-    alone: bool = (
-        False  # as runs of their own: a sweep's members leave no checkpoints to start from
-    )
-    measure: Callable[[Any], Mapping[str, float]] | None = None  # of the outputs of runs alone
+    measure: Measure | None = None  # more metrics, of its outputs
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
 
@@ -79,31 +81,35 @@ class Experiment(NamedTuple):
 
     folder: Path
     seeds: Sequence[int]
-    reads: Mapping[str, str]  # column -> "evaluation/metric", or a name of `measure`'s
+    reads: Mapping[str, str] = {}  # column -> "evaluation/metric", or a name of `measure`'s
     rows: Callable[[], Rows] = dict
-    stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
-    file: str = "results.csv"
     tables: Callable[[Results], Mapping[str, Any]] | None = None  # what section.md names
     figure: Callable[[Results, Path], None] | None = None
     comparisons: Sequence[Comparison] = ()  # for README.md, the experiment's and the project's
+    stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
+    file: str = "results.csv"
 
-    def collect(
-        self,
-        workdir: Path,
-        seeds: Sequence[int] | None = None,
-        shrink: Shrink = lambda config: None,
-    ) -> Results:
-        """The lines of all rows on these seeds; what has finished is only read."""
+    def collect(self, workdir: Path, seeds: Any = None, shrink: Shrink | None = None) -> Results:
+        """The lines of all rows on these seeds; what has finished is only read.
+
+        `workdir` gets a directory a row, and beside it how each of its runs was made.
+        """
         seeds = self.seeds if seeds is None else seeds
+        members: dict[str, Mapping[int, Path]] = {}
 
         def run(rows: Rows) -> Results:
-            return collect(rows, seeds, self.reads, workdir, shrink)
+            results = Results()
+            for name, row in rows.items():
+                runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
+                configs = {run.seed: configured(row, run, shrink) for run in runs}
+                members[name], reached = _swept(configs, workdir / place(name), row.measure)
+                before = _made(workdir / place(row.after))[1] if row.after else {}
+                lines = _lines(row, reached, before, self.reads)
+                print(name, *(f"{c} {lines.cell(c)}" for c in self.reads if c in lines[0]))
+                results += lines
+            return results
 
         return self.stages(run) if self.stages else run(self.rows())
-
-    def tuning(self, seeds: Sequence[int], **declared: Any) -> "Experiment":
-        """The same frame, for what is chosen before on seeds that no result uses."""
-        return Experiment(self.folder, seeds, self.reads, file="tuning.csv")._replace(**declared)
 
     def read(self) -> Results:
         """The lines that have been written."""
@@ -121,16 +127,6 @@ def place(row: str) -> str:
     return re.sub(r"[^\w.=-]+", "_", row)
 
 
-def change(config: Any, overrides: Mapping[str, Any]) -> None:
-    """Sets fields by their dotted paths."""
-    for path, value in overrides.items():
-        *parents, last = path.split(".")
-        inner = config
-        for name in parents:
-            inner = inner[name]
-        inner[last] = value
-
-
 def shipped(name: str) -> Any:
     """A shipped config."""
     return importlib.import_module(f"tljax.configs.{name}").get_config()
@@ -141,56 +137,31 @@ def judge_at_the_end(config: Any, steps: int | None = None) -> None:
     config.evaluate_every = config.checkpoint_every = steps or config.steps
 
 
-def configured(row: Row, run: Run, shrink: Shrink = lambda config: None) -> Any:
+def configured(row: Row, run: Run, shrink: Shrink | None = None) -> Any:
     """The config of a row for a seed."""
     config = shipped(row.config) if isinstance(row.config, str) else row.config()
     config.seed, config.figures = run.seed, False
     if row.edit:
         row.edit(config, run)
-    change(config, {p: v(run) if inspect.isfunction(v) else v for p, v in row.overrides.items()})
+    config.update_from_flattened_dict(row.overrides)
     for evaluation in config.evaluate.values() if row.split else ():
         evaluation.split = row.split
-    shrink(config)
+    if shrink:
+        shrink(config)
     return config
 
 
-def collect(
-    rows: Rows,
-    seeds: Sequence[int],
-    reads: Mapping[str, str],
-    workdir: Path,
-    shrink: Shrink = lambda config: None,
-) -> Results:
-    """The lines of rows on seeds; what has finished is only read.
-
-    Args:
-      rows: name -> row; those that others start from come first.
-      seeds: of every row, or how many there are at most of those that it has itself.
-      reads: column -> "evaluation/metric", for rows that say nothing of their own.
-      workdir: gets a directory a row, and beside it how each of its runs was made.
-      shrink: makes each config small.
-    """
-    results = Results()
-    seconds: dict[str, dict[int, Any]] = {}
-    for name, row in rows.items():
-        of_row = (row.seeds or seeds)[: len(seeds)]
-        configs = {seed: configured(row, Run(seed, workdir), shrink) for seed in of_row}
-        base = configured(row, Run(0, workdir), shrink)
-        directory = workdir / place(name)
-        reached = _alone(row, configs, directory) if row.alone else _swept(base, configs, directory)
-        made = json.loads(_record(directory).read_text())
-        seconds[name] = {seed: made[str(seed)].pop("seconds") for seed in configs}
-        lines = Results()
-        for columns, wanted in row.reads or [({}, reads)]:
-            for seed, values in zip(configs, reached, strict=True):
-                took = [seconds[each][seed] for each in (name, row.after) if each]
-                line = {**row.columns, **columns, "seed": seed}
-                line |= {column: _metric(values, path) for column, path in wanted.items()}
-                line["seconds"] = None if None in took else sum(took)
-                lines.append(line | {"status": values["status"], **made[str(seed)]})
-        print(name, *(f"{c} {lines.cell(c)}" for c in reads if c in lines[0]), flush=True)
-        results += lines
-    return results
+def _lines(row: Row, reached: Mapping[int, Any], before: Any, reads: Mapping[str, str]) -> Results:
+    """The lines of a row: seed -> what its run reached, and how the run before it was made."""
+    lines = Results()
+    for columns, wanted in row.reads or [({}, reads)]:
+        for seed, values in reached.items():
+            line = {**row.columns, **columns, "seed": seed}
+            line |= {column: _metric(values, path) for column, path in wanted.items()}
+            took = [values["seconds"], before[str(seed)]["seconds"] if before else 0.0]
+            line["seconds"] = None if None in took else sum(took)
+            lines.append(line | {name: values[name] for name in ("status", *PROVENANCE)})
+    return lines
 
 
 def _metric(values: Mapping[str, Any], path: str) -> Any:
@@ -201,68 +172,52 @@ def _metric(values: Mapping[str, Any], path: str) -> Any:
     return values.get(path)
 
 
-def _swept(base: Any, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What configs that differ from `base` in values alone reach, as one sweep of it."""
-    before = _flat(base)
-    points = []
-    for config in configs.values():
-        now = _flat(config)
-        if before.keys() != now.keys():
-            raise ValueError(f"seeds of a row differ in {sorted(before.keys() ^ now.keys())}")
-        point = {path: value for path, value in now.items() if value != before[path]}
-        points.append({**point, "seed": config.seed})
-    names = [member.name for member in sweep.members(base, points)]
-    results = [directory / "members" / name / "result.json" for name in names]
-    with _recorded(directory, configs, results):
-        return sweep.run(base, points, directory)
+def _swept(
+    configs: Mapping[int, Any], directory: Path, measure: Measure | None
+) -> tuple[dict[int, Path], dict[int, Any]]:
+    """Seed -> where its run lies; and what it reached, as one sweep of the first config.
 
-
-def _flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, value in config.items():
-        inner = isinstance(value, type(config))
-        fields |= _flat(value, f"{prefix}{name}.") if inner else {prefix + name: value}
-    return fields
-
-
-def _alone(row: Row, configs: Mapping[int, Any], directory: Path) -> list[Mapping[str, Any]]:
-    """What configs reach one after another, each in a directory that others can start from."""
-    reached = []
-    for seed, config in configs.items():
-        own = directory / str(seed)
-        with _recorded(directory, [seed], [own / "result.json"]):
-            evaluations = experiment.run(config, own)["evaluations"]
-        values = {f"{e}/{m}": v for e, judged in evaluations.items() for m, v in judged.items()}
-        if row.measure:
-            measured = own / "measured.json"
-            if not measured.exists():
-                write_json(measured, row.measure(experiment.outputs(config, own)))
-            values |= json.loads(measured.read_text())
-        reached.append({**values, "status": "finished"})
-    return reached
-
-
-def _record(directory: Path) -> Path:
-    """The file beside a row's directory: by which code, on what and how long its runs were made."""
-    return directory.with_name(f"{directory.name}.made.json")
-
-
-@contextmanager
-def _recorded(directory: Path, seeds: Iterable[int], results: Sequence[Path]) -> Iterator[None]:
-    """Records the runs that end within it; each has an equal share of the seconds.
-
-    They are written down before too: a run that ends while the others are killed has a record.
+    How runs are made is written down before too: one that ends while the others are killed has a
+    record. Each has an equal share of the seconds.
     """
-    path, unknown = _record(directory), dict.fromkeys(("seconds", "commit", "jax", "device"))
-    made = json.loads(path.read_text()) if path.exists() else {}
-    ended = dict.fromkeys(map(str, seeds), unknown) | made
-    pending = [str(s) for s, result in zip(seeds, results, strict=True) if not result.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    base, points = next(iter(configs.values())), _points(configs)
+    names = [member.name for member in sweep.members(base, points)]
+    members = {seed: directory / "members" / n for seed, n in zip(configs, names, strict=True)}
+    pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
+    unknown = dict.fromkeys(("seconds", *PROVENANCE))
+    record, before = _made(directory)
+    made = dict.fromkeys(map(str, members), unknown) | before
     began, now = time.monotonic(), provenance() if pending else {}
-    write_json(path, ended | dict.fromkeys(pending, {"seconds": None, **now}))
-    yield
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, made | dict.fromkeys(pending, {"seconds": None, **now}))
+    rows = sweep.run(base, points, directory)
     share = (time.monotonic() - began) / max(1, len(pending))
-    write_json(path, ended | dict.fromkeys(pending, {"seconds": share, **now}))
+    made |= dict.fromkeys(pending, {"seconds": share, **now})
+    write_json(record, made)
+    reached = dict(zip(configs, rows, strict=True))
+    for seed, values in reached.items():
+        values |= made[str(seed)]
+        if measure and values["status"] == "finished":
+            path = members[seed] / "measured.json"  # kept, as it takes a while
+            if not path.exists():
+                write_json(path, measure(experiment.outputs(configs[seed], members[seed])))
+            values |= json.loads(path.read_text())
+    return members, reached
+
+
+def _points(configs: Mapping[int, Any]) -> list[dict[str, Any]]:
+    """What differs in each config from the first, and its seed."""
+    first, *_ = flat = [flatten_dict(config.to_dict(), sep=".") for config in configs.values()]
+    for fields in flat:
+        if fields.keys() != first.keys():
+            raise ValueError(f"seeds of a row differ in {sorted(first.keys() ^ fields.keys())}")
+    return [{k: v for k, v in fields.items() if v != first[k] or k == "seed"} for fields in flat]
+
+
+def _made(directory: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The file beside a row's directory, and what it has: seed -> how the run was made."""
+    path = directory.with_name(f"{directory.name}.made.json")
+    return path, json.loads(path.read_text()) if path.exists() else {}
 
 
 def provenance() -> dict[str, str]:
@@ -274,21 +229,25 @@ def provenance() -> dict[str, str]:
 
     changed = "+" if git("status", "--porcelain", "--", "*.py") else ""
     commit = git("rev-parse", "--short=12", "HEAD") + changed
-    return {"commit": commit, "jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    device = jax.devices()[0].device_kind
+    return dict(zip(PROVENANCE, (commit, jax.__version__, device), strict=True))
 
 
-def main(declared: Experiment, doc: str | None) -> None:
-    """Runs an experiment from the command line, and writes what comes of it."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
+    """Runs an experiment, or what a flag names in its stead, and writes what comes of it."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--seeds", type=int, help="the first so many")
+    parser.add_argument("--workdir", type=Path)
+    parser.set_defaults(declared=declared)
+    for flag, other in others.items():
+        how = dict(action="store_const", const=other, help=f"write {other.file} instead")
+        parser.add_argument(f"--{flag}", dest="declared", **how)
+    arguments = parser.parse_args()
+    declared = arguments.declared
     name, stem = declared.folder.name, Path(declared.file).stem
     workdir = ROOT / "runs" / (name if stem == "results" else f"{name}_{stem}")
-    parser.add_argument("--seeds", type=int, default=len(declared.seeds))
-    parser.add_argument("--workdir", type=Path, default=workdir)
-    arguments = parser.parse_args()
     sweep.use_all_cores()
-    results = declared.collect(arguments.workdir, declared.seeds[: arguments.seeds])
+    results = declared.collect(arguments.workdir or workdir, declared.seeds[: arguments.seeds])
     report.save(results, declared.folder / declared.file)
     write(declared, declared.read())
 
@@ -299,7 +258,18 @@ def write(declared: Experiment, results: Results) -> None:
     if declared.tables:
         report.write(declared.section(results), name, ROOT / "RESULTS.md")
     if declared.comparisons:
-        lines = [(comparison, results, comparison.question) for comparison in declared.comparisons]
+        lines = [(asked, results, asked.question) for asked in declared.comparisons]
         report.write(report.compared(lines), "comparisons", declared.folder / "README.md")
+        report.write(headlines(), "headlines", ROOT / "README.md")
     if declared.figure:
         declared.figure(results, declared.folder / "results.png")
+
+
+def headlines() -> str:
+    """The comparisons of all experiments in one table, from the results.csv committed."""
+    lines = []
+    for name in HEADLINES:
+        declared = importlib.import_module(f"experiments.{name}.run").EXPERIMENT
+        page, results = f"(experiments/{name}/README.md)", declared.read()
+        lines += [(asked, results, f"[{asked.question}]{page}") for asked in declared.comparisons]
+    return report.compared(lines)

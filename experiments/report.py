@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +27,18 @@ class Results(list[dict[str, Any]]):
         """The different values of a column, in order."""
         return list(dict.fromkeys(line.get(column) for line in self))
 
-    def by(self, column: str) -> list["Results"]:
-        """The lines of each value of a column."""
-        return [self.where(**{column: value}) for value in self.of(column)]
+    def by(self, *columns: str) -> list["Results"]:
+        """The lines of each combination of values, in order."""
+        values = dict.fromkeys(tuple(line.get(name) for name in columns) for line in self)
+        return [self.where(**dict(zip(columns, of, strict=True))) for of in values]
 
     def values(self, metric: str) -> list[Any]:
         """A metric by seed."""
         return [line.get(metric) for line in sorted(self, key=lambda line: line["seed"])]
+
+    def at(self, column: str, names: Iterable[Any]) -> dict[Any, "Results"]:
+        """The lines of some values of a column."""
+        return {name: self.where(**{column: name}) for name in names}
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """The mean over the lines of each seed."""
@@ -51,8 +57,9 @@ class Results(list[dict[str, Any]]):
         ours, theirs = self.values(metric), baseline.values(metric)
         return "–" if None in ours else gain(ours, theirs)
 
-    def lowest(self, metric: str) -> str:
-        return f"{min(self.values(metric)):.3f}"
+    def over(self, column: str, metric: str) -> dict[Any, list[Any]]:
+        """Value of a column, in order -> a metric by seed."""
+        return {x: self.where(**{column: x}).values(metric) for x in sorted(self.of(column))}
 
     def means(self, metric: str, *settings: str) -> dict[tuple, float]:
         """Values of the columns `settings` -> the mean; a failed run counts 0."""
@@ -90,6 +97,33 @@ def gain(ours: Sequence[float], baseline: Sequence[float]) -> str:
     return f"**{text}**" if abs(difference.mean) > difference.half_width else text
 
 
+def text(heading: str, column: str, form: str = "{}") -> Column:
+    """What all lines of a row say of themselves, in a form."""
+    return heading, lambda lines: form.format(lines[0][column])
+
+
+def mean(heading: str, metric: str) -> Column:
+    return heading, lambda lines: lines.cell(metric)
+
+
+def gained(heading: str, metric: str, baseline: Results, itself: str = "–") -> Column:
+    return heading, lambda lines: lines.gain(metric, baseline, itself)
+
+
+def lowest(metric: str) -> Column:
+    return "lowest seed", lambda lines: f"{min(lines.values(metric)):.3f}"
+
+
+def seconds(form: str = "{:.1f}", of: Any = np.mean, heading: str = "seconds") -> Column:
+    return heading, lambda lines: form.format(of(lines.values("seconds")))
+
+
+def named(heading: str, columns: Iterable[Column], lines: Mapping[Any, Any]) -> str:
+    """A table of lines by their names, which stand in its first column."""
+    below = [(title, lambda name, of=of: of(lines[name])) for title, of in columns]
+    return table([(heading, str), *below], lines)
+
+
 def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
     """A markdown table of columns: a heading, and what stands below it, made from each line."""
     cells = [[write(line) for _, write in columns] for line in lines]
@@ -100,24 +134,17 @@ def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
 def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
     """The table of comparisons: each with the lines it reads, and how its question is shown."""
 
-    def pair(comparison: Comparison, results: Results) -> list[list[float]]:
-        ours, baseline = (
-            results.where(method=method, **comparison.where).by_seed(comparison.metric)
-            for method in (comparison.ours, comparison.baseline)
-        )
+    def pair(asked: Comparison, results: Results) -> list[list[float]]:
+        lines = results.where(**asked.where).at("method", (asked.ours, asked.baseline))
+        ours, baseline = (runs.by_seed(asked.metric) for runs in lines.values())
         if len(baseline) == 1:  # without randomness: the same for every seed
             baseline = dict.fromkeys(ours, next(iter(baseline.values())))
         seeds = sorted(ours.keys() & baseline.keys())
         return [[values[seed] for seed in seeds] for values in (ours, baseline)]
 
-    columns: list[Column] = [
-        ("question", lambda line: line[0]),
-        ("baseline", lambda line: cell(line[1][1])),
-        ("method", lambda line: cell(line[1][0])),
-        ("difference", lambda line: gain(*line[1])),
-        ("seeds", lambda line: str(len(line[1][0]))),
-    ]
-    return table(columns, [(shown, pair(c, results)) for c, results, shown in comparisons])
+    columns = [("baseline", lambda pair: cell(pair[1])), ("method", lambda pair: cell(pair[0]))]
+    columns += [("difference", lambda pair: gain(*pair)), ("seeds", lambda pair: str(len(pair[0])))]
+    return named("question", columns, {shown: pair(*line) for *line, shown in comparisons})
 
 
 def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> float:
@@ -127,9 +154,18 @@ def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> fl
     return float(spearmanr(scores, accuracies).statistic)
 
 
-def curves(
-    panels: Mapping[str, Mapping[str, Mapping[float, Sequence[float]]]], path: Path, xlabel: str
-) -> None:
+def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]:
+    """A figure of all seeds of each combination of the columns that a label's form names."""
+    columns = [name for _, name, _, _ in Formatter().parse(form) if name]
+
+    def draw(results: Results, path: Path) -> None:
+        rows = {form.format(**runs[0]): runs.by_seed(metric) for runs in results.by(*columns)}
+        intervals([(name, [*values.values()]) for name, values in rows.items()], path, xlabel)
+
+    return draw
+
+
+def curves(panels: Mapping[str, Mapping[str, Any]], path: Path, xlabel: str) -> None:
     """Every seed, the means and their 95 % intervals: panel -> line -> place -> a value a seed."""
     from matplotlib.figure import Figure  # slow to import; and pyplot would keep global state
 
@@ -145,14 +181,14 @@ def curves(
             look = dict(marker="o", ms=4, capsize=2, color=PALETTE[i % len(PALETTE)], label=label)
             bars = halves if np.isfinite(halves).all() else None
             panel.errorbar(places, means, bars, ls="--" if i >= len(PALETTE) else "-", **look)
+            spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
             for place, values in zip(places, line.values(), strict=True):
-                spot = dict(ms=3, mew=0, alpha=0.4, color=look["color"])
                 panel.plot([place + 0.02] * len(values), values, "o", **spot)
-                seeds += list(values)
         panel.set(title=title, xlabel=xlabel)
         panel.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="0.92")
+        seeds += [value for line in lines.values() for values in line.values() for value in values]
     # Where some seeds are lost an interval is wider than the axis.
     axes[0].set(ylabel="accuracy: mean, 95 % interval, seeds")
     axes[0].set_ylim(min(seeds) - 0.03, max(seeds) + 0.03)

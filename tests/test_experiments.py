@@ -4,20 +4,20 @@ import importlib
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments import frame, headlines, report
+from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
 from experiments.report import Comparison, Results
 
-NAMES = (*headlines.NAMES, "ablation_dann", "which_layers")
+NAMES = (*frame.HEADLINES, "ablation_dann", "which_layers")
 
 
-def declared(name, kind="run"):
-    module = importlib.import_module(f"experiments.{name}.{kind}")
-    return module.EXPERIMENT if kind == "run" else module.TUNING
+def declared(name, kind="EXPERIMENT"):
+    return getattr(importlib.import_module(f"experiments.{name}.run"), kind)
 
 
 @pytest.fixture
@@ -27,16 +27,11 @@ def one_row(small):
     def make():
         return small.copy_and_resolve_references()
 
-    def weight(run):
-        return 1.0 + run.seed
-
     def declare(tmp_path, **overrides):
-        fields = {"first.terms.label.weight": weight, **overrides}
-
         def edit(config, run):
-            config.first.terms.label.weight = 1.0
+            config.first.terms.label.weight = 1.0 + run.seed
 
-        rows = {"a row": Row(make, fields, edit, columns=dict(method="ours"))}
+        rows = {"a row": Row(make, overrides, edit, columns=dict(method="ours"))}
         reads = {"accuracy": "target/accuracy"}
         return Experiment(tmp_path, seeds=range(2), reads=reads, rows=lambda: rows)
 
@@ -83,9 +78,9 @@ def test_seeds_of_a_row_have_the_same_fields(small, tmp_path):
         if run.seed:
             config.tables.extra = dict(data="segments")
 
-    row = Row(lambda: small.copy_and_resolve_references(), edit=edit)
+    rows = {"row": Row(lambda: small.copy_and_resolve_references(), edit=edit)}
     with pytest.raises(ValueError, match="seeds of a row differ in .*tables.extra.data"):
-        frame.collect({"row": row}, (0, 1), {}, tmp_path)
+        Experiment(tmp_path, (0, 1), rows=lambda: rows).collect(tmp_path)
 
 
 def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
@@ -102,15 +97,24 @@ def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
         return edit
 
     rows = {
-        "before": Row(make, edit=only("first", "second"), alone=True, measure=count),
+        "before": Row(make, edit=only("first", "second"), measure=count),
         "after": Row(make, edit=only("second", "first", "**"), after="before"),
     }
     reads = {"accuracy": "target/accuracy", "examples": "examples"}
-    lines = frame.collect(rows, (3,), reads, tmp_path)
-    assert [line["examples"] for line in lines] == [40, None]
+    declared = Experiment(tmp_path, (3, 4), reads, lambda: rows)
+    lines = declared.collect(tmp_path)
+    assert [line["examples"] for line in lines] == [40, 40, None, None]
     made = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("*.made.json"))]
-    assert lines[1]["seconds"] == pytest.approx(sum(each["3"]["seconds"] for each in made))
-    assert frame.collect(rows, (3,), reads, tmp_path) == lines
+    assert lines[2]["seconds"] == pytest.approx(sum(record["3"]["seconds"] for record in made))
+    assert declared.collect(tmp_path) == lines
+    starts = {}
+    for path in tmp_path.glob("after/members/*/config.json"):
+        config = json.loads(path.read_text())
+        [(_, starts[config["seed"]])] = config["second"]["start"]
+    for seed, origin in starts.items():
+        before = json.loads((Path(origin.removeprefix("run:")) / "config.json").read_text())
+        assert before["seed"] == seed and "first" in before and "second" not in before
+    assert sorted(starts) == [3, 4]
 
 
 def count(outputs):
@@ -122,7 +126,7 @@ def test_a_config_has_the_edit_then_the_overrides_then_the_split():
         config.optimizer.learning_rate = 5.0
         config.steps = 7
 
-    overrides = {"optimizer.learning_rate": lambda run: 0.5 * run.seed}
+    overrides = {"optimizer.learning_rate": 2.0}
     row = Row("source_only", overrides, edit, split="train[:9]")
     config = frame.configured(row, Run(4, None), lambda config: config.update(average=0.5))
     assert (config.optimizer.learning_rate, config.steps, config.seed) == (2.0, 7, 4)
@@ -202,7 +206,7 @@ def test_pages_say_what_the_results_say(name):
 
 
 def test_the_readme_has_every_comparison():
-    assert f"\n\n{headlines.table()}\n\n" in (frame.ROOT / "README.md").read_text()
+    assert f"\n\n{frame.headlines()}\n\n" in (frame.ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,19 +222,19 @@ def test_a_figure_is_drawn_of_the_results(name, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(NAMES) - {"ablation_dann"}))
 def test_no_result_uses_the_seeds_of_its_tuning(name):
     used = set(declared(name).read().of("seed"))
-    tuned = set(declared(name, "tune").read().of("seed"))
+    tuned = set(declared(name, "TUNING").read().of("seed"))
     assert used and tuned and (not used & tuned or name == "zero_shot")
 
 
 def test_garments_are_tuned_on_a_seed_of_their_own():
-    used, tuned = (declared("zero_shot", kind).read() for kind in ("run", "tune"))
+    used, tuned = (declared("zero_shot", kind).read() for kind in ("EXPERIMENT", "TUNING"))
     for data in ("fashion", "digits"):
         assert not set(used.where(data=data).of("seed")) & set(tuned.where(data=data).of("seed"))
 
 
 @pytest.mark.parametrize("name", ("domain_shift", "multitask", "few_shot", "which_layers"))
 def test_a_table_of_tuning_has_the_rows_that_are_declared(name):
-    tuning = declared(name, "tune")
+    tuning = declared(name, "TUNING")
     written = tuning.read()
     rows = [row for key, row in tuning.rows().items() if not key.endswith("source")]
     assert len(written) == len(rows) * len(tuning.seeds)

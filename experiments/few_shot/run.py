@@ -1,15 +1,16 @@
 """What keeps the source, and what helps the target, when the target has few labels?
 
-python -m experiments.few_shot.run [--seeds 10] [--workdir runs/few_shot]
+python -m experiments.few_shot.run [--tune] [--seeds 10] [--workdir runs/few_shot]
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Comparison, Results
+from experiments.report import Comparison, Results
 from tljax import metrics
 
 HERE = Path(__file__).parent
@@ -25,7 +26,7 @@ class Method(NamedTuple):
 
     config: str
     fields: Mapping[str, Any]
-    criterion: str  # of what tune.py tried: "target", "both" or "kept"; see `choose`
+    criterion: str  # of what was tried: "target", "both" or "kept"; see `choose`
     knob: str  # the rows of tuning.csv that it is chosen from
     everywhere: bool  # or at the first of COUNTS only
 
@@ -44,16 +45,19 @@ METHODS = {
     "new head": Method("distillation", {}, "both", "new head", False),
     "new head, LwF": Method("distillation", {}, "both", "new head, LwF", True),
 }
-EVERYWHERE = [name for name, method in METHODS.items() if method.everywhere]
+MAIN = [name for name, method in METHODS.items() if method.everywhere]
+KNOBS = {method.knob: method for method in METHODS.values()}
+RATES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+WEIGHTS = {  # knob -> weights and rates; the others have RATES and no weight
+    "L2-SP": ((0.003, 0.005, 0.01, 0.03), (0.02, 0.05)),
+    "new head, LwF": ((0.1, 0.3, 1.0, 3.0), (0.01, 0.05)),
+}
 WEIGHTED = {"L2-SP": "near", "new head, LwF": "old", "new head": "old"}  # knob -> its term
 
 
 def pretrain(config: Any, run: Run) -> None:
-    """The source phase of a config alone, for all runs of a seed to start from.
-
-    Its seed is another than that of the runs, so that what they start afresh is not what the source
-    model grew from.
-    """
+    """The source phase of a config alone, for all runs of a seed to start from."""
+    # By another seed: what they start afresh is not what the source model grew from.
     config.seed, config.phases = 1000 + run.seed, ("source",)
     del config["target"], config.streams["target"]
     config.evaluate = dict(source=config.evaluate.source_before)
@@ -74,19 +78,15 @@ def transfer(config: Any, origin: str) -> None:
     frame.judge_at_the_end(config, config.target.steps)
 
 
-SOURCE = Row(
-    "finetune",
-    edit=pretrain,
-    columns=dict(method="source model", rate=0.0, weight=0.0, labels=0),
-    alone=True,
-)
+BEFORE = dict(method="source model", rate=0.0, weight=0.0, labels=0)
+SOURCE = Row("finetune", edit=pretrain, columns=BEFORE)
 
 
 def row(how: Method, rate: float, weight: float, count: int, **columns: Any) -> Row:
     """A method with a learning rate, a weight where it has one, and a number of labels a class."""
 
     def edit(config: Any, run: Run) -> None:
-        frame.change(config, how.fields)
+        config.update_from_flattened_dict(how.fields)
         transfer(config, run.origin("source"))
 
     overrides = {
@@ -106,9 +106,8 @@ def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
     "kept": the highest target accuracy among those that keep `KEPT` on the source; where none does,
     the highest source accuracy. All are means over seeds, on validation digits.
     """
-    target, source = (
-        tuned.where(knob=knob).means(metric, "rate", "weight") for metric in ("target", "source")
-    )
+    lines = tuned.where(knob=knob)
+    target, source = (lines.means(metric, "rate", "weight") for metric in ("target", "source"))
     kept = [setting for setting in source if source[setting] >= KEPT]
     if criterion == "both":
         return max(target, key=lambda setting: target[setting] + source[setting])
@@ -120,64 +119,61 @@ def choose(tuned: Results, knob: str, criterion: str) -> tuple[float, float]:
 
 def chosen() -> dict[str, tuple[float, float]]:
     """method -> its rate and weight."""
-    tuned = report.read(HERE / "tuning.csv")
-    return {name: choose(tuned, each.knob, each.criterion) for name, each in METHODS.items()}
+    tuned = TUNING.read()
+    return {name: choose(tuned, how.knob, how.criterion) for name, how in METHODS.items()}
 
 
 def rows() -> dict[str, Row]:
-    settings = chosen()
-    return {"source": SOURCE} | {
-        f"{name}-{count}": row(method, *settings[name], count, method=name)
-        for count in COUNTS
-        for name, method in METHODS.items()
-        if method.everywhere or count == FIRST
-    }
+    rows, settings = {"source": SOURCE}, chosen()
+    for count, (name, method) in itertools.product(COUNTS, METHODS.items()):
+        if method.everywhere or count == FIRST:
+            rows[f"{name}-{count}"] = row(method, *settings[name], count, method=name)
+    return rows
+
+
+def candidates() -> dict[str, Row]:
+    rows = {"source": SOURCE._replace(columns=dict(knob="source model"))}
+    for knob in sorted(KNOBS):
+        weights, rates = WEIGHTS.get(knob, ((0.0,), RATES))
+        for weight, rate in itertools.product(weights, rates):
+            candidate = row(KNOBS[knob], rate, weight, FIRST, knob=knob)
+            rows[f"{knob}-{rate:g}-{weight:g}"] = candidate._replace(split="train[1200:1400]")
+    return rows
 
 
 def by_count(results: Results, write: Callable[[Results, Results], str], *without: str) -> str:
     """A line a method, a column a number of labels; `without` some methods."""
 
-    def column(count: int) -> Column:
-        at = results.where(labels=count)
-        base = at.where(method="fine-tuning")
-        return f"{count} a class", lambda name: write(at.where(method=name), base)
+    def column(count: int) -> report.Column:
+        base = results.where(labels=count, method="fine-tuning")
+        return f"{count} a class", lambda runs: write(runs.where(labels=count), base)
 
-    counts = sorted(set(results.of("labels")) - {0})
-    columns: list[Column] = [("method", lambda name: name), *map(column, counts)]
-    return report.table(columns, [name for name in EVERYWHERE if name not in without])
-
-
-def detail(at: Mapping[str, Results]) -> str:
-    """All methods at the first number of labels."""
-
-    def gain(metric: str, name: str) -> str:
-        return at[name].gain(metric, at["fine-tuning"], itself="")
-
-    columns: list[Column] = [
-        ("method", lambda name: f"[{name}](configs/{METHODS[name].config}.py)"),
-        ("target", lambda name: at[name].cell("target")),
-        ("− fine-tuning", lambda name: gain("target", name)),
-        ("source afterwards", lambda name: at[name].cell("source")),
-        ("− fine-tuning", lambda name: gain("source", name)),
-        ("seconds", lambda name: f"{metrics.interval(at[name].values('seconds')).mean:.1f}"),
-    ]
-    return report.table(columns, METHODS)
+    columns = map(column, sorted(set(results.of("labels")) - {0}))
+    at = results.at("method", (name for name in MAIN if name not in without))
+    return report.named("method", [*columns], at)
 
 
 def tables(results: Results) -> dict[str, Any]:
-    at = {name: results.where(labels=FIRST, method=name) for name in METHODS}
-    kept = metrics.interval(at["L2-SP"].values("source")).mean
-    target, tuned = (at[name].values("target") for name in ("L2-SP", "fine-tuning"))
-    lost = -metrics.paired(target, tuned).mean
-    simple = [
-        f"L2-SP − {other}: target {at['L2-SP'].gain('target', at[other])}, "
-        f"source {at['L2-SP'].gain('source', at[other])}."
-        for other in ("fine-tuning, for both", "head only, for both")
-    ]
+    at = results.where(labels=FIRST).at("method", METHODS)
+    ours, base = at["L2-SP"], at["fine-tuning"]
+    kept = metrics.interval(ours.values("source")).mean
+    lost = -metrics.paired(ours.values("target"), base.values("target")).mean
+
+    def linked(lines: Results) -> str:
+        return "[{}](configs/{}.py)".format(name := lines[0]["method"], METHODS[name].config)
+
+    simple = []
+    for other in ("fine-tuning, for both", "head only, for both"):
+        gains = (ours.gain(metric, at[other]) for metric in ("target", "source"))
+        simple.append("L2-SP − {}: target {}, source {}.".format(other, *gains))
+    detail = [("method", linked), report.mean("target", "target")]
+    detail += [report.gained("− fine-tuning", "target", base, itself="")]
+    detail += [report.mean("source afterwards", "source")]
+    detail += [report.gained("− fine-tuning", "source", base, itself=""), report.seconds()]
     return {
         "first": FIRST,
         "before": results.where(method="source model").cell("source"),
-        "detail": detail(at),
+        "detail": report.table(detail, at.values()),
         "kept": f"{'met' if kept >= 0.75 else 'missed'}: {kept:.3f}",
         "lost": f"{'met' if lost <= 0.03 else 'missed'}: {lost:.3f} below",
         "simple": " ".join(simple),
@@ -189,34 +185,24 @@ def tables(results: Results) -> dict[str, Any]:
 
 def figure(results: Results, path: Path) -> None:
     """Both accuracies over the number of labels."""
-    counts = sorted(set(results.of("labels")) - {0})
-    panels = {
-        title: {
-            name: {n: results.where(method=name, labels=n).values(metric) for n in counts}
-            for name in EVERYWHERE
-        }
-        for metric, title in (("target", "target"), ("source", "source afterwards"))
-    }
+    at, panels = results.at("method", MAIN), {}
+    for metric, title in (("target", "target"), ("source", "source afterwards")):
+        panels[title] = {name: lines.over("labels", metric) for name, lines in at.items()}
     report.curves(panels, path, "target labels a class")
 
 
+READS = {"target": "target/accuracy", "source": "source/accuracy"}
 LABELS = dict(labels=FIRST)
 SOURCE_KEPT = "fine-tuning on inverted digits, 5 a class, source kept: L2-SP against fine-tuning"
 SIMPLE = "the same: L2-SP against fine-tuning whose rate was chosen to keep the source"
 LAYER = "the same, accuracy on the target: moving the first layer against fine-tuning"
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads={"target": "target/accuracy", "source": "source/accuracy"},
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(SOURCE_KEPT, "source", "L2-SP", "fine-tuning", LABELS),
-        Comparison(SIMPLE, "source", "L2-SP", "fine-tuning, for both", LABELS),
-        Comparison(LAYER, "target", "first layer only", "fine-tuning", LABELS),
-    ],
-)
+COMPARED = [
+    Comparison(SOURCE_KEPT, "source", "L2-SP", "fine-tuning", LABELS),
+    Comparison(SIMPLE, "source", "L2-SP", "fine-tuning, for both", LABELS),
+    Comparison(LAYER, "target", "first layer only", "fine-tuning", LABELS),
+]
+EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure, COMPARED)
+TUNING = Experiment(HERE, range(100, 103), READS, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -1,9 +1,10 @@
 """What does a second task, or a second kind of input, give few labelled digits?
 
-python -m experiments.multitask.run [--seeds 10] [--workdir runs/multitask]
+python -m experiments.multitask.run [--tune] [--seeds 10] [--workdir runs/multitask]
 """
 
 import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Comparison, Results
+from experiments.report import Comparison, Results
 from tljax import metrics
 from tljax.data import sources
 
@@ -22,8 +23,16 @@ CONTROLS = ("wrong bits", "random bits")  # of another digit, the same for all; 
 BITS = ("digits alone", "bits alone", "sum", *BALANCED, *CONTROLS)
 STEMS = ("tinted alone", "own stems", "grey alone")
 SETTINGS = {"multitask_digits": BITS, "multitask_stems": STEMS}
+EVERY = [(setting, method) for setting, methods in SETTINGS.items() for method in methods]
 SINGLE = {"multitask_digits": "digits alone", "multitask_stems": "tinted alone"}
-UNAIDED = ("bits alone", "grey alone")  # they read no few-label digits
+# They read no few-label digits, and are chosen by what they are trained on.
+UNAIDED = {"bits alone": "segments", "grey alone": "source"}
+LEFT_OUT = {  # a term and an evaluation; and the stream that remains
+    "digits alone": ("segments", "segments", "target"),
+    "bits alone": ("label", "target", "source"),
+    "tinted alone": ("grey", "source", "target"),
+}
+RATES = (0.01, 0.03, 0.1)
 
 
 def edit(method: str, per_class: int, config: Any, run: Run) -> None:
@@ -31,27 +40,20 @@ def edit(method: str, per_class: int, config: Any, run: Run) -> None:
     frame.judge_at_the_end(config)
     if per_class:
         config.streams.target.update(per_class=per_class, batch=10 * per_class)
-    if method == "digits alone":
-        del config.terms.segments, config.evaluate.segments
-        config.flow = ("target",)
-    elif method == "bits alone":
-        del config.terms.label, config.evaluate.target
-        config.flow = ("source",)
+    if method in LEFT_OUT:
+        term, evaluation, stream = LEFT_OUT[method]
+        del config.terms[term], config.evaluate[evaluation]
+        config.flow = (stream,)
     elif method in BALANCED:
         config.balance.name = method
     elif method == "wrong bits":
         config.tables.segments.permute = run.seed
     elif method == "random bits":
         config.streams.source.update(data=shuffled(run), split="train")
-    elif method == "tinted alone":
-        del config.terms.grey, config.evaluate.source
-        config.flow = ("target",)
     elif method == "grey alone":
         # The colour is taken out by hand, so that no tinted digit is needed to train.
-        tint = config.evaluate.target.transforms
-        config.evaluate.target.update(
-            channels=3, stem="grey", transforms=(*tint, dict(name="grey"))
-        )
+        grey = (*config.evaluate.target.transforms, dict(name="grey"))
+        config.evaluate.target.update(channels=3, stem="grey", transforms=grey)
         del config.terms.label
         config.flow = ("source",)
 
@@ -77,18 +79,21 @@ def row(setting: str, method: str, per_class: int, rate: float) -> Row:
 
 def rows() -> dict[str, Row]:
     """Every method at 2 labels a class and at 5, at its rate of tuning.csv."""
-    tuned = report.read(HERE / "tuning.csv")
-    return {
-        f"{setting}-{method}-{n}": row(
-            setting,
-            method,
-            n,
-            tuned.where(setting=setting, method=method).best("accuracy", "learning_rate")[0],
-        )
-        for setting, methods in SETTINGS.items()
-        for method in methods
-        for n in ((0,) if method in UNAIDED else PER_CLASS)
-    }
+    rows, tuned = {}, TUNING.read()
+    for setting, method in EVERY:
+        [rate] = tuned.where(setting=setting, method=method).best("accuracy", "learning_rate")
+        for n in (0,) if method in UNAIDED else PER_CLASS:
+            rows[f"{setting}-{method}-{n}"] = row(setting, method, n, rate)
+    return rows
+
+
+def candidates() -> dict[str, Row]:
+    rows = {}
+    for (setting, method), rate in itertools.product(EVERY, RATES):
+        reads = [({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})]
+        tried = row(setting, method, 2, rate)._replace(split="train[1200:1400]", reads=reads)
+        rows[f"{setting}-{method}-{rate:g}"] = tried
+    return rows
 
 
 def reads(setting: str) -> dict[str, str]:
@@ -109,24 +114,20 @@ def table(results: Results, setting: str, per_class: int) -> str:
     base = line(results, setting, SINGLE[setting], per_class)
     alone = line(results, setting, "bits alone", per_class).values("other")
 
-    def delta_p(own: Results) -> str:
+    def delta_p(runs: Results) -> str:
         """The controls' accuracy is that on bits of their own."""
-        pairs = list(zip(own.values("target"), own.values("other"), strict=True))
-        if None in sum(pairs, ()) or own[0]["method"] in CONTROLS:
+        pairs = list(zip(runs.values("target"), runs.values("other"), strict=True))
+        if None in sum(pairs, ()) or runs[0]["method"] in CONTROLS:
             return "–"
         baselines = zip(base.values("target"), alone, strict=True)
         return report.cell([metrics.delta_p(*two) for two in zip(pairs, baselines, strict=True)])
 
-    columns: list[Column] = [
-        ("method", lambda own: own[0]["method"]),
-        ("few-label digits", lambda own: own.cell("target")),
-        (f"gain over {SINGLE[setting]}", lambda own: own.gain("target", base)),
-        ("bits" if bits else "grey digits", lambda own: own.cell("other")),
-        *([("Δp", delta_p)] if bits else []),
-        ("rate", lambda own: f"{own[0]['learning_rate']:g}"),
-        ("seconds", lambda own: f"{min(own.values('seconds')):.1f}"),
-    ]
-    return report.table(columns, [own for own in lines if own])
+    columns = [report.text("method", "method"), report.mean("few-label digits", "target")]
+    columns += [report.gained(f"gain over {SINGLE[setting]}", "target", base)]
+    columns += [report.mean("bits" if bits else "grey digits", "other")]
+    columns += [("Δp", delta_p)] if bits else []
+    columns += [report.text("rate", "learning_rate", "{:g}"), report.seconds(of=min)]
+    return report.table(columns, filter(None, lines))
 
 
 def tables(results: Results) -> dict[str, Any]:
@@ -140,32 +141,25 @@ def tables(results: Results) -> dict[str, Any]:
 def figure(results: Results, path: Path) -> None:
     """The gain of every method over the single task, at 2 labels a class and at 5."""
     shown = []
-    for setting, n in ((s, n) for s in SETTINGS for n in PER_CLASS):
-        base = line(results, setting, SINGLE[setting], n).values("target")
-        for method in SETTINGS[setting]:
-            reached = results.where(setting=setting, method=method, per_class=n).values("target")
-            if reached and method != SINGLE[setting]:
-                shown.append((f"{method}, {n} a class", np.subtract(reached, base)))
-    report.intervals(
-        shown, path, "accuracy over that of the few-label digits alone, paired by seed"
-    )
+    for setting, n in itertools.product(SETTINGS, PER_CLASS):
+        base = line(results, setting, SINGLE[setting], n)
+        for runs in results.where(setting=setting, per_class=n).by("method"):
+            gains = np.subtract(runs.values("target"), base.values("target"))
+            if runs != base:
+                shown.append((f"{runs[0]['method']}, {n} a class", gains))
+    label = "accuracy over that of the few-label digits alone, paired by seed"
+    report.intervals(shown, path, label)
 
 
 ALONE = "multitask, 2 labels a class: with seven segments against digits alone"
 WRONG = "the same: with seven segments against with another digit's segments"
 DIGITS = dict(setting="multitask_digits", per_class=2)
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads=reads("multitask_digits"),
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
-        Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
-    ],
-)
+COMPARED = [
+    Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
+    Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
+]
+EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, figure, COMPARED)
+TUNING = Experiment(HERE, range(100, 103), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -1,42 +1,42 @@
 """What do features learned from unlabelled digits add to 1, 2, 5 or 10 labels a class?
 
-python -m experiments.self_taught.run [--seeds 10] [--workdir runs/self_taught]
+python -m experiments.self_taught.run [--tune] [--seeds 10] [--workdir runs/self_taught]
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import frame, report
-from experiments.frame import Experiment, Row, Run
+from experiments.frame import Collect, Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
 from tljax.configs import tasks
 
-TEST = "train[1400:]"
-SHOTS = (1, 2, 5, 10)  # labels a class
+HERE = Path(__file__).parent
+TEST, SHOTS = "train[1400:]", (1, 2, 5, 10)  # labels a class
+TRIED, TRIED_SHOTS = "train[1200:1400]", (1, 5)  # in tuning
 
-# What tune.py chose: the method's own number, and the penalty of the softmax regression.
-SETTINGS: dict[str, tuple[float, float]] = {
-    "SimCLR": (1.0, 1.0),  # temperature
-    "Barlow Twins": (0.05, 0.01),  # weight off the diagonal
-    "VICReg": (1.0, 1.0),  # weight of the covariance
-    "denoising autoencoder": (0.3, 0.1),  # deviation of the noise
-    "autoencoder": (3e-3, 0.1),  # learning rate
+# Tried of each method's own number; with it four penalties of the softmax regression that reads its
+# features (twelve on pixels). Networks have three learning rates. Of several best the first.
+NUMBERS = {
+    "SimCLR": (0.5, 0.2, 1.0),  # temperature
+    "Barlow Twins": (5e-3, 2e-2, 5e-2),  # weight off the diagonal
+    "VICReg": (1.0,),  # weight of the covariance
+    "denoising autoencoder": (0.3, 0.15, 0.5),  # deviation of the noise
+    "autoencoder": (1e-3, 3e-4, 3e-3),  # learning rate
 }
-PIXELS = 0.01  # penalty of the softmax regression on pixels
-RIDGE = 1.0  # penalty of the ridge regression on SimCLR's features
-SCRATCH = {False: 3e-3, True: 1e-2}  # with views? -> learning rate
-TUNED = 1e-3  # learning rate of fine-tuning
+PENALTIES = (0.01, 0.1, 1.0, 10.0)
+MANY = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SCRATCH_RATES, TUNED_RATES = (1e-3, 3e-3, 1e-2), (1e-5, 1e-4, 1e-3)
 
-BASELINES = ("pixels, softmax", "CNN from scratch", "CNN from scratch, augmented")
-LEARNED = tuple(f"{method}, softmax" for method in SETTINGS)
-OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented")
-METHODS = (*BASELINES, *LEARNED, *OTHERS)
-RAW, OURS, STRONG = BASELINES[0], LEARNED[0], BASELINES[2]
+RAW, STRONG = "pixels, softmax", "CNN from scratch, augmented"
+SCRATCH = {"CNN from scratch": False, STRONG: True}  # with views?
+OURS, *_ = LEARNED = tuple(f"{method}, softmax" for method in NUMBERS)
+RIDGE, _, TUNED = OTHERS = ("SimCLR, ridge", "SimCLR, neighbours", "SimCLR, fine-tuned, augmented")
+METHODS = (RAW, *SCRATCH, *LEARNED, *OTHERS)
 
-Readouts = Mapping[str, tuple[str, float]]  # name -> solver, its penalty
+Readouts = Mapping[str, tuple[str, float, dict]]  # name -> solver, its penalty, its columns
 
 
 def unread(config: Any) -> None:
@@ -73,69 +73,37 @@ def few(config: Any, shots: int) -> str:
     return stream
 
 
-def features(
-    method: str,
-    value: float,
-    readouts: Readouts,
-    names: Mapping[str, str],
-    split: str = TEST,
-    shots: Sequence[int] = SHOTS,
-) -> Row:
-    """Features of a method, frozen and read by solvers.
-
-    Args:
-      method: one of SETTINGS, or "pixels".
-      value: its own number.
-      readouts: name -> solver and penalty.
-      names: name of a readout -> what `method` is called in the table.
-      split: to judge on.
-      shots: labels a class.
-    """
+def features(method: str, value: float, readouts: Readouts, split: str, shots: Any) -> Row:
+    """Features of one of NUMBERS with its own number, or "pixels", frozen and read by solvers."""
 
     def edit(config: Any, run: Run) -> None:
         unread(config)
         represent(config, method, value)
         streams, prepare = [few(config, n) for n in shots], {}
         judged = dict(data="digits", size=config.streams.source["size"], split=split)
-        for name, (solver, penalty) in readouts.items():
-            for n, stream in zip(shots, streams, strict=True):
-                head = f"{name}_{n}"
-                config.evaluate[head] = dict(judged, head=head)
-                fit = dict(solver=solver, stream=stream, head=head)
-                if solver == "knn":  # as many neighbours as a class has examples
-                    config.network.heads[head] = dict(name="neighbours", outputs=10, k=n)
-                else:
-                    config.network.heads[head] = dict(name="linear", outputs=10)
-                    fit["penalty"] = penalty
-                prepare[head] = fit
+        for (name, (solver, penalty, _)), n in product(readouts.items(), shots):
+            head, knn = f"{name}_{n}", solver == "knn"
+            config.evaluate[head] = dict(judged, head=head)
+            # As many neighbours as a class has examples.
+            layer = dict(name="neighbours", k=n) if knn else dict(name="linear")
+            config.network.heads[head] = dict(layer, outputs=10)
+            fit = dict(solver=solver, stream=f"few_{n}", head=head)
+            prepare[head] = fit if knn else dict(fit, penalty=penalty)
         config.read = dict(flow=tuple(streams), terms={}, steps=0, prepare=prepare)
 
     reads = [
-        (dict(method=shown, shots=n), {"accuracy": f"{name}_{n}/accuracy"})
-        for name, shown in names.items()
-        for n in shots
+        ({**columns, "shots": n}, {"accuracy": f"{name}_{n}/accuracy"})
+        for (name, (_, _, columns)), n in product(readouts.items(), shots)
     ]
     shipped = "autoencoder" if method.endswith("autoencoder") else "simclr"
-    return Row(f"self_taught_{shipped}", edit=edit, reads=reads, alone=method == "SimCLR")
+    return Row(f"self_taught_{shipped}", edit=edit, reads=reads)
 
 
-def trained(
-    method: str,
-    shots: int,
-    rate: float,
-    augmented: bool = False,
-    origin: tuple[str, float] | None = None,
-    split: str = TEST,
-) -> Row:
-    """The CNN trained on few labels: from scratch; or from a row's features, with their readout.
+def trained(method: str, shots: int, rate: float, augmented: bool, origin: Any, split: str) -> Row:
+    """The CNN trained on few labels by Adam: from scratch, or from what a row has learned.
 
-    Args:
-      method: what it is called in the table.
-      shots: labels a class.
-      rate: Adam's learning rate.
-      augmented: whether the views of SimCLR are shown instead of the digits themselves.
-      origin: a row, and the penalty of the softmax regression to start from.
-      split: to judge on.
+    `augmented` shows the views of SimCLR instead of the digits themselves; `origin` is a row, and
+    the penalty of the softmax regression to start from.
     """
 
     def edit(config: Any, run: Run) -> None:
@@ -161,48 +129,81 @@ def trained(
     return Row("self_taught_simclr", edit=edit, reads=reads, after=after)
 
 
+def best(method: str, *settings: str) -> tuple:
+    """What the tuning chose."""
+    return TUNING.read().where(method=method).best("accuracy", *settings)
+
+
 def rows() -> dict[str, Row]:
     """Every method; the features of a seed are learned once and read for every number of labels."""
-    rows = {"pixels": features("pixels", 0.0, {"softmax": ("softmax", PIXELS)}, {"softmax": RAW})}
-    for method, (value, penalty) in SETTINGS.items():
-        readouts = {"softmax": ("softmax", penalty)}
+    readouts = {"softmax": ("softmax", *best("pixels", "penalty"), dict(method=RAW))}
+    rows = {"pixels": features("pixels", 0.0, readouts, TEST, SHOTS)}
+    for method in NUMBERS:
+        value, penalty = best(method, "value", "penalty")
+        solvers = {"softmax": ("softmax", penalty)}
         if method == "SimCLR":
-            readouts |= {"ridge": ("ridge", RIDGE), "neighbours": ("knn", 0.0)}
-        names = {name: f"{method}, {name}" for name in readouts}
-        rows[method] = features(method, value, readouts, names)
-    origin = ("SimCLR", SETTINGS["SimCLR"][1])
+            origin = (method, penalty)
+            solvers |= {"ridge": ("ridge", *best(RIDGE, "penalty")), "neighbours": ("knn", 0.0)}
+        readouts = {name: (*s, dict(method=f"{method}, {name}")) for name, s in solvers.items()}
+        rows[method] = features(method, value, readouts, TEST, SHOTS)
     for n in SHOTS:
-        for augmented, name in zip((False, True), BASELINES[1:], strict=True):
-            rows[f"{name}-{n}"] = trained(name, n, SCRATCH[augmented], augmented)
-        rows[f"fine-tuned-{n}"] = trained(OTHERS[2], n, TUNED, True, origin)
+        for name, augmented in SCRATCH.items():
+            rows[f"{name}-{n}"] = trained(name, n, *best(name, "value"), augmented, None, TEST)
+        rate = best("fine-tuned", "value")
+        rows[f"fine-tuned-{n}"] = trained(TUNED, n, *rate, True, origin, TEST)
     return rows
 
 
+def stages(collect: Collect) -> Results:
+    """Method by method; fine-tuning starts from the features that were chosen for SimCLR."""
+
+    def read(method: str, value: float, penalties: Sequence[float]) -> Row:
+        readouts = {}
+        for solver in ("softmax", "ridge") if method == "SimCLR" else ("softmax",):
+            shown = method if solver == "softmax" else RIDGE
+            for i, penalty in enumerate(penalties):
+                columns = dict(method=shown, value=value, penalty=penalty)
+                readouts[f"{solver}{i}"] = (solver, penalty, columns)
+        return features(method, value, readouts, TRIED, TRIED_SHOTS)
+
+    def train(method: str, rates: Sequence[float], augmented: bool, origin: Any = None) -> Results:
+        rows = {}
+        for rate, n in product(rates, TRIED_SHOTS):
+            columns = dict(value=rate, penalty=origin[1] if origin else 0.0)
+            row = trained(method, n, rate, augmented, origin, TRIED)
+            rows[f"{method}-{rate:g}-{n}"] = row._replace(columns=columns)
+        return collect(rows)
+
+    results = collect({"pixels": read("pixels", 0.0, MANY)})
+    for method, values in NUMBERS.items():
+        results += collect({f"{method}-{v:g}": read(method, v, PENALTIES) for v in values})
+    value, penalty = results.where(method="SimCLR").best("accuracy", "value", "penalty")
+    # The ridge regression is chosen for the features that the softmax regression chose.
+    results = Results(line for line in results if line["method"] != RIDGE or line["value"] == value)
+    results += train("fine-tuned", TUNED_RATES, True, (f"SimCLR-{value:g}", penalty))
+    for method, augmented in SCRATCH.items():
+        results += train(method, SCRATCH_RATES, augmented)
+    return results
+
+
 def tables(results: Results) -> dict[str, str]:
-    def at(method: str, shots: int) -> Results:
-        return results.where(method=method, shots=shots)
+    at = {n: results.where(shots=n).at("method", METHODS) for n in SHOTS}
 
     def column(shots: int) -> Column:
         heading = f"{shots} label{'s' * (shots > 1)}{' a class' * (shots == 1)}"
-        return heading, lambda method: at(method, shots).cell("accuracy")
+        return heading, lambda lines: lines.where(shots=shots).cell("accuracy")
 
-    def over_pixels(method: str) -> str:
-        return at(method, 1).gain("accuracy", at(RAW, 1), itself="")
+    def over_pixels(lines: Results) -> str:
+        return lines.where(shots=1).gain("accuracy", at[1][RAW], itself="")
 
-    def seconds(method: str) -> str:
-        return f"{np.mean(results.where(method=method).values('seconds')):.0f}"
-
-    columns = [("method", str), *map(column, SHOTS)]
-    columns += [("over pixels at 1", over_pixels), ("seconds", seconds)]
+    columns = [*map(column, SHOTS), ("over pixels at 1", over_pixels), report.seconds("{:.0f}")]
     against = {
-        reference: ", ".join(
-            f"{at(OURS, n).gain('accuracy', at(reference, n))} at {n}" for n in SHOTS
-        )
-        for reference in (RAW, STRONG)
+        name: ", ".join(f"{at[n][OURS].gain('accuracy', at[n][name])} at {n}" for n in SHOTS)
+        for name in (RAW, STRONG)
     }
     none = "" if "**+" in against[STRONG] else ", at none of them a gain"
     return {
-        "table": report.table(columns, METHODS),
+        "table": report.named("method", columns, results.at("method", METHODS)),
         "pixels": against[RAW],
         "scratch": f"{against[STRONG]} a class{none}",
     }
@@ -210,27 +211,19 @@ def tables(results: Results) -> dict[str, str]:
 
 def figure(results: Results, path: Path) -> None:
     """Accuracy against the labels a class, a line a method, with 95 % intervals."""
-    lines = {
-        method: {n: results.where(method=method, shots=n).values("accuracy") for n in SHOTS}
-        for method in (*BASELINES, *LEARNED, OTHERS[2])
-    }
+    at = results.at("method", (RAW, *SCRATCH, *LEARNED, TUNED))
+    lines = {method: runs.over("shots", "accuracy") for method, runs in at.items()}
     report.curves({"held-out digits": lines}, path, "labels a class")
 
 
 PIXELS_ALONE = "self-taught, 1 label a class: SimCLR against logistic regression on pixels"
 AUGMENTED = "the same: SimCLR against the network from scratch with the same augmentation"
-EXPERIMENT = Experiment(
-    folder=Path(__file__).parent,
-    seeds=range(10),
-    reads={},
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(PIXELS_ALONE, "accuracy", OURS, RAW, dict(shots=1)),
-        Comparison(AUGMENTED, "accuracy", OURS, STRONG, dict(shots=1)),
-    ],
-)
+COMPARED = [
+    Comparison(PIXELS_ALONE, "accuracy", OURS, RAW, dict(shots=1)),
+    Comparison(AUGMENTED, "accuracy", OURS, STRONG, dict(shots=1)),
+]
+EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, figure, COMPARED)
+TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

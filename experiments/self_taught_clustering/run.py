@@ -1,44 +1,48 @@
 """Do features learned without labels cluster better than pixels, and does SCAN better than k-means?
 
-python -m experiments.self_taught_clustering.run [--seeds 10] [--workdir runs/…]
+python -m experiments.self_taught_clustering.run [--tune] [--seeds 10] [--workdir runs/…]
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments import frame, report
-from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Comparison, Results
+from experiments.frame import Collect, Experiment, Row, Run
+from experiments.report import Comparison, Results
+from tljax.configs import tasks
 
-TARGET = "train[900:]"
+HERE = Path(__file__).parent
+TARGET, SOURCE = "train[900:]", "train[:900]"
 PIXELS, ALONE, BOTH = "k-means of pixels", "SimCLR of the target, k-means", "SimCLR, k-means"
 DEC, FIRST, SCAN = "SimCLR, DEC", "SimCLR, SCAN without self-labels", "SimCLR, SCAN"
 METHODS = (PIXELS, ALONE, BOTH, DEC, FIRST, SCAN)
+STRONG = (dict(name="affine", degrees=20.0, scale=0.25, shear=0.3, shift=0.125),)
+FEATURES = {
+    f"{name} views, temperature {temperature}": (views, temperature)
+    for name, views in (("weak", tasks.VIEWS), ("strong", STRONG))
+    for temperature in (0.5, 0.2)
+}
 
 
 def reads(evaluation: str) -> dict[str, str]:
     return {metric: f"{evaluation}/{metric}" for metric in ("accuracy", "nmi", "ari")}
 
 
-def clustered(config: Any, target: str) -> None:
-    """A shipped config that clusters `target`, judged at its end alone."""
+def clustered(config: Any, target: str, *phases: str) -> None:
+    """A shipped config that clusters `target`, judged at its end alone; with some phases alone."""
     frame.judge_at_the_end(config, 10_000)
+    if phases:
+        config.phases = phases
+        del config.represent
     config.streams.target.split = config.evaluate.target.split = target
-
-
-def unrepresented(config: Any, *phases: str) -> None:
-    config.phases = phases
-    del config.represent
 
 
 def pixels(target: str = TARGET, size: int = 16) -> Row:
     """k-means of the images themselves, enlarged to `size`."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "cluster")
+        clustered(config, target, "cluster")
         config.network.trunk = dict(name="mlp", features=())  # no layer: it flattens
         config.streams.target["size"] = config.evaluate.target["size"] = size
 
@@ -53,16 +57,14 @@ def simclr(target: str = TARGET, alone: bool = False) -> Row:
         if alone:
             config.streams.both.split = target
 
-    method = ALONE if alone else BOTH
-    return Row("cluster_kmeans", edit=edit, columns=dict(method=method), alone=not alone)
+    return Row("cluster_kmeans", edit=edit, columns=dict(method=ALONE if alone else BOTH))
 
 
 def scan(origin: str, target: str = TARGET) -> Row:
     """SCAN from features that a row has learned; judged before the self-labels, too."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "scan", "label")
+        clustered(config, target, "scan", "label")
         config.scan.start = (("trunk/**", run.origin(origin)), ("**", "fresh"))
         config.evaluate.first = dict(config.evaluate.target, phase="scan")
 
@@ -74,8 +76,7 @@ def dec(origin: str, target: str = TARGET) -> Row:
     """DEC: k-means of features that a row has learned, then both sharpen each other."""
 
     def edit(config: Any, run: Run) -> None:
-        clustered(config, target)
-        unrepresented(config, "cluster")
+        clustered(config, target, "cluster")
         config.cluster.start = (("trunk/**", run.origin(origin)), ("**", "fresh"))
         config.cluster.terms = dict(sharpen=dict(term="embedded_clustering", stream="target"))
         config.cluster.optimizer = dict(name="adam", learning_rate=1e-4)
@@ -85,49 +86,73 @@ def dec(origin: str, target: str = TARGET) -> Row:
 
 
 def rows() -> dict[str, Row]:
-    return {
-        "pixels": pixels(),
-        "alone": simclr(alone=True),
-        "both": simclr(),
-        "dec": dec("both"),
-        "scan": scan("both"),
-    }
+    learned = {"pixels": pixels(), "alone": simclr(alone=True), "both": simclr()}
+    return learned | {"dec": dec("both"), "scan": scan("both")}
+
+
+def stages(collect: Collect) -> Results:
+    """Stage by stage; of several best candidates the first."""
+    results, learned = Results(), "k-means of features"
+
+    def stage(name: str, candidates: Iterable[Any], row: Any, judged: str | None = None) -> Any:
+        """The best of candidates, by the column `judged` of what is read of `row(candidate)`."""
+        reads = [(dict(judged=None), {"accuracy": "target/accuracy"})]
+        if judged:
+            reads.append((dict(judged=judged), {"accuracy": "first/accuracy"}))
+        lines, labels = Results(), {str(candidate): candidate for candidate in candidates}
+        for label, candidate in labels.items():
+            tried, overrides = row(candidate)
+            columns = dict(stage=name, candidate=label)
+            tried = tried._replace(overrides=overrides, columns=columns, reads=reads)
+            lines += collect({f"{name} {label}": tried})
+        results.extend(lines)
+        [best] = lines.where(judged=judged).best("accuracy", "candidate")
+        return labels[best]
+
+    def features(name: str) -> tuple[Row, dict[str, Any]]:
+        views, temperature = FEATURES[name]
+        fields = {f"streams.{stream}.transforms": views for stream in ("both", "view")}
+        return simclr(SOURCE), {**fields, "represent.terms.agree.temperature": temperature}
+
+    def scanned(name: str, k: int, threshold: float) -> tuple[Row, dict[str, Any]]:
+        return scan(f"{learned} {name}", SOURCE), {
+            "streams.augmented.transforms": FEATURES[name][0],
+            "scan.prepare.neighbours.k": k,
+            "label.terms.label.threshold": threshold,
+        }
+
+    def sharpened(rate: float) -> tuple[Row, dict[str, Any]]:
+        return dec(f"{learned} {name}", SOURCE), {"cluster.optimizer.learning_rate": rate}
+
+    sizes = {f"size {size}": pixels(SOURCE, size) for size in (8, 16, 12, 24)}
+    stage("k-means of pixels", sizes, lambda name: (sizes[name], {}))
+    stage(learned, FEATURES, features)
+    early = "before self-labels"
+    name = stage("SCAN: features", FEATURES, lambda name: scanned(name, 10, 0.9), early)
+    k = stage("SCAN: k", (10, 20, 5), lambda k: scanned(name, k, 0.8))
+    stage("SCAN: threshold", (0.8, 0.6, 0.9, 0.99), lambda least: scanned(name, k, least))
+    stage("DEC: learning rate", (1e-5, 1e-4, 1e-3), sharpened)
+    return results
 
 
 def tables(results: Results) -> dict[str, str]:
-    at = {method: results.where(method=method) for method in METHODS}
-    columns: list[Column] = [
-        ("method", str),
-        ("accuracy", lambda method: at[method].cell("accuracy")),
-        ("lowest seed", lambda method: at[method].lowest("accuracy")),
-        ("NMI", lambda method: at[method].cell("nmi")),
-        ("ARI", lambda method: at[method].cell("ari")),
-        ("over pixels", lambda method: at[method].gain("accuracy", at[PIXELS], itself="")),
-        ("seconds", lambda method: f"{np.mean(at[method].values('seconds')):.0f}"),
-    ]
+    at = results.at("method", METHODS)
+    columns = [report.mean("accuracy", "accuracy"), report.lowest("accuracy")]
+    columns += [report.mean("NMI", "nmi"), report.mean("ARI", "ari")]
+    columns += [report.gained("over pixels", "accuracy", at[PIXELS], itself="")]
     return {
-        "table": report.table(columns, METHODS),
+        "table": report.named("method", [*columns, report.seconds("{:.0f}")], at),
         "scan": at[SCAN].gain("accuracy", at[BOTH]),
         "labels": at[SCAN].gain("accuracy", at[FIRST]),
         "source": at[BOTH].gain("accuracy", at[ALONE]),
     }
 
 
-def figure(results: Results, path: Path) -> None:
-    reached = [(method, results.where(method=method).values("accuracy")) for method in METHODS]
-    report.intervals(reached, path, "clustering accuracy of the target")
-
-
 QUESTION = "self-taught clustering: SCAN against k-means on pixels"
-EXPERIMENT = Experiment(
-    folder=Path(__file__).parent,
-    seeds=range(10),
-    reads=reads("target"),
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[Comparison(QUESTION, "accuracy", SCAN, PIXELS)],
-)
+FIGURE = report.dots("{method}", "accuracy", "clustering accuracy of the target")
+COMPARED = [Comparison(QUESTION, "accuracy", SCAN, PIXELS)]
+EXPERIMENT = Experiment(HERE, range(10), reads("target"), rows, tables, FIGURE, COMPARED)
+TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -1,12 +1,10 @@
 """Can classes without a single example be told apart by what is known of them?
 
-    python -m experiments.zero_shot.run [--seeds 10] [--workdir runs/zero_shot]
-
-Fashion-MNIST (five pairs of unseen classes, three seeds at most) and pairs of digits (20 unseen of
-100), each method as tuning.csv chose it.
+python -m experiments.zero_shot.run [--tune] [--seeds 10] [--workdir runs/zero_shot]
 """
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +15,28 @@ from experiments.frame import Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
 
 HERE = Path(__file__).parent
-FASHION_SEEDS = range(3)
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))  # consecutive labels: every class once
 RANKINGS = ("devise", "sje", "ale")
-TRAINED = ("softmax", *RANKINGS, "dap")
 CLOSED = ("eszsl", "sae")  # closed forms, on the pixels
 FASHION = ("softmax", "permuted", *CLOSED, *RANKINGS, "dap")
-TOPS = (1, 3, 10)  # of ConSE: one classifier, read three times
 DIGITS = ("softmax", "ale", "conse", "eszsl", "permuted")
+TOPS = (1, 3, 10)  # of ConSE: one classifier, read three times
 WIDTH = {"garments": 18, "digits": 20}
-CALIBRATED = ("seen", "unseen", "harmonic")
-GENERALISED = (*CALIBRATED, *(f"calibrated_{name}" for name in CALIBRATED))
+LEFT_OUT = (0, 1)  # of the pairs of garments, in tuning
+# Networks have the same three learning rates, closed forms four values of their penalty.
+RATES = [dict(learning_rate=rate) for rate in (0.01, 0.03, 0.1)]
+PENALTIES = {
+    "eszsl": [dict(gamma=gamma, lam=1.0) for gamma in (1.0, 10.0, 100.0, 1000.0)],
+    "sae": [dict(lam=lam) for lam in (0.1, 1.0, 10.0, 100.0)],
+}
+GENERALISED = [c + name for c in ("", "calibrated_") for name in ("seen", "unseen", "harmonic")]
 Setting = Mapping[str, float]  # what was tuned: learning_rate, or gamma and lam
 
 
-def route(
-    config: Any, method: str, table: str, phases: Mapping[str, str], setting: Setting
-) -> None:
-    """Gives each phase the terms or the solver of a method, and the evaluations its readout.
+def route(config: Any, method: str, table: str, phases: dict, setting: Setting) -> None:
+    """Gives phases the terms or the solver of a method, and the evaluations its readout.
 
-    Args:
-      config: changed.
-      method: one of FASHION or DIGITS, but for ConSE.
-      table: of attributes.
-      phases: phase -> the labelled stream that it learns from; {"": stream} without phases.
-      setting: of a closed form.
+    Phases are those of the labelled streams that they learn from: {"": stream} without phases.
     """
     embed = dict(name="linear", outputs=WIDTH[table])
     if method in CLOSED:
@@ -58,32 +53,36 @@ def route(
             fields.prepare = dict(fit=dict(solver=method, head="embed", **shared, **setting))
             fields.terms, fields.steps = {}, 0
         elif method == "dap":
+            config.tables[table].normalise = False  # its attributes are there or not
             fields.terms = dict(attributes=dict(term="attributes", head="embed", **shared))
         else:
             loss = method if method in RANKINGS else "softmax"
             fields.terms = dict(compatibility=dict(head="embed", loss=loss, **shared))
-    if method == "dap":
-        config.tables[table].normalise = False  # its attributes are there or not
 
 
 def tune(config: Any, setting: Setting) -> None:
     """Sets the learning rate, and leaves all judging to the end."""
     frame.judge_at_the_end(config)
-    if "learning_rate" in setting:
-        config.optimizer.learning_rate = setting["learning_rate"]
+    config.optimizer.update(setting if "learning_rate" in setting else {})
 
 
-def fashion(method: str, pair: int, setting: Setting, held: tuple[int, ...] = ()) -> Row:
-    """A pair of unseen garments; the classes `held` are not shown either."""
+def fashion(method: str, pair: int, setting: Setting, tuning: bool = False) -> Row:
+    """A pair of unseen garments; in tuning two of them, each with an evaluation of its own."""
+    held = LEFT_OUT if tuning else (pair,)
 
     def edit(config: Any, run: Run) -> None:
-        unseen, first = PAIRS[pair], 10000 * run.seed
+        hidden, first = [c for i in held for c in PAIRS[i]], 10000 * run.seed
         config.streams.source.update(
             split=f"train[{first}:{first + 10000}]",  # every seed has images of its own
-            classes=tuple(c for c in range(10) if c not in unseen + held),
+            classes=tuple(c for c in range(10) if c not in hidden),
         )
         del config.evaluate.generalised
-        config.evaluate.unseen.update(classes=unseen, unseen=unseen)
+        shown = config.evaluate.unseen.to_dict()
+        del config.evaluate.unseen
+        for i in held:
+            fields = dict(shown, classes=PAIRS[i], unseen=PAIRS[i])
+            fields |= dict(split="train[50000:]") if tuning else {}
+            config.evaluate[str(i) if tuning else "unseen"] = fields
         tune(config, setting)
         if method == "permuted":
             config.tables.garments.permute = len(PAIRS) * run.seed + pair
@@ -91,47 +90,47 @@ def fashion(method: str, pair: int, setting: Setting, held: tuple[int, ...] = ()
 
     columns = dict(data="fashion", method=method, pair=pair)
     reads = [({}, {"accuracy": "unseen/per_class_accuracy"})]
-    return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=FASHION_SEEDS)
+    return Row("zero_shot_fashion", edit=edit, columns=columns, reads=reads, seeds=range(3))
 
 
-def digits(method: str, setting: Setting) -> Row:
-    """Pairs of digits; ConSE has its evaluations for every T."""
+def digits(method: str, setting: Setting, tuning: bool = False) -> Row:
+    """Pairs of digits; ConSE has its evaluations for every T.
+
+    Tuning ends after the first phase: that of the seen pairs, of which ten are held out.
+    """
 
     def edit(config: Any, run: Run) -> None:
         tune(config, setting)
         if method == "permuted":
             config.tables.digits.permute = run.seed
-        if method != "conse":
+        if method == "conse":
+            every = product(TOPS, config.evaluate.to_dict().items())
+            config.evaluate = {f"{name}_{top}": dict(v, top=top) for top, (name, v) in every}
+            for top in TOPS:
+                config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
+        else:
             route(config, method, "digits", {"calibrate": "first", "fit": "seen"}, setting)
-            return
-        shipped = config.evaluate.to_dict()
-        config.evaluate = {
-            f"{name}_{top}": fields | dict(top=top)
-            for top in TOPS
-            for name, fields in shipped.items()
-        }
-        for top in TOPS:
-            config.evaluate[f"generalised_{top}"].calibrate = f"validation_{top}"
-
-    def reads(suffix: str) -> dict[str, str]:
-        among_all = {name: f"generalised{suffix}/{name}" for name in GENERALISED}
-        return {"accuracy": f"unseen{suffix}/per_class_accuracy", **among_all}
+        if tuning:
+            for name in [name for name in config.evaluate if not name.startswith("validation")]:
+                del config.evaluate[name]
+            del config.fit
+            config.phases = ("calibrate",)
 
     conse = method == "conse"
     names = {f"_{top}": f"conse, T = {top}" for top in TOPS} if conse else {"": method}
-    return Row(
-        "conse_pairs" if conse else "zero_shot_pairs",
-        edit=edit,
-        columns=dict(data="digits"),
-        reads=[(dict(method=name), reads(suffix)) for suffix, name in names.items()],
-    )
+    reads = []
+    for suffix, name in names.items():
+        metrics = {metric: f"generalised{suffix}/{metric}" for metric in GENERALISED}
+        accuracy = {"accuracy": f"unseen{suffix}/per_class_accuracy"}
+        reads.append((dict(method=name), accuracy | metrics))
+    shipped = "conse_pairs" if conse else "zero_shot_pairs"
+    return Row(shipped, edit=edit, columns=dict(data="digits"), reads=reads)
 
 
 def chosen(tuned: Results, data: str, method: str) -> Setting:
-    """The first setting whose mean in tuning.csv is within 0.01 of the best.
+    """The first setting within 0.01 of the best mean: among equals the lowest rate is the safest.
 
-    Settings stand in ascending order there: among equals the lowest rate is the safest. The control
-    has the setting of the method that it controls.
+    The control has the setting of the method that it controls.
     """
     names = ("learning_rate", "gamma", "lam")
     lines = tuned.where(data=data, method="softmax" if method == "permuted" else method)
@@ -141,44 +140,50 @@ def chosen(tuned: Results, data: str, method: str) -> Setting:
 
 
 def rows() -> dict[str, Row]:
-    tuned = report.read(HERE / "tuning.csv")
-    garments = {
+    tuned = TUNING.read()
+    rows = {
         f"fashion-{method}-{pair}": fashion(method, pair, chosen(tuned, "fashion", method))
-        for method in FASHION
-        for pair in range(len(PAIRS))
+        for method, pair in product(FASHION, range(len(PAIRS)))
     }
-    return garments | {
-        f"digits-{method}": digits(method, chosen(tuned, "digits", method)) for method in DIGITS
-    }
+    return rows | {f"digits-{m}": digits(m, chosen(tuned, "digits", m)) for m in DIGITS}
 
 
-def mean(values: list[float]) -> str:
-    return f"{np.mean(values):.3f}"
-
-
-def fastest(line: Results) -> str:
-    return f"{min(line.values('seconds')):.1f}"
+def candidates() -> dict[str, Row]:
+    """The control has no setting of its own."""
+    rows, both = {}, [(dict(pair=i), {"value": f"{i}/per_class_accuracy"}) for i in LEFT_OUT]
+    for data, methods in (("digits", DIGITS), ("fashion", FASHION)):
+        for method in [method for method in methods if method != "permuted"]:
+            name = "validation_10" if method == "conse" else "validation"
+            for i, setting in enumerate(PENALTIES.get(method, RATES)):
+                if data == "digits":
+                    row = digits(method, setting, tuning=True)
+                    row = row._replace(reads=[({}, {"value": f"{name}/ausuc"})])
+                else:
+                    row = fashion(method, LEFT_OUT[0], setting, tuning=True)
+                    row = row._replace(reads=both, seeds=(4,))
+                columns = dict(data=data, method=method, **setting)
+                rows[f"{data}-{method}-{i}"] = row._replace(columns=columns)
+    return rows
 
 
 def fashion_table(results: Results) -> str:
     """A row a method, over the pairs of garments."""
-    control = list(results.where(method="permuted").by_seed("accuracy").values())
+    control = results.where(method="permuted")
 
-    def gain(line: Results) -> str:
-        ours = list(line.by_seed("accuracy").values())
-        return "–" if line[0]["method"] == "permuted" else report.gain(ours, control)
+    def over_pairs(lines: Results) -> list[float]:
+        return [*lines.by_seed("accuracy").values()]
+
+    def gain(lines: Results) -> str:
+        return "–" if lines == control else report.gain(over_pairs(lines), over_pairs(control))
 
     def column(pair: int) -> Column:
         heading = f"{PAIRS[pair][0]}, {PAIRS[pair][1]}"
         return heading, lambda line: f"{np.mean(line.where(pair=pair).values('accuracy')):.2f}"
 
-    columns: list[Column] = [
-        ("method", lambda line: line[0]["method"]),
-        ("mean over pairs", lambda line: report.cell(list(line.by_seed("accuracy").values()))),
-        ("− permuted", gain),
-        *map(column, sorted(results.of("pair"))),
-        ("seconds", fastest),
-    ]
+    columns = [report.text("method", "method")]
+    columns += [("mean over pairs", lambda lines: report.cell(over_pairs(lines)))]
+    columns += [("− permuted", gain), *map(column, sorted(results.of("pair")))]
+    columns += [report.seconds(of=min)]
     return report.table(columns, results.by("method"))
 
 
@@ -186,57 +191,32 @@ def digits_table(results: Results) -> str:
     """A row a method, of pairs of digits."""
 
     def both(prefix: str) -> Column:
-        names = (f"{prefix}_seen".lstrip("_"), f"{prefix}_unseen".lstrip("_"))
+        names = [f"{prefix}_{which}".lstrip("_") for which in ("seen", "unseen")]
         heading = f"S / U {prefix}".rstrip()
-        return heading, lambda line: " / ".join(mean(line.values(name)) for name in names)
+        return heading, lambda line: " / ".join(f"{np.mean(line.values(n)):.3f}" for n in names)
 
-    columns: list[Column] = [
-        ("method", lambda line: line[0]["method"]),
-        ("unseen", lambda line: line.cell("accuracy")),
-        both(""),
-        ("H", lambda line: line.cell("harmonic")),
-        both("calibrated"),
-        ("H calibrated", lambda line: line.cell("calibrated_harmonic")),
-        ("seconds", fastest),
-    ]
+    columns = [report.text("method", "method"), report.mean("unseen", "accuracy")]
+    columns += [both(""), report.mean("H", "harmonic"), both("calibrated")]
+    columns += [report.mean("H calibrated", "calibrated_harmonic"), report.seconds(of=min)]
     return report.table(columns, results.by("method"))
 
 
 def tables(results: Results) -> dict[str, Any]:
     garments, pairs = (results.where(data=data) for data in ("fashion", "digits"))
-    return {
-        "garments": fashion_table(garments),
-        "garment_seeds": len(garments.of("seed")),
-        "pairs": digits_table(pairs),
-        "seeds": len(pairs.of("seed")),
-    }
-
-
-def figure(results: Results, path: Path) -> None:
-    """Every seed, on both data sets."""
-    shown = [
-        (f"{title}: {lines[0]['method']}", list(lines.by_seed("accuracy").values()))
-        for data, title in (("fashion", "garments"), ("digits", "pairs of digits"))
-        for lines in results.where(data=data).by("method")
-    ]
-    label = "accuracy per class among unseen classes (chance: garments 0.5, pairs of digits 0.05)"
-    report.intervals(shown, path, label)
+    seeds = {"garment_seeds": len(garments.of("seed")), "seeds": len(pairs.of("seed"))}
+    return {"garments": fashion_table(garments), "pairs": digits_table(pairs), **seeds}
 
 
 GARMENTS = "zero-shot, Fashion-MNIST, 2 unseen of 10: compatibility against ESZSL on pixels"
 NUMBERS = "zero-shot, 20 unseen pairs of digits: compatibility against ESZSL on pixels"
-EXPERIMENT = Experiment(
-    folder=HERE,
-    seeds=range(10),
-    reads={},
-    rows=rows,
-    tables=tables,
-    figure=figure,
-    comparisons=[
-        Comparison(GARMENTS, "accuracy", "softmax", "eszsl", dict(data="fashion")),
-        Comparison(NUMBERS, "accuracy", "softmax", "eszsl", dict(data="digits")),
-    ],
-)
+COMPARED = [
+    Comparison(GARMENTS, "accuracy", "softmax", "eszsl", dict(data="fashion")),
+    Comparison(NUMBERS, "accuracy", "softmax", "eszsl", dict(data="digits")),
+]
+SHOWN = "accuracy per class among unseen classes (chance: garments 0.5, pairs of digits 0.05)"
+FIGURE = report.dots("{data}: {method}", "accuracy", SHOWN)
+EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, FIGURE, COMPARED)
+TUNING = Experiment(HERE, (100, 101), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(EXPERIMENT, __doc__)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from experiments import frame
-from experiments.adaptation import run, together, tune
+from experiments.adaptation import run
 from experiments.report import Results
 
 
 def test_the_validators_score_runs_that_go_on(goes_on):
-    tuned = goes_on(tune.TUNING, ["mcc-0.3"])
-    assert all(np.isfinite(line[name]) for line in tuned for name in (*tune.VALIDATORS, "test"))
-    chosen = {name: tune.chosen(tuned, name) for name in tune.VALIDATORS}
+    tuned = goes_on(run.TUNING, ["mcc-0.3"])
+    assert all(np.isfinite(line[name]) for line in tuned for name in (*run.VALIDATORS, "test"))
+    chosen = {name: run.chosen(tuned, name) for name in run.VALIDATORS}
     assert all(choice == {"mcc": 0.3} for choice in chosen.values())
 
 
@@ -26,14 +26,14 @@ def test_the_chosen_run_on_both_tasks_and_go_on(goes_on):
 
 
 def test_the_combination_is_held_against_its_parts(goes_on):
-    lines = goes_on(together.TUNING, ["pretrained", "all-0.02"])
+    lines = goes_on(run.TOGETHER, ["pretrained", "all-0.02"])
     assert lines.of("method") == ["pretrained", "all"]
     tuned = Results(
         dict(method=name, value=value, seed=100, target=value if name == "all" else 1 - value)
-        for name in together.VARIANTS
-        for value in together.RATES
+        for name in run.VARIANTS
+        for value in run.RATES
     )
-    rows = together.rows(tuned)
+    rows = run.combined(tuned)
     assert rows["together-all"].columns["value"] == 0.02
     assert rows["together-fine-tuning"].columns["value"] == 0.005
 
@@ -46,8 +46,8 @@ def test_a_validator_chooses_by_its_mean_over_seeds_and_its_direction():
             *((3.0, 100, 0.4, 0.9), (3.0, 101, 0.4, 0.1)),  # means 0.4 and 0.5
         )
     )
-    assert tune.chosen(lines, "entropy") == {"mcc": 3.0}  # the lower
-    assert tune.chosen(lines, "oracle") == {"mcc": 1.0}  # the higher
+    assert run.chosen(lines, "entropy") == {"mcc": 3.0}  # the lower
+    assert run.chosen(lines, "oracle") == {"mcc": 1.0}  # the higher
 
 
 def made(task, reached, seconds=1.0):
@@ -74,7 +74,7 @@ def test_the_section_names_the_seeds_that_collapsed():
     section = run.EXPERIMENT.section(Results(digits + garments))
     assert "Seeds that ended below 0.5: mcc 1." in section
     assert "combination" not in section
-    mixed = made("together", dict.fromkeys(together.VARIANTS, (0.5, 0.6)))
+    mixed = made("together", dict.fromkeys(run.VARIANTS, (0.5, 0.6)))
     assert "[combination]" in run.EXPERIMENT.section(Results(digits + garments + mixed))
 
 
@@ -89,7 +89,7 @@ def test_the_validators_table_by_hand():
         ("mcc", 3.0): (0.3, 0.3),
     }
     lines = Results(
-        {**dict.fromkeys(tune.VALIDATORS, 0.0), "entropy": entropy, "oracle": test}
+        {**dict.fromkeys(run.VALIDATORS, 0.0), "entropy": entropy, "oracle": test}
         | dict(method=method, value=value, seed=100, test=test)
         for (method, value), (entropy, test) in scores.items()
     )
@@ -102,18 +102,18 @@ def test_the_validators_table_by_hand():
 
 
 def test_the_combinations_table_by_hand():
-    reached = dict.fromkeys(together.VARIANTS, (0.5, 0.6)) | {"all": (0.7, 0.8)}
-    table = together.table(made("together", reached, seconds=2.0))
+    reached = dict.fromkeys(run.VARIANTS, (0.5, 0.6)) | {"all": (0.7, 0.8)}
+    table = run.combined_table(made("together", reached, seconds=2.0))
     assert "| all | 1 | 0.750 ± 0.635 | **+0.200 ± 0.000** | – | 1.000 ± 0.000 | 2 |" in table
     assert "| + DANN | 1 | 0.550 ± 0.635 | +0.000 ± 0.000 | **+0.200 ± 0.000** |" in table
 
 
-CHOSEN = tune.chosen(tune.TUNING.read(), tune.MAIN)
+CHOSEN = run.chosen(run.TUNING.read(), run.MAIN)
 
 
 @pytest.mark.parametrize("method", sorted(set(CHOSEN) - {"dann", "source_only"}))
 def test_the_shipped_configs_hold_what_was_chosen(method):
     config = frame.shipped(method)
-    for part in tune.GRID[method][0].split("."):
+    for part in run.GRID[method][0].split("."):
         config = config[part]
     assert config == CHOSEN[method]

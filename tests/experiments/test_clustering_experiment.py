@@ -1,7 +1,7 @@
 """Self-taught clustering, shrunk, and its table worked by hand."""
 
 from experiments.report import Results
-from experiments.self_taught_clustering import run, tune
+from experiments.self_taught_clustering import run
 
 
 def small(config):
@@ -37,9 +37,9 @@ def test_the_tuning_keeps_the_best_of_each_stage():
             for columns, _ in row.reads
         )
 
-    results = tune.stages(collect)
+    results = run.stages(collect)
     assert len(asked) == 4 + 4 + 4 + 3 + 4 + 3
-    written = tune.TUNING.read()
+    written = run.TUNING.read()
     assert [(line["stage"], str(line["candidate"])) for line in results] == [
         (line["stage"], str(line["candidate"])) for line in written if line["seed"] == 100
     ]

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import frame
-from experiments.few_shot import run, tune
+from experiments.few_shot import run
 from experiments.report import Results
 
 
@@ -49,7 +49,7 @@ def test_the_configs_hold_what_was_chosen(name):
 
 
 def test_every_method_had_as_many_candidates():
-    tuned = tune.TUNING.read()
+    tuned = run.TUNING.read()
     knobs = {method.knob for method in run.METHODS.values()}
     assert {len(tuned.where(knob=k).means("target", "rate", "weight")) for k in knobs} == {8}
 

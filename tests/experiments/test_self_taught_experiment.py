@@ -5,7 +5,7 @@ import pytest
 from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
-from experiments.self_taught import run, tune
+from experiments.self_taught import run
 from tljax import experiment
 
 
@@ -21,30 +21,22 @@ def test_it_runs_and_goes_on_where_it_was(goes_on):
     assert all(t > f for t, f in seconds)
 
 
-@pytest.mark.parametrize("method", run.SETTINGS)
+@pytest.mark.parametrize("method", run.NUMBERS)
 def test_each_way_to_learn_features_is_a_config(method, tmp_path):
     row = run.EXPERIMENT.rows()[method]
     config = experiment.resolve(frame.configured(row, Run(3, tmp_path)))
     assert config["phases"] == ("represent", "read")
     own = {path for columns, wanted in row.reads for path in wanted.values()}
     assert {path.removesuffix("/accuracy") for path in own} == set(config["evaluate"])
-    assert f"{run.SETTINGS[method][0]!r}" in repr((config["represent"], config["streams"]))
+    assert f"{run.best(method, 'value')[0]!r}" in repr((config["represent"], config["streams"]))
 
 
 def test_the_shipped_configs_hold_what_was_chosen():
     simclr, auto = (frame.shipped(f"self_taught_{name}") for name in ("simclr", "autoencoder"))
     chosen = simclr.represent.terms.agree.temperature, simclr.read.prepare.softmax.penalty
-    assert chosen == run.SETTINGS["SimCLR"]
+    assert chosen == run.best("SimCLR", "value", "penalty")
     chosen = auto.streams.noisy.transforms[0]["std"], auto.read.prepare.softmax.penalty
-    assert chosen == run.SETTINGS["denoising autoencoder"]
-
-
-def test_the_settings_are_the_best_of_the_tuning():
-    tuned = tune.TUNING.read()
-    for method, setting in run.SETTINGS.items():
-        assert tuned.where(method=method).best("accuracy", "value", "penalty") == setting
-    for augmented, method in zip((False, True), run.BASELINES[1:], strict=True):
-        assert tuned.where(method=method).best("accuracy", "value") == (run.SCRATCH[augmented],)
+    assert chosen == run.best("denoising autoencoder", "value", "penalty")
 
 
 def test_the_tuning_goes_from_stage_to_stage(monkeypatch):
@@ -59,7 +51,7 @@ def test_the_tuning_goes_from_stage_to_stage(monkeypatch):
             for columns, _ in row.reads
         )
 
-    results = tune.stages(collect)
+    results = run.stages(collect)
     assert asked[0] == "pixels" and "fine-tuned-0.001-5" in asked
     assert results.where(method="SimCLR, ridge").of("value") == [0.2]
 

@@ -8,7 +8,7 @@ import pytest
 from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
-from experiments.zero_shot import run, tune
+from experiments.zero_shot import run
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_it_runs_and_goes_on_where_it_was(goes_on, small):
 
 def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
     names = ["fashion-sae-0", "digits-ale-0"]
-    declared = tune.TUNING._replace(
-        rows=lambda: {name: row._replace(seeds=()) for name, row in tune.rows().items()}
+    declared = run.TUNING._replace(
+        rows=lambda: {name: row._replace(seeds=()) for name, row in run.TUNING.rows().items()}
     )
     lines = goes_on(declared, names, small)
     assert [line["pair"] for line in lines if line["data"] == "fashion"] == [0, 0, 1, 1]
@@ -66,11 +66,13 @@ def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
 
 def test_pairs_cover_every_garment_once_and_none_is_shown():
     assert sorted(sum(run.PAIRS, ())) == list(range(10))
-    row = run.fashion("softmax", 2, dict(learning_rate=0.01), held=(0, 1))
-    config = frame.configured(row, Run(1, None))
-    assert set(config.streams.source.classes) == set(range(10)) - {0, 1, 4, 5}
+    config = frame.configured(run.fashion("softmax", 2, dict(learning_rate=0.01)), Run(1, None))
+    assert set(config.streams.source.classes) == set(range(10)) - {4, 5}
     assert config.evaluate.unseen.unseen == (4, 5)
     assert config.streams.source.split == "train[10000:20000]"
+    tuning = frame.configured(run.TUNING.rows()["fashion-softmax-0"], Run(4, None))
+    assert set(tuning.streams.source.classes) == set(range(10)) - {0, 1, 2, 3}
+    assert [fields.unseen for fields in tuning.evaluate.values()] == [(0, 1), (2, 3)]
 
 
 def test_a_setting_is_chosen_by_its_mean():
