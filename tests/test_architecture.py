@@ -37,7 +37,7 @@ BUDGETS = {
     "balance": 500,
     "data": 2150,
     "experiment": 2400,
-    "losses": 1200,
+    "losses": 1050,
     "metrics": 720,
     "models": 460,
     "phase": 1420,
