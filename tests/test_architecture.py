@@ -38,7 +38,7 @@ BUDGETS = {
     "data": 2150,
     "experiment": 2400,
     "losses": 1050,
-    "metrics": 720,
+    "metrics": 690,
     "models": 460,
     "phase": 1420,
     "report": 740,
