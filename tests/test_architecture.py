@@ -34,7 +34,7 @@ ROOMS = {
 }
 # Lines of a folder, all files together.
 BUDGETS = {
-    "balance": 500,
+    "balance": 460,
     "data": 2150,
     "experiment": 2400,
     "losses": 1050,
@@ -42,7 +42,7 @@ BUDGETS = {
     "models": 460,
     "phase": 1420,
     "report": 740,
-    "solvers": 550,
+    "solvers": 530,
     "terms": 540,
     "train": 1940,
 }
