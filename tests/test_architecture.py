@@ -40,7 +40,7 @@ BUDGETS = {
     "losses": 1050,
     "metrics": 690,
     "models": 460,
-    "phase": 1420,
+    "phase": 1380,
     "report": 740,
     "solvers": 530,
     "terms": 540,
