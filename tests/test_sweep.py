@@ -252,7 +252,7 @@ def test_as_many_members_as_fit(config, monkeypatch):
     lane = lanes.Lane(phase, state, built.data)
     five = lanes.Stacked([lane] * 5, None)
     counted = lanes.share((np.int32(1), np.bool_(True)), one_device)
-    arguments = (five.phase, five.state, five.own, five.shared, *counted)
+    arguments = (five.phase, five.state, five.apart, five.shared, *counted)
     memory = lanes.steps.lower(one_device, True, *arguments).compile().memory_analysis()
     bytes_of_five = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 0.9
     assert lanes.fitting(lane, 1.02 * bytes_of_five) == 5

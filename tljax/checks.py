@@ -28,17 +28,6 @@ def _all(name: str, array: np.ndarray, right: np.ndarray, expected: str) -> None
         raise UserError(f"{name}: got {array[tuple(first)]} at {first}; expected {expected}")
 
 
-def labels(name: str, value: Any, length: int, classes: int) -> np.ndarray:
-    """`value` as an int64 vector of classes, each in [0, `classes`)."""
-    array = np.asarray(value)
-    if array.shape != (length,) or array.dtype.kind not in "iu":
-        raise UserError(
-            f"{name}: got {array.dtype} {list(array.shape)}; expected integer [{length}]"
-        )
-    within(name, array, classes)
-    return array.astype(np.int64)
-
-
 def positive(name: str, value: Any) -> float:
     """`value` as a float, if it is a finite number above 0."""
     try:

@@ -1,4 +1,7 @@
-"""Shapes and dtypes that stand in annotations, checked where a function is called."""
+"""Shapes and dtypes that stand in annotations, checked where a function is called.
+
+`Raises:` in the docstring of such a function names only what it refuses beside.
+"""
 
 import functools
 import inspect

@@ -10,13 +10,6 @@ from tljax.balance.gramian import cagrad, mgda, pcgrad
 from tljax.balance.pace import dynamic_weight_average, famo, famo_gradient, gradnorm
 
 __all__ = [
-    "BALANCERS",
-    "Balancer",
-    "cagrad",
-    "dynamic_weight_average",
-    "famo",
-    "famo_gradient",
-    "gradnorm",
-    "mgda",
-    "pcgrad",
-]
+    "BALANCERS", "Balancer", "cagrad", "dynamic_weight_average", "famo", "famo_gradient",
+    "gradnorm", "mgda", "pcgrad",
+]  # fmt: skip

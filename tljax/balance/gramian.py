@@ -40,7 +40,7 @@ def pcgrad(gramian: Gramian, order: Integer[Array, "tasks others"]) -> Tasks:
       Weights `[tasks]`, each ≥ 1; all are 1 where nothing conflicts.
 
     Raises:
-      UserError: a Gramian that is not square, or an order of another shape.
+      UserError: an order of another shape.
 
     Yu et al. 2020, "Gradient Surgery for Multi-Task Learning", algorithm 1.
     """
@@ -78,9 +78,6 @@ def mgda(gramian: Gramian) -> Tasks:
       Weights `[tasks]` ≥ 0 that sum to 1: of gradients of similar size, so about 1/tasks of the
       length of a sum.
 
-    Raises:
-      UserError: a Gramian that is not square.
-
     Sener & Koltun 2018, "Multi-Task Learning as Multi-Objective Optimization", eq. 3.
     """
     gramian, _ = _scaled(_wide(gramian))
@@ -107,9 +104,6 @@ def cagrad(gramian: Gramian, c: float | Scalar = 0.5, rescale: bool = True) -> T
 
     Returns:
       Weights `[tasks]` > 0, on the scale of a mean of gradients, not of a sum.
-
-    Raises:
-      UserError: a Gramian that is not square.
 
     Liu et al. 2021, "Conflict-Averse Gradient Descent for Multi-task Learning", algorithm 1.
     """

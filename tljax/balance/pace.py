@@ -30,9 +30,6 @@ def dynamic_weight_average(
     Returns:
       Weights `[tasks]` that sum to K, the number of tasks.
 
-    Raises:
-      UserError: shapes that differ, or that are not vectors.
-
     Liu, Johns & Davison 2019, "End-to-End Multi-Task Learning with Attention", eq. 7.
     """
     ratios = jnp.maximum(previous, FLOOR) / jnp.maximum(before_previous, FLOOR)
@@ -63,9 +60,6 @@ def gradnorm(
     Returns:
       A scalar ≥ 0.
 
-    Raises:
-      UserError: shapes that differ, or that are not vectors.
-
     Chen et al. 2018, "GradNorm: Gradient Normalization for Adaptive Loss Balancing", eq. 2.
     """
     constants = jax.lax.stop_gradient((losses, initial_losses, gradient_norms))
@@ -90,9 +84,6 @@ def famo(theta: Tasks, losses: Tasks) -> Tasks:
     Returns:
       Weights `[tasks]` ≥ 0 that sum to 1; they carry no gradient.
 
-    Raises:
-      UserError: shapes that differ, or that are not vectors.
-
     Liu et al. 2023, "FAMO: Fast Adaptive Multitask Optimization", algorithm 1.
     """
     # A softmax of logs, which is the same and cannot overflow.
@@ -113,9 +104,6 @@ def famo_gradient(theta: Tasks, previous_losses: Tasks, losses: Tasks) -> Tasks:
 
     Returns:
       `[tasks]`, which sums to 0.
-
-    Raises:
-      UserError: shapes that differ, or that are not vectors.
 
     Liu et al. 2023, "FAMO: Fast Adaptive Multitask Optimization", algorithm 1.
     """

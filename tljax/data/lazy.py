@@ -37,8 +37,9 @@ class Lazy:
     def nbytes(self) -> int:
         return len(self) * self.first.nbytes
 
-    def take(self, indices: np.ndarray) -> "Lazy":
-        return dataclasses.replace(self, items=[self.items[i] for i in indices])
+    def take(self, rows: Any) -> "Lazy":
+        """The images of a slice, of indices, or of a bool each."""
+        return dataclasses.replace(self, items=[self.items[i] for i in np.arange(len(self))[rows]])
 
     @staticmethod
     def concatenate(parts: Sequence["Lazy"]) -> "Lazy":

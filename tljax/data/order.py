@@ -58,15 +58,8 @@ def balanced_draw(
     equally often. Of one class every example comes once before any comes again, in a new order
     each time; so small classes repeat theirs sooner.
 
-    Args:
-      columns: arrays `[n, ...]`, n ≥ 1.
-      batch: the number of examples; it may exceed n.
-      step: the step's number, a scalar integer, at most 2³¹ · classes / `batch`.
-      key: the stream's key, the same in every step.
-      rows: `by_class` of the labels of these columns.
-
-    Returns:
-      The examples, arrays `[batch, ...]` by the same names.
+    Arguments and result are those of `draw`, but that `batch` may exceed n, the step is at most
+    2³¹ · classes / `batch`, and `rows` is `by_class` of the labels of these columns.
     """
     classes = rows.sizes.shape[0]
     common = math.gcd(batch, classes)

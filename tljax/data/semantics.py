@@ -71,18 +71,10 @@ def load_semantics(
         a value that is no finite number, a row of zeros to be normalised.
     """
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
-    if isinstance(classes, str) or not len(classes):
+    if not len(classes):
         raise wrong(field, classes, "at least one class to describe")
-    for option, value in (("standardise", standardise), ("normalise", normalise)):
-        if not isinstance(value, bool):
-            raise wrong(beside + option, value, "True or False")
-    if permute is not None and (type(permute) is not int or permute < 0):
-        raise wrong(beside + "permute", permute, "a whole number of at least 0, or None")
     if permute is not None and len(classes) < 2:
         raise wrong(beside + "permute", permute, f"None for a single class, {classes[0]!r}")
-
-    if not isinstance(data, str):
-        raise wrong(field, data, "a source such as 'csv:FILE'")
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
@@ -102,9 +94,9 @@ def load_semantics(
         values = values / norms
     if permute is not None:
         cycle = np.random.default_rng(permute).permutation(len(classes))
-        origin = np.empty_like(cycle)
-        origin[cycle] = np.roll(cycle, 1)  # one cycle through all: none stays in its place
-        values = values[origin]
+        moved = np.empty_like(values)
+        moved[cycle] = values[np.roll(cycle, 1)]  # one cycle through all: none stays in its place
+        values = moved
     return Semantics(values.astype(np.float32), tuple(names))
 
 

@@ -52,10 +52,6 @@ def load(
 
     Returns:
       The table; images are uint8 in 0..255, or float32 as stored.
-
-    Raises:
-      UserError: an unknown source or split, files missing or damaged, labels missing or out of
-        range, an unknown class or one with too few examples, columns that do not fit together.
     """
     if not isinstance(data, str):
         raise wrong(field, data, "a source such as 'folder:DIR'")
@@ -89,15 +85,12 @@ def load(
             piece = piece.with_column("label", rows.label[at])
         if labelled and not piece.labelled:
             raise wrong(field, data, f"labels in its split {name!r}, or labelled=False")
-        holds = {"'label'": piece.label is not None, "images": rows.image}
-        for option, value, needs in (
-            ("classes", classes, "'label'"),
-            ("per_class", per_class, "'label'"),
-            ("size", size, "images"),
-            ("channels", channels, "images"),
-        ):
-            if value is not None and not holds[needs]:
-                raise wrong(beside + option, value, f"None, as split {name!r} holds no {needs}")
+        of_labels = dict(classes=classes, per_class=per_class) if piece.label is None else {}
+        of_images = {} if rows.image else dict(size=size, channels=channels)
+        for option, value in {**of_labels, **of_images}.items():
+            if value is not None:
+                lacking = "'label'" if option in of_labels else "images"
+                raise wrong(beside + option, value, f"None, as split {name!r} holds no {lacking}")
         if size or channels:
             piece = piece.with_column("input", _fitted(piece.input, size, channels, field))
         pieces.append(piece)
@@ -131,8 +124,6 @@ def _fitted(
     images: np.ndarray | Lazy, size: int | None, channels: int | None, field: str
 ) -> np.ndarray | Lazy:
     """Images of the given size and channels: arrays at once, lazy ones as they are decoded."""
-    if not size and not channels:
-        return images
     fit = functools.partial(_fit, size=size, channels=channels, field=field)
     if isinstance(images, Lazy):
         decode = functools.partial(_decode_and_fit, decode=images.decode, fit=fit)
@@ -186,8 +177,7 @@ def _joined(pieces: Sequence[Table], field: str) -> Table:
             continue
         kinds = sorted({(str(part.dtype), *part.shape[1:]) for part in parts})
         if len(kinds) > 1:
-            expected = f"{name!r} of one type and shape; size= resizes images"
-            raise wrong(field, kinds, expected)
+            raise wrong(field, kinds, f"{name!r} of one type and shape; size= resizes images")
         columns[name] = np.concatenate(parts)
     return Table(**columns, classes=classes or None, field=field)
 

@@ -14,8 +14,8 @@ TARGETS = ("label", "labels", "value", "span")  # what an unlabelled table lacks
 COLUMNS = ("input", "mask", *TARGETS)
 
 
-def _column(name: str, doc: str) -> Any:
-    return property(lambda table: table.columns.get(name), doc=doc)
+def _column(name: str) -> Any:
+    return property(lambda table: table.columns.get(name))
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -49,12 +49,7 @@ class Table:
     classes: tuple[str, ...]  # their names; () where only labels would tell
     seen: tuple[int, ...]  # the numbers in `label` that occur, ascending; () without that column
 
-    input = _column("input", "What a model reads, `[n, ...]`.")
-    mask = _column("mask", "Which places of the input are there: bool `[n, length]`, or None.")
-    label = _column("label", "The class of each example: int32 `[n]`, or None.")
-    labels = _column("labels", "Which classes each example has: bool `[n, classes]`, or None.")
-    value = _column("value", "Numbers to be predicted: float32 `[n]` or `[n, size]`, or None.")
-    span = _column("span", "The first place and the last: int32 `[n, 2]`, or None.")
+    input, mask, label, labels, value, span = map(_column, COLUMNS)  # None where one is absent
 
     def __init__(self, *, classes: Sequence[str] | None = None, field: str = "Table", **columns):
         columns = {name: column for name, column in columns.items() if column is not None}
@@ -67,8 +62,7 @@ class Table:
         length = len(columns["input"])
         for name, column in columns.items():
             if len(column) != length:
-                expected = f"{length} examples in {name!r}, as 'input' has"
-                raise wrong(field, len(column), expected)
+                raise wrong(field, len(column), f"{length} examples in {name!r}, as 'input' has")
         mask = columns.get("mask")
         if mask is not None and mask.shape != columns["input"].shape[:2]:
             expected = f"'mask' {columns['input'].shape[:2]}, a place for each of 'input'"
@@ -83,9 +77,8 @@ class Table:
 
     def _with(self, columns: dict[str, Any]) -> "Table":
         """The same kind of table, of other columns that are known to fit."""
-        seen = _seen(columns)
-        made = object.__new__(Table)
-        return made._fill(columns, self.classes, self.seen if seen is None else seen)
+        seen, table = _seen(columns), self.like(columns)
+        return table if seen is None else table._fill(columns, self.classes, seen)
 
     def tree_flatten_with_keys(self) -> tuple:
         leaves = [(jax.tree_util.GetAttrKey(name), leaf) for name, leaf in self.columns.items()]
@@ -118,7 +111,11 @@ class Table:
             rows = rows.astype(np.int64) if not rows.size else rows
             if rows.ndim != 1 or rows.dtype.kind not in "iub":
                 raise wrong("Table[...]", rows, "a slice, or a list of indices")
-        return self._with({name: _rows(column, rows) for name, column in self.columns.items()})
+        columns = {
+            name: column.take(rows) if isinstance(column, Lazy) else column[rows]
+            for name, column in self.columns.items()
+        }
+        return self._with(columns)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> "Table":
         """The examples at `indices` `[m]`, in that order; lazy images stay lazy."""
@@ -147,12 +144,6 @@ class Table:
     def nbytes(self) -> int:
         """Bytes of all columns once decoded; of lazy images, by the first."""
         return sum(column.nbytes for column in self.columns.values())
-
-
-def _rows(column: Any, rows: Any) -> Any:
-    if isinstance(column, Lazy):
-        return column.take(np.arange(len(column))[rows])
-    return column[rows]
 
 
 def _fitted(name: str, column: Any, field: str) -> Any:
@@ -202,10 +193,7 @@ def _seen(columns: dict[str, Any]) -> tuple[int, ...] | None:
 
 
 def _names(
-    classes: Sequence[str] | None,
-    seen: tuple[int, ...] | None,
-    columns: dict[str, Any],
-    field: str,
+    classes: Sequence[str] | None, seen: tuple[int, ...] | None, columns: dict[str, Any], field: str
 ) -> tuple[str, ...]:
     """The names of classes, made of numbers where there are none, that all labels fit."""
     if classes is None:
@@ -215,8 +203,7 @@ def _names(
             expected = "labels that count classes from 0, at most 100,000 of them"
             raise wrong(field, seen[-1], expected)
         count = columns["labels"].shape[1] if "labels" in columns else 0
-        count = max(count, *(label + 1 for label in seen or ()), 1 if seen else 0)
-        classes = list(map(str, range(count)))
+        classes = list(map(str, range(max(count, seen[-1] + 1, 1) if seen else count)))
     names = tuple(classes)
     if isinstance(classes, str) or not all(isinstance(name, str) for name in names):
         raise wrong(field, classes, "classes: a list of their names")

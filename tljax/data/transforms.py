@@ -155,12 +155,12 @@ def standardise(
     return (image - mean) / std
 
 
-_WHERE = (shift, rotate, flip, transpose)
-_LOOK = (noise, brightness_contrast, colour, invert, photographs)
-_VIEWS = (crop, affine, blur, cutout, gamma)
-_CODING = (grey, rgb, standardise)
 TRANSFORMS: dict[str, Callable[..., Array]] = {
-    function.__name__: function for function in (*_WHERE, *_LOOK, *_VIEWS, *_CODING)
+    function.__name__: function
+    for function in (
+        *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
+        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
+    )
 }
 
 # Of every other parameter it is enough that it is not negative.
@@ -192,12 +192,7 @@ def transform(name: str | Callable[..., Array], **fields: Any) -> Bound:
 def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
     """Reads transforms from a config, e.g. `(dict(name="shift", pixels=2), dict(name="invert"))`.
 
-    Args:
-      specs: a mapping for each transform, in the order in which they are applied.
-      field: where they were given, for error messages.
-
-    Raises:
-      UserError: an unknown transform or parameter, or a value out of its kind or range.
+    `field` is where they were given, for error messages, which are those of `transform`.
     """
     if not isinstance(specs, Sequence) or isinstance(specs, str):
         raise wrong(field, specs, 'a list such as (dict(name="shift", pixels=2),)')
@@ -220,11 +215,7 @@ def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
 
 
 def apply(
-    transforms: Sequence[Bound],
-    inputs: Array | np.ndarray,
-    keys: Array,
-    *,
-    held_out: bool = False,
+    transforms: Sequence[Bound], inputs: Array | np.ndarray, keys: Array, *, held_out: bool = False
 ) -> Array:
     """Transforms a batch, every example by its own key.
 
@@ -246,8 +237,7 @@ def apply(
 
     def chain(example: Array, key: Array) -> Array:
         for position, transform in enumerate(transforms):
-            own = jax.random.fold_in(key, position)
-            example = transform(example, own, held_out=held_out)
+            example = transform(example, jax.random.fold_in(key, position), held_out=held_out)
         return example
 
     return jax.vmap(chain)(inputs, keys)

@@ -70,16 +70,11 @@ def domain_confusion(
     weight × cross-entropy, without dividing by the weights: `entropy_weights` have mean 1.
 
     Args:
-      source_logits: `[source batch]` or `[source batch, 1]`, log-odds of "source".
-      target_logits: `[target batch]` or `[target batch, 1]`.
-      source_weights: `[source batch]`.
-      target_weights: `[target batch]`.
+      source_logits, target_logits: `[batch]` or `[batch, 1]`, log-odds of "source".
+      source_weights, target_weights: `[batch]`, of the examples.
 
     Returns:
       A scalar ≥ 0.
-
-    Raises:
-      UserError: weights that do not fit their logits.
 
     Ganin et al. 2016, "Domain-Adversarial Training of Neural Networks", eq. 9; with weights, Long
     et al. 2018, "Conditional Adversarial Domain Adaptation", section 3.
@@ -106,15 +101,11 @@ def conditional_map(
     the outer product on average over R with independent elements of mean 0 and variance 1.
 
     Args:
-      features: `[batch, width]`.
-      probabilities: `[batch, classes]`; they get no gradient.
+      features, probabilities: of the same examples; `probabilities` get no gradient.
       projections: R_f `[width, d]` and R_g `[classes, d]`, drawn once; they get no gradient.
 
     Returns:
       `[batch, classes · width]`, or `[batch, d]`.
-
-    Raises:
-      UserError: shapes that do not fit.
 
     Long et al. 2018, "Conditional Adversarial Domain Adaptation", section 3.
     """
@@ -138,9 +129,6 @@ def entropy_weights(logits: Float[Array, "batch classes"]) -> Float[Array, "batc
 
     Returns:
       `[batch]`, positive; they carry no gradient.
-
-    Raises:
-      UserError: `logits` is no matrix.
 
     Long et al. 2018, "Conditional Adversarial Domain Adaptation", section 3 (CDAN+E); 1e−5 and
     the mean of 1 are from the authors' code.
@@ -166,17 +154,15 @@ def margin_disparity(
     maximise it, which is the paper's game with its sign turned.
 
     Args:
-      source_logits: `[source batch, classes]`, of the label head; no gradient passes to them.
-      source_adversarial: `[source batch, classes]`, of the adversarial head.
-      target_logits: `[target batch, classes]`, of the label head; no gradient either.
-      target_adversarial: `[target batch, classes]`, of the adversarial head.
+      source_logits, target_logits: `[batch, classes]`, of the label head; they get no gradient.
+      source_adversarial, target_adversarial: `[batch, classes]`, of the adversarial head.
       margin: γ ≥ 0, a scalar, exp of the paper's margin ρ.
 
     Returns:
       A scalar ≥ 0.
 
     Raises:
-      UserError: shapes that do not fit, or fewer than two classes.
+      UserError: fewer than two classes.
 
     Zhang et al. 2019, "Bridging Theory and Algorithm for Domain Adaptation", section 5; the floor
     of 1e−6 is an addition, and where it acts the target has no gradient.

@@ -35,8 +35,7 @@ def mk_mmd(
     Half precision is widened to float32.
 
     Args:
-      source: `[source batch, width]`.
-      target: `[target batch, width]`; "linear" needs equal batches.
+      source, target: `[batch, width]`; "linear" needs equal batches.
       bandwidths: the α, static, each > 0.
       estimator: "quadratic" or "linear", static.
 
@@ -44,8 +43,7 @@ def mk_mmd(
       A scalar; 0 with zero gradient where all examples are the same.
 
     Raises:
-      UserError: shapes that do not fit, a batch of one, no bandwidth or one that is not
-        positive, or an unknown estimator.
+      UserError: a batch of one, no bandwidth or one that is not positive, an unknown estimator.
 
     Long et al. 2015, "Learning Transferable Features with Deep Adaptation Networks", section 3;
     Gretton et al. 2012, "A Kernel Two-Sample Test", eq. 3.
@@ -169,15 +167,11 @@ def coral(source: Source, target: Target) -> Scalar:
     Covariances are unbiased, divided by batch − 1; means are not compared. Half precision is
     widened to float32.
 
-    Args:
-      source: `[source batch, width]`.
-      target: `[target batch, width]`.
-
     Returns:
       A scalar ≥ 0.
 
     Raises:
-      UserError: shapes that do not fit, or a batch of one.
+      UserError: a batch of one.
 
     Sun & Saenko 2016, "Deep CORAL: Correlation Alignment for Deep Domain Adaptation", eq. 1.
     """
@@ -208,9 +202,6 @@ def minimum_class_confusion(
 
     Returns:
       A scalar in [0, 1].
-
-    Raises:
-      UserError: `logits` is no matrix.
 
     Jin et al. 2020, "Minimum Class Confusion for Versatile Domain Adaptation", section 3.
     """

@@ -21,15 +21,11 @@ def scan(
     in logs, so that no ε is needed. Only p, not the neighbours', enters the entropy.
 
     Args:
-      logits: `[batch, clusters]`.
-      neighbour_logits: `[batch, clusters]`, of one neighbour of each example, never itself.
+      logits, neighbour_logits: `[batch, clusters]`, of each example and of a neighbour of it.
       entropy_weight: w ≥ 0.
 
     Returns:
       A scalar, at least −w · log(clusters): it is negative when it works.
-
-    Raises:
-      UserError: shapes that differ, or that are not matrices.
 
     Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels", eq. 2.
     """
@@ -58,9 +54,6 @@ def self_label(
     Returns:
       A scalar ≥ 0; 0, with a gradient of 0, if no example counts.
 
-    Raises:
-      UserError: shapes that differ, or that are not matrices.
-
     Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels", section 2.3;
     the balancing is that of the authors' code.
     """
@@ -84,15 +77,11 @@ def soft_assignment(
     """Student's t similarity of embeddings to centroids: q ∝ (1 + ‖z − μ‖²/α)^(−(α+1)/2).
 
     Args:
-      z: `[batch, features]`.
-      centroids: μ, `[clusters, features]`.
+      z, centroids: embeddings `[batch, features]`, and μ `[clusters, features]`.
       alpha: α > 0, the degrees of freedom.
 
     Returns:
       Probabilities `[batch, clusters]`; rows sum to 1.
-
-    Raises:
-      UserError: shapes that do not fit together.
 
     Xie, Girshick & Farhadi 2016, "Unsupervised Deep Embedding for Clustering Analysis", eq. 1.
     """
@@ -111,9 +100,6 @@ def target_distribution(q: Clusters) -> Clusters:
 
     Returns:
       Probabilities `[batch, clusters]`, through which no gradient flows.
-
-    Raises:
-      UserError: not a matrix.
 
     Xie, Girshick & Farhadi 2016, "Unsupervised Deep Embedding for Clustering Analysis", eq. 3.
     """

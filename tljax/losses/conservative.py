@@ -80,15 +80,11 @@ def distillation(
     agree. Give it teacher's logits that carry no gradient.
 
     Args:
-      logits: `[batch, classes]`, the student's.
-      teacher_logits: `[batch, classes]`.
+      logits, teacher_logits: `[batch, classes]`, the student's and the teacher's.
       temperature: T > 0, a scalar.
 
     Returns:
       `[batch]`, each ≥ 0.
-
-    Raises:
-      UserError: shapes that differ.
 
     Li & Hoiem 2016, "Learning without Forgetting", eqs. 2 and 3.
     """
@@ -108,15 +104,11 @@ def feature_map_distance(
     sum to 1 are 1 on average.
 
     Args:
-      maps: m, `[batch, h, w, c]`.
-      anchor_maps: m⁰, `[batch, h, w, c]`.
+      maps, anchor_maps: m and m⁰, `[batch, h, w, c]`.
       channel_weights: a, `[c]`, as of `channel_importance`.
 
     Returns:
       `[batch]`, each ≥ 0 where the weights are.
-
-    Raises:
-      UserError: shapes that do not fit.
 
     Li et al. 2019, "DELTA: Deep Learning Transfer using Feature Map with Attention for
     Convolutional Networks", section 3.
@@ -145,9 +137,6 @@ def channel_importance(
     Returns:
       `[c]`, positive, with sum 1; it carries no gradient.
 
-    Raises:
-      UserError: `increases` is no vector.
-
     Li et al. 2019 (DELTA), section 3, "attention"; the 5 is from the authors' code.
     """
     centred = increases - increases.mean()
@@ -172,7 +161,7 @@ def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) 
       A scalar ≥ 0. Where singular values coincide its gradient is a limit of those nearby.
 
     Raises:
-      UserError: `features` is no matrix, or k is out of range.
+      UserError: k is out of range.
 
     Chen et al. 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage
     for Safe Transfer Learning", section 4.
@@ -207,9 +196,6 @@ def co_tuning(
 
     Returns:
       `[batch]`, each ≥ 0.
-
-    Raises:
-      UserError: shapes that do not fit.
 
     You et al. 2020, "Co-Tuning for Transfer Learning", section 3.
     """

@@ -11,17 +11,7 @@ Tasks = Float[Array, "tasks"]
 
 @shaped
 def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
-    """The losses, each times its weight, summed: Σ wᵢ Lᵢ.
-
-    Args:
-      losses: L, `[tasks]`.
-      weights: w, `[tasks]`; not normalised.
-
-    Returns:
-      A scalar.
-
-    Raises:
-      UserError: shapes that are not `[tasks]` for both.
+    """The losses, each times its weight, which is not normalised, summed: Σ wᵢ Lᵢ.
 
     Caruana 1997, "Multitask Learning": linear scalarisation.
     """
@@ -41,9 +31,6 @@ def uncertainty_weighted(losses: Tasks, log_variances: Tasks) -> Scalar:
 
     Returns:
       A scalar; it may be negative.
-
-    Raises:
-      UserError: shapes that are not `[tasks]` for both.
 
     Kendall, Gal & Cipolla 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene
     Geometry and Semantics", eq. 7 with s for log σ².

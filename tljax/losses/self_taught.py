@@ -20,14 +20,10 @@ def reconstruction(
     image does not change the weight of the loss.
 
     Args:
-      x: `[batch, ...]`, what was to be reconstructed.
-      decoded: `[batch, ...]`, of the same shape.
+      x, decoded: `[batch, ...]`, what was to be reconstructed, and what came of it.
 
     Returns:
       `[batch]`, ≥ 0.
-
-    Raises:
-      UserError: shapes that differ, or no batch axis.
 
     Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders".
     """
@@ -42,15 +38,11 @@ def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     a view's similarity with itself left out. A zero vector has a cosine of 0 with everything.
 
     Args:
-      z1: `[batch, features]`, of any length; rows are normalised here.
-      z2: `[batch, features]`, the other view of the same examples.
+      z1, z2: `[batch, features]`, two views of the same examples; rows are normalised here.
       temperature: τ > 0, usually 0.1 to 0.5.
 
     Returns:
       A scalar ≥ 0; log(2B − 1) when all vectors are the same.
-
-    Raises:
-      UserError: shapes that differ, or that are not matrices.
 
     Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
     eq. 1. `optax.losses.ntxent` is the same number, in memory that grows with B² · features and
@@ -74,15 +66,11 @@ def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> S
     the batch's mean and biased variance + 1e-5: sums, not means, over the dimensions.
 
     Args:
-      z1: `[batch, features]`.
-      z2: `[batch, features]`, the other view of the same examples.
+      z1, z2: `[batch, features]`, two views of the same examples.
       off_diagonal: λ ≥ 0.
 
     Returns:
       A scalar ≥ 0; where nothing varies, as in a batch of 1, it is the number of features.
-
-    Raises:
-      UserError: shapes that differ, or that are not matrices.
 
     Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", eq. 1.
     """
@@ -109,17 +97,14 @@ def vicreg(
     variance's part.
 
     Args:
-      z1: `[batch, features]`, a batch of at least 2.
-      z2: `[batch, features]`, the other view of the same examples.
-      similarity: λ ≥ 0.
-      variance: μ ≥ 0.
-      covariance: ν ≥ 0.
+      z1, z2: `[batch, features]`, two views of the same examples, at least 2.
+      similarity, variance, covariance: λ, μ and ν, ≥ 0.
 
     Returns:
       A scalar ≥ 0.
 
     Raises:
-      UserError: shapes that differ, that are not matrices, or a batch of 1.
+      UserError: a batch of 1.
 
     Bardes, Ponce & LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization", eq. 1–6.
     """

@@ -23,9 +23,6 @@ def weighted_mean(values: Float[Array, "batch"], weights: Float[Array, "batch"])
     Returns:
       A scalar, between the smallest and the largest l; 0, with a gradient of 0, if all w are 0.
 
-    Raises:
-      UserError: shapes that differ, or that are not vectors.
-
     The "balanced" weights are, says scikit-learn, after King & Zeng 2001, "Logistic Regression in
     Rare Events Data".
     """

@@ -27,9 +27,6 @@ def compatibility(
     Returns:
       Scores `[batch, classes]`; the highest is the prediction.
 
-    Raises:
-      UserError: shapes that do not fit together.
-
     Akata et al. 2013, "Label-Embedding for Attribute-Based Classification", section 3.
     """
     return features @ weights @ class_embeddings.T
@@ -54,9 +51,6 @@ def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Floa
     Returns:
       `[batch]`, ≥ 0: a sum over the classes, not a mean.
 
-    Raises:
-      UserError: shapes that do not fit together.
-
     Frome et al. 2013, "DeViSE: A Deep Visual-Semantic Embedding Model", eq. 1, whose margin is
     0.1 for unit vectors.
     """
@@ -65,18 +59,9 @@ def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Floa
 
 @shaped
 def sje(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
-    """Only the worst class costs: max_{j≠y} max(0, m − s_y + s_j).
+    """Only the worst class costs: max_{j≠y} max(0, m − s_y + s_j), `[batch]`.
 
-    Args:
-      scores: s, `[batch, classes]`, those of the seen classes.
-      labels: y, `[batch]`, integers in [0, classes).
-      margin: m ≥ 0, the paper's Δ(y, j), here the same for every pair.
-
-    Returns:
-      `[batch]`, ≥ 0.
-
-    Raises:
-      UserError: shapes that do not fit together.
+    Arguments are those of `devise`; m is the paper's Δ(y, j), here the same for every pair.
 
     Akata et al. 2015, "Evaluation of Output Embeddings for Fine-Grained Image Classification",
     section 3, "structured joint embedding".
@@ -89,18 +74,11 @@ def ale(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[A
     """Classes within the margin cost, the more the fewer: β_r/r · Σ_{j≠y} max(0, m − s_y + s_j).
 
     r is the number of classes j ≠ y whose term is positive, β_r = Σ_{i≤r} 1/i. The first places
-    of the ranking thereby weigh more than the last ones. r carries no gradient.
-
-    Args:
-      scores: s, `[batch, classes]`, those of the seen classes.
-      labels: y, `[batch]`, integers in [0, classes).
-      margin: m ≥ 0.
+    of the ranking thereby weigh more than the last ones. r carries no gradient. Arguments are those
+    of `devise`.
 
     Returns:
       `[batch]`, ≥ 0, at most `devise`; 0 where r = 0.
-
-    Raises:
-      UserError: shapes that do not fit together.
 
     Akata et al. 2013, "Label-Embedding for Attribute-Based Classification", section 3, the
     weighted approximate ranking of Usunier et al. 2009 with the margin as an argument.

@@ -14,18 +14,7 @@ from tljax.metrics.predictions import (
 )
 
 __all__ = [
-    "Interval",
-    "accuracy",
-    "attribute_accuracy",
-    "clustering",
-    "confusion_matrix",
-    "delta_p",
-    "generalised",
-    "interval",
-    "multilabel",
-    "paired",
-    "per_class_accuracy",
-    "proxy_a_distance",
-    "regression",
-    "validators",
-]
+    "Interval", "accuracy", "attribute_accuracy", "clustering", "confusion_matrix", "delta_p",
+    "generalised", "interval", "multilabel", "paired", "per_class_accuracy", "proxy_a_distance",
+    "regression", "validators",
+]  # fmt: skip

@@ -36,9 +36,8 @@ def interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> 
     if len(values) < 2:
         return Interval(float(values.mean()), float("inf"))
     error = values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(
-        float(values.mean()), float(error * t.ppf(0.5 + confidence / 2, len(values) - 1))
-    )
+    half_width = error * t.ppf(0.5 + confidence / 2, len(values) - 1)
+    return Interval(float(values.mean()), float(half_width))
 
 
 @shaped
@@ -53,9 +52,6 @@ def paired(
 
     Returns:
       The mean difference and its half-width; it is clear of 0 when |mean| > half-width.
-
-    Raises:
-      UserError: other shapes, numbers that are not finite.
     """
     return interval(a - b, confidence)
 
@@ -77,7 +73,7 @@ def delta_p(
       A fraction, where papers print percent; above 0 the multitask model is better.
 
     Raises:
-      UserError: other shapes, numbers that are not finite, a baseline of 0.
+      UserError: a baseline of 0.
 
     Maninis et al. 2019, "Attentive Single-Tasking of Multiple Tasks", eq. 5.
     """

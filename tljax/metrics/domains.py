@@ -26,7 +26,7 @@ def proxy_a_distance(
       2 for domains that are told apart, 0 for those that are not, or a little below by chance.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, fewer than 2 of a domain.
+      UserError: fewer than 2 of a domain.
 
     Ben-David et al. 2007, "Analysis of Representations for Domain Adaptation", section 4; Ganin
     et al. 2016, section 5.1.6.

@@ -41,7 +41,7 @@ def seen_unseen(predicted: Labels, labels: Labels, seen: Seen, classes: int) -> 
       S, U and H in [0, 1]; a class that does not occur does not count.
 
     Raises:
-      UserError: shapes that do not fit, classes out of range, no example of seen or of unseen ones.
+      UserError: classes out of range, no example of seen or of unseen ones.
 
     Xian et al. 2019, "Zero-Shot Learning: A Comprehensive Evaluation", section 5.1.
     """
@@ -78,8 +78,7 @@ def stacking_curve(scores: Scores, labels: Labels, seen: Seen) -> StackingCurve:
       The curve, from all seen to all unseen; its area by the trapezoidal rule, in [0, 1].
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, labels out of range, no
-        example of seen or of unseen classes.
+      UserError: labels out of range, no example of seen or of unseen classes.
 
     Chao et al. 2016, "An Empirical Study and Analysis of Generalized Zero-Shot Learning for
     Object Recognition in the Wild", section 3.3.

@@ -57,9 +57,6 @@ def clustering(assignments: Classes, labels: Classes) -> dict[str, float]:
       classes gets right (an unmatched cluster is wrong); `nmi`, the mutual information over the
       arithmetic mean of the entropies; `ari`, the adjusted Rand index.
 
-    Raises:
-      UserError: shapes that do not fit, no integers.
-
     Kuhn 1955, "The Hungarian Method"; Hubert & Arabie 1985, "Comparing Partitions".
     """
     from scipy.optimize import linear_sum_assignment  # slow to import
@@ -92,7 +89,7 @@ def multilabel(
       is right. All in [0, 1].
 
     Raises:
-      UserError: shapes that differ, scores that are not finite, other labels than 0 and 1.
+      UserError: other labels than 0 and 1.
 
     Zhang & Zhou 2014, "A Review on Multi-Label Learning Algorithms", section 2.2, all but the
     first.
@@ -134,9 +131,6 @@ def regression(
       of the values; `r2`, 1 − squared error / squared deviation from the mean over the examples,
       1 at best, 0 for the mean itself, without a lower bound, and 0 where the values are all the
       same and missed. Each is computed for every one of the d numbers and then averaged.
-
-    Raises:
-      UserError: shapes that differ, numbers that are not finite.
     """
     from sklearn import metrics  # slow to import
 

@@ -30,9 +30,6 @@ def entropy(logits: Logits) -> float:
     Returns:
       In [0, log classes].
 
-    Raises:
-      UserError: another shape, numbers that are not finite.
-
     Morerio et al. 2018, "Minimal-Entropy Correlation Alignment for Unsupervised Deep Domain
     Adaptation", section 3.2.
     """
@@ -49,9 +46,6 @@ def information_maximisation(logits: Logits) -> float:
 
     Returns:
       In [0, log classes]; largest for predictions that are certain and cover all classes equally.
-
-    Raises:
-      UserError: another shape, numbers that are not finite.
 
     Krause, Perona & Gomes 2010, "Discriminative Clustering by Regularized Information
     Maximization", eq. 2; as a validator: Musgrave et al. 2022.
@@ -80,7 +74,7 @@ def soft_neighbourhood_density(
       In [0, log(n − 1)].
 
     Raises:
-      UserError: another shape, numbers that are not finite, fewer than two examples.
+      UserError: fewer than two examples.
 
     Saito et al. 2021, "Tune It the Right Way: Unsupervised Validation of Domain Adaptation via
     Soft Neighborhood Density", eqs. 3 and 4.
@@ -123,7 +117,7 @@ def density_ratio(
       `[n]` > 0, float64; near 1 each where the domains are alike.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, fewer than 5 of a domain.
+      UserError: fewer than 5 of a domain.
 
     Bickel, Brückner & Scheffer 2007, "Discriminative Learning for Differing Training and Test
     Distributions"; the selection as in You et al. 2019.
@@ -160,7 +154,7 @@ def importance_weighted_validation(losses: Losses, weights: Losses) -> float:
       The estimate, in the unit of the losses.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, negative weights.
+      UserError: negative weights.
 
     Sugiyama, Krauledat & Müller 2007, "Covariate Shift Adaptation by Importance Weighted Cross
     Validation", eq. 4.
@@ -184,7 +178,7 @@ def dev(losses: Losses, weights: Losses) -> float:
       The estimate, in the unit of the losses.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, negative weights.
+      UserError: negative weights.
 
     You et al. 2019, "Towards Accurate Model Selection in Deep Unsupervised Domain Adaptation",
     eq. 9.
@@ -212,9 +206,8 @@ def reverse_validation(
     Higher is better: what the model says of the target leads back to the source.
 
     Args:
-      source_features: `[n_s, width]`.
+      source_features, target_features: `[n_s, width]` and `[n_t, width]`.
       source_labels: `[n_s]`, integers in [0, classes).
-      target_features: `[n_t, width]`.
       target_pseudo_labels: `[n_t]`, the model's own; where all are one class, so is the answer.
       classes: C.
 
@@ -222,7 +215,7 @@ def reverse_validation(
       In [0, 1].
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, labels out of range.
+      UserError: labels out of range.
 
     Zhong et al. 2010, "Cross Validation Framework to Choose Amongst Models and Datasets for
     Transfer Learning"; Ganin et al. 2016, section 5.1.2.

@@ -18,13 +18,8 @@ from tljax.phase.phase import Stream, numbers
 from tljax.solvers import zero_shot
 
 READOUTS = {
-    "logits": False,
-    "compatibility": True,
-    "cosine": True,
-    "dap": True,
-    "conse": True,
-    "attributes": True,
-    "clusters": False,
+    **dict.fromkeys(("logits", "clusters"), False),
+    **dict.fromkeys(("compatibility", "cosine", "dap", "conse", "attributes"), True),
 }
 """How a head's outputs are read, and whether with a class × attribute table: as class scores
 (`logits`); as embeddings that are compared with the classes' by inner product (`compatibility`) or
@@ -114,13 +109,8 @@ def _forward(
 
 
 def _of_split(network: Any, split: Split) -> Any:
-    return functools.partial(
-        _forward,
-        network,
-        head=split.head,
-        statistics=split.statistics,
-        held_out=split.held_out,
-    )
+    names = dict(head=split.head, statistics=split.statistics, held_out=split.held_out)
+    return functools.partial(_forward, network, **names)
 
 
 def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,21 +152,17 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
     for start in range(0, length, batch):
         inputs, indices = jax.device_put(_batch(split, start))
         pieces.append(forward((params, batch_stats), stream, inputs, indices))
-    logits, features = (
-        np.concatenate([np.asarray(jax.device_get(each)) for each in part])[:length]
-        for part in zip(*pieces, strict=True)
-    )
-    columns = jax.device_get(
-        {name: split.table.columns.get(name) for name in ("label", "labels", "value")}
-    )
-    return Outputs(logits, features, columns["label"], columns["labels"], columns["value"])
+    parts = zip(*jax.device_get(pieces), strict=True)
+    logits, features = (np.concatenate(part)[:length] for part in parts)
+    table = split.table
+    return Outputs(logits, features, *jax.device_get((table.label, table.labels, table.value)))
 
 
-def confusion(found: Outputs) -> np.ndarray:
+def confusion(outputs: Outputs) -> np.ndarray:
     """Counts `[classes, classes]`: rows are the true classes, columns the predicted ones."""
-    classes = found.logits.shape[-1]
-    assert found.labels is not None
-    return metrics.confusion_matrix(found.logits.argmax(-1), found.labels, classes)
+    classes = outputs.logits.shape[-1]
+    assert outputs.labels is not None
+    return metrics.confusion_matrix(outputs.logits.argmax(-1), outputs.labels, classes)
 
 
 def competing(split: Split, classes: int) -> np.ndarray:
@@ -185,33 +171,32 @@ def competing(split: Split, classes: int) -> np.ndarray:
     return np.array(sorted(named or range(classes)))
 
 
-def class_scores(found: Outputs, split: Split) -> np.ndarray:
+def class_scores(outputs: Outputs, split: Split) -> np.ndarray:
     """The score of every class `[n, classes]`, as the split's readout makes it."""
-    scores: Any = found.logits
+    scores: Any = outputs.logits
     table = split.semantics
     if table is None:
-        return found.logits.astype(np.float64)
-    unseen = np.isin(np.arange(len(table)), split.unseen)
+        return outputs.logits.astype(np.float64)
     seen = np.setdiff1d(competing(split, len(table)), split.unseen)
-    seen = seen if seen.size else np.flatnonzero(~unseen)
+    seen = seen if seen.size else np.setdiff1d(range(len(table)), split.unseen)
     if split.readout == "compatibility":
-        scores = found.logits @ table.T
+        scores = outputs.logits @ table.T
     elif split.readout == "cosine":
-        scores = zero_shot.cosine_scores(found.logits, table)
+        scores = zero_shot.cosine_scores(outputs.logits, table)
     elif split.readout == "dap":
-        scores = zero_shot.dap(found.logits, table, prior=table[seen].mean(0))
+        scores = zero_shot.dap(outputs.logits, table, prior=table[seen].mean(0))
     elif split.readout == "conse":
-        shares = jax.nn.softmax(jnp.asarray(found.logits[:, seen]))
+        shares = jax.nn.softmax(jnp.asarray(outputs.logits[:, seen]))
         combined = zero_shot.conse(shares, table[seen], top=min(split.top, len(seen)))
         scores = zero_shot.cosine_scores(combined, table)
     return np.asarray(scores, np.float64)
 
 
-def score(found: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
+def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
     """What a split's outputs are worth, the headline first.
 
     Args:
-      found: the outputs.
+      outputs: of the network.
       split: how they are read; class scores if left out.
       gamma: the factor of calibrated stacking, subtracted from the scores of seen classes.
 
@@ -224,28 +209,27 @@ def score(found: Outputs, split: Split | None = None, gamma: float = 0.0) -> dic
       read: `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
     """
     readout = split.readout if split else "logits"
-    if found.several is not None:
-        return metrics.multilabel(found.logits, found.several)
-    if found.value is not None:
-        return metrics.regression(found.logits, found.value.reshape(len(found.value), -1))
-    if found.labels is None:
+    if outputs.several is not None:
+        return metrics.multilabel(outputs.logits, outputs.several)
+    if outputs.value is not None:
+        return metrics.regression(outputs.logits, outputs.value.reshape(len(outputs.value), -1))
+    if outputs.labels is None:
+        shares = np.asarray(jax.nn.softmax(outputs.logits))
         return {
-            "information_maximisation": validators.information_maximisation(found.logits),
-            "entropy": validators.entropy(found.logits),
-            "soft_neighbourhood_density": validators.soft_neighbourhood_density(
-                np.asarray(jax.nn.softmax(found.logits))
-            ),
+            "information_maximisation": validators.information_maximisation(outputs.logits),
+            "entropy": validators.entropy(outputs.logits),
+            "soft_neighbourhood_density": validators.soft_neighbourhood_density(shares),
         }
     if readout == "clusters":
-        return metrics.clustering(found.logits.argmax(-1), found.labels)
+        return metrics.clustering(outputs.logits.argmax(-1), outputs.labels)
     if readout == "attributes":
         assert split and split.semantics is not None
-        wanted = split.semantics[found.labels] > 0.5
-        return {"accuracy": metrics.attribute_accuracy(found.logits > 0, wanted)}
-    scores, labels = found.logits, found.labels
+        wanted = split.semantics[outputs.labels] > 0.5
+        return {"accuracy": metrics.attribute_accuracy(outputs.logits > 0, wanted)}
+    scores, labels = outputs.logits, outputs.labels
     if split is None:
         return _classification(scores, labels)
-    scores = class_scores(found, split)
+    scores = class_scores(outputs, split)
     classes = competing(split, scores.shape[-1])
     if len(classes) < scores.shape[-1]:
         scores, labels = scores[:, classes], np.searchsorted(classes, labels)

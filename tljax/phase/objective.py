@@ -69,9 +69,9 @@ def _features(
     features = {}
     for streams in groups.values():
         inputs = jnp.concatenate([batch[stream.name]["input"] for stream in streams])
-        own = streams[0].base if phase.separate else None
+        of = streams[0].base if phase.separate else None  # whose statistics
         try:
-            z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=own)
+            z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=of)
         except ScopeParamShapeError:
             raise UserError(
                 f"streams.{streams[0].name}: inputs {inputs.shape[1:]} do not fit a network that "
@@ -80,7 +80,8 @@ def _features(
         start = 0
         for stream in streams:
             stop = start + len(batch[stream.name]["input"])
-            features[stream.name] = jax.tree.map(lambda leaf, own=slice(start, stop): leaf[own], z)
+            rows = slice(start, stop)
+            features[stream.name] = jax.tree.map(lambda leaf, rows=rows: leaf[rows], z)
             start = stop
     return features
 
@@ -107,13 +108,12 @@ def _anchored(
             return jax.lax.stop_gradient(z)
         if None not in known:
             params = net.rounded(anchor["params"])
-            known.update({None: nn.apply(run, phase.network)({**anchor, "params": params})})
+            known[None] = nn.apply(run, phase.network)({**anchor, "params": params})
         z = _Named(known[None], _absent("stream"))[stream]
         if head is not None and (stream, head) not in known:
             if head not in anchor["params"].get("heads", {}):
                 raise unknown("anchored head", head, anchor["params"].get("heads", {}))
-            of_head = nn.apply(lambda other: other.head(head, z), phase.network)(anchor)
-            known[stream, head] = of_head
+            known[stream, head] = nn.apply(lambda other: other.head(head, z), phase.network)(anchor)
         return jax.lax.stop_gradient(z if head is None else known[stream, head])
 
     return outputs
@@ -161,13 +161,13 @@ def _evaluate(
     )
     weighted, scalars = [], {}
     for name, term in phase.terms.items():
-        own = dict(term.numbers)
-        weight = own.pop("weight")
-        if "ramp" in own:
-            weight = weight * ramp(progress, own.pop("ramp"))
+        fields = dict(term.numbers)
+        weight = fields.pop("weight")
+        if "ramp" in fields:
+            weight = weight * ramp(progress, fields.pop("ramp"))
         seen_by = view._replace(key=jax.random.fold_in(key, identity(name)))
         try:
-            value = term.function(seen_by, **dict(term.static), **own)
+            value = term.function(seen_by, **dict(term.static), **fields)
         except (ValueError, ScopeParamShapeError) as error:  # of a loss, of two that share a head
             cause = None if isinstance(error, UserError) else error
             raise UserError(f"terms.{name}: {error}") from cause

@@ -41,7 +41,7 @@ def lion(rate: Array, *, b1: float = 0.9, b2: float = 0.99, decay: float = 1e-3)
     return optax.lion(rate, b1, b2, weight_decay=decay)
 
 
-OPTIMIZERS: dict[str, Callable] = {each.__name__: each for each in (sgd, adam, adamw, lion)}
+OPTIMIZERS: dict[str, Callable] = {rule.__name__: rule for rule in (sgd, adam, adamw, lion)}
 
 
 def constant(progress: Array) -> Array:
@@ -64,9 +64,7 @@ def inverse(progress: Array, *, gamma: float = 10.0, power: float = 0.75) -> Arr
     return (1.0 + gamma * progress) ** -power
 
 
-SCHEDULES: dict[str, Callable] = {
-    each.__name__: each for each in (constant, cosine, linear, inverse)
-}
+SCHEDULES: dict[str, Callable] = {f.__name__: f for f in (constant, cosine, linear, inverse)}
 
 
 def fixed(rate: Any, *, transformation: Any):
@@ -161,20 +159,15 @@ class Optimizer(optax.GradientTransformationExtraArgs):
 
 jax.tree_util.register_pytree_with_keys(
     Optimizer,
-    lambda self: ([(key, leaf) for key, leaf in _children(self)], jax.tree.structure(self.recipe)),
+    lambda self: (_children(self), jax.tree.structure(self.recipe)),
     lambda structure, leaves: Optimizer(jax.tree.unflatten(structure, leaves)),
 )
 
 
 def _children(optimizer: Optimizer) -> list[Any]:
     """The numbers, each by a key that is its whole name: `learning_rate`, `momentum`, `gamma`."""
-    leaves, _ = jax.tree.flatten_with_path(optimizer.recipe)
-    return [(jax.tree_util.GetAttrKey(_name(path)), leaf) for path, leaf in leaves]
-
-
-def _name(path: Any) -> str:
-    """A number of the rule stands beside the others; that of the schedule below it."""
-    return jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("rule/")
+    leaves = trees.flatten(optimizer.recipe).items()  # the rule's stand beside the recipe's own
+    return [(jax.tree_util.GetAttrKey(path.removeprefix("rule/")), leaf) for path, leaf in leaves]
 
 
 def optimizer(name: str | Callable[..., Any] = "sgd", **fields: Any) -> Optimizer:
@@ -204,8 +197,8 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
     usual = {"name": "sgd", "learning_rate": None, "schedule": "constant", "warmup": 0.0}
     config = {**usual, "clip": None, "weight_decay": 0.0, "decayed": ("**",), **config}
     function = find(config["name"], OPTIMIZERS, f"{field}.name")
-    own = {key: value for key, value in config.items() if key not in _PARTS}
-    for key in own:
+    fields = {key: value for key, value in config.items() if key not in _PARTS}
+    for key in fields:
         if key not in defaults(function, _SKIPPED):
             raise unknown(field, key, (*_PARTS, *defaults(function, _SKIPPED)))
     schedule = config["schedule"]
@@ -224,14 +217,13 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
     decayed = config["decayed"]
     if not isinstance(decayed, list | tuple) or not all(isinstance(p, str) for p in decayed):
         raise wrong(f"{field}.decayed", decayed, "a list of patterns")
-    return Optimizer(
-        Recipe(
-            rule=bind(function, own, field, skip=_SKIPPED),
-            schedule=bind(kind, schedule, f"{field}.schedule"),
-            decayed=tuple(decayed),
-            **{part: scalar(f"{field}.{part}", value) for part, value in parts.items()},
-        )
+    recipe = Recipe(
+        rule=bind(function, fields, field, skip=_SKIPPED),
+        schedule=bind(kind, schedule, f"{field}.schedule"),
+        decayed=tuple(decayed),
+        **{part: scalar(f"{field}.{part}", value) for part, value in parts.items()},
     )
+    return Optimizer(recipe)
 
 
 def of(transformation: Any) -> Optimizer:
@@ -258,7 +250,10 @@ def partitioned(
     rules = tuple(train.items())
 
     def kinds(params: Any) -> Any:
-        return trees.named(params, lambda path: _kind(trees.first(path, rules)[1]))
+        def kind(path: str) -> str:
+            return "frozen" if _frozen(trees.first(path, rules)[1]) else "moving"
+
+        return trees.named(params, kind)
 
     def patterns(params: Any) -> Any:
         return trees.named(params, lambda path: trees.first(path, rules)[0])
@@ -270,7 +265,3 @@ def partitioned(
 
 def _frozen(factor: Any) -> bool:
     return factor is None or (isinstance(factor, int | float) and factor == 0)
-
-
-def _kind(factor: Any) -> str:
-    return "frozen" if _frozen(factor) else "moving"

@@ -50,8 +50,8 @@ class Context(NamedTuple):
 
     def _outputs(self, stream: str, head: str, table: Table) -> Outputs:
         spec = self.phase.streams[stream]
-        own = spec.base if self.phase.separate else None
-        split = Split(stream, table, numbers(spec), head, own, held_out=False)
+        statistics = spec.base if self.phase.separate else None
+        split = Split(stream, table, numbers(spec), head, statistics, held_out=False)
         return outputs(self.phase.network, self.params, self.batch_stats, split)
 
     def width(self) -> int:
@@ -61,10 +61,10 @@ class Context(NamedTuple):
 
     def labelled(self, stream: str, head: str = "") -> tuple[Outputs, np.ndarray]:
         """As `outputs`, with the labels, which must be there."""
-        found = self.outputs(stream, head)
-        if found.labels is None:
+        outputs = self.outputs(stream, head)
+        if outputs.labels is None:
             raise wrong("stream", stream, "a labelled stream")
-        return found, found.labels
+        return outputs, outputs.labels
 
     def classes(self, head: str, stream: str = "") -> Any:
         """The number of outputs of a head; of one that gives none, the classes of a stream."""
@@ -125,19 +125,19 @@ def softmax(
 def _readout(
     solver: Callable, context: Context, stream: str, head: str, penalty: float
 ) -> Prepared:
-    found, labels = context.labelled(stream)
-    solution = solver(found.features, labels, context.classes(head, stream), penalty)
+    outputs, labels = context.labelled(stream)
+    solution = solver(outputs.features, labels, context.classes(head, stream), penalty)
     return Prepared({head: _linear(*solution)})
 
 
 def knn(context: Context, *, stream: str = "target", head: str = "label") -> Prepared:
     """The features and labels of a stream as the bank of a head of kind "neighbours"."""
-    found, labels = context.labelled(stream)
-    checks.labels("labels", labels, len(labels), context.classes(head, stream))
+    outputs, labels = context.labelled(stream)
+    checks.within("labels", labels, context.classes(head, stream))
     k = getattr(dict(context.phase.network.heads.modules)[head], "k", 0)  # 0 of another kind
     if k > len(labels):
         raise wrong(f"network.heads.{head}.k", k, f"at most the {len(labels)} examples of {stream}")
-    return Prepared({head: {"bank": found.features, "labels": labels.astype(np.float32)}})
+    return Prepared({head: {"bank": outputs.features, "labels": labels.astype(np.float32)}})
 
 
 def eszsl(
@@ -150,12 +150,10 @@ def eszsl(
     lam: float = 1.0,
 ) -> Prepared:
     """ESZSL's closed form, into a head of kind "linear" without bias; read by `compatibility`."""
-    found, labels = context.labelled(stream)
-    seen = np.unique(labels)
-    places = np.searchsorted(seen, labels)
-    solution = zero_shot.eszsl(
-        found.features, places, context.table(table, stream)[seen], gamma, lam
-    )
+    outputs, labels = context.labelled(stream)
+    seen, places = np.unique(labels, return_inverse=True)
+    attributes = context.table(table, stream)[seen]
+    solution = zero_shot.eszsl(outputs.features, places, attributes, gamma, lam)
     return Prepared({head: _linear(np.asarray(solution))})
 
 
@@ -168,8 +166,8 @@ def sae(
     lam: float = 1.0,
 ) -> Prepared:
     """The semantic autoencoder, into a head of kind "linear" without bias; read by `cosine`."""
-    found, labels = context.labelled(stream)
-    solution = zero_shot.sae(found.features, context.table(table, stream)[labels], lam)
+    outputs, labels = context.labelled(stream)
+    solution = zero_shot.sae(outputs.features, context.table(table, stream)[labels], lam)
     return Prepared({head: _linear(np.asarray(solution).T)})
 
 
@@ -188,8 +186,8 @@ def class_relationship(
     table: str = "relationship",
 ) -> Prepared:
     """p(source class | target class), for co-tuning (You et al. 2020)."""
-    found, labels = context.labelled(stream, head)
-    shares = np.asarray(jax.nn.softmax(jnp.asarray(found.logits)))
+    outputs, labels = context.labelled(stream, head)
+    shares = np.asarray(jax.nn.softmax(jnp.asarray(outputs.logits)))
     classes = len(context.data[stream].classes)
     relationship = readout.class_relationship(shares, labels, classes)
     return Prepared(tables={table: np.asarray(relationship, np.float32)})
@@ -204,11 +202,12 @@ def channel_importance(
     table: str = "importance",
 ) -> Prepared:
     """DELTA's weights: how much the loss on a stream rises when a channel is zeroed."""
-    found, labels = context.labelled(stream, head)
-    if channels < 1 or found.features.shape[-1] % channels:
-        raise wrong("channels", channels, f"a divisor of the {found.features.shape[-1]} features")
-    checks.labels("labels", labels, len(labels), found.logits.shape[-1])
-    shaped = found.features.reshape(len(labels), -1, channels)
+    outputs, labels = context.labelled(stream, head)
+    width = outputs.features.shape[-1]
+    if channels < 1 or width % channels:
+        raise wrong("channels", channels, f"a divisor of the {width} features")
+    checks.within("labels", labels, outputs.logits.shape[-1])
+    shaped = outputs.features.reshape(len(labels), -1, channels)
 
     def loss(features: np.ndarray) -> float:
         flat = jnp.asarray(features.reshape(len(labels), -1))
@@ -221,33 +220,28 @@ def channel_importance(
     return Prepared(tables={table: np.asarray(importance(increases), np.float32)})
 
 
+FILLERS = (kmeans, ridge, softmax, knn, eszsl, sae, neighbours)
+READERS = (class_relationship, channel_importance)
+"""Those that read the head that they name; the others fill it."""
 PREPARATIONS: dict[str, Callable[..., Prepared]] = {
-    function.__name__: function
-    for function in (
-        *(kmeans, ridge, softmax, knn, eszsl, sae, neighbours),
-        *(class_relationship, channel_importance),
-    )
+    function.__name__: function for function in (*FILLERS, *READERS)
 }
 
 
-READERS = (class_relationship, channel_importance)
-"""Those that read the head that they name; the others fill it."""
-
-
-def parse(fields: Mapping[str, Any], field: str) -> dict[str, Bound]:
+def parse(preparations: Mapping[str, Any], field: str) -> dict[str, Bound]:
     """Reads `dict(NAME=dict(solver="kmeans", stream="target", ...))`.
 
     `solver` is the name of a preparation, or `package.module:function`; the entry's own name if it
     is left out.
     """
     parsed = {}
-    for name, config in fields.items():
+    for name, config in preparations.items():
         here = f"{field}.{name}"
         if not isinstance(config, Mapping):
             raise wrong(here, config, "dict(solver=..., ...)")
-        own = {"solver": name, **config}
-        function = find(own.pop("solver"), PREPARATIONS, f"{here}.solver")
-        parsed[name] = bind(function, own, here)
+        fields = {"solver": name, **config}
+        function = find(fields.pop("solver"), PREPARATIONS, f"{here}.solver")
+        parsed[name] = bind(function, fields, here)
     return parsed
 
 
@@ -256,11 +250,8 @@ def run(context: Context) -> Prepared:
     fitted = Prepared({}, {}, {})
     for name, preparation in context.phase.prepare.items():
         try:
-            new = preparation.function(
-                context,
-                **dict(preparation.static),
-                **{key: float(value) for key, value in preparation.numbers.items()},
-            )
+            fields = {key: float(value) for key, value in preparation.numbers.items()}
+            new = preparation.function(context, **dict(preparation.static), **fields)
             if not isinstance(new, Prepared):
                 raise wrong("its result", new, "tljax.phase.prepare.Prepared(heads, tables, rows)")
             for head, values in new.heads.items():

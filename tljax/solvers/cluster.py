@@ -28,7 +28,7 @@ def kmeans(
       `[K, width]`, float64, all of them different, each the mean of at least one example.
 
     Raises:
-      UserError: another shape, numbers that are not finite, more clusters than different examples.
+      UserError: more clusters than different examples.
 
     Lloyd 1982; Arthur & Vassilvitskii 2007, "k-means++".
     """

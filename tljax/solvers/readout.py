@@ -36,7 +36,7 @@ def ridge(features: Features, labels: Labels, classes: int, lam: float = 1.0) ->
       W `[width, C]` and b `[C]`, float64.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, labels out of range.
+      UserError: labels out of range.
     """
     from sklearn.linear_model import Ridge  # slow to import
 
@@ -63,8 +63,7 @@ def softmax(features: Features, labels: Labels, classes: int, lam: float = 1.0) 
       W `[width, C]` and b `[C]`, float64. A class without examples has zeros in W and −1e9 in b.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, labels out of range or all
-        the same.
+      UserError: labels out of range, or all the same.
     """
     from sklearn.linear_model import LogisticRegression  # slow to import
 
@@ -114,8 +113,7 @@ def knn_logits(
       `[batch, C]`, finite; −1e9 for a class that no neighbour votes for.
 
     Raises:
-      UserError: shapes that do not fit, k out of range; outside of a trace also numbers that are
-        not finite and labels out of range.
+      UserError: k out of range; outside of a trace, numbers not finite and labels out of range.
 
     Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination",
     section 3.4.
@@ -145,8 +143,7 @@ def class_relationship(
       `[C, source classes]`, float64, each row a distribution.
 
     Raises:
-      UserError: shapes that do not fit, rows that are no distributions (logits, say), labels out
-        of range, a class without examples.
+      UserError: rows that are no distributions, labels out of range, a class without examples.
 
     You et al. 2020, "Co-Tuning for Transfer Learning", the direct approach of section 3.2.
     """
@@ -177,7 +174,7 @@ def neighbours(features: Float[Array, "n width"], k: int) -> Integer[np.ndarray,
       int32 `[n, k]`, nearest first; of equals the first.
 
     Raises:
-      UserError: another shape, numbers that are not finite, k out of range.
+      UserError: numbers that are not finite, k out of range.
     """
     x, n = arrays.unit(arrays.finite("features", features)), len(features)
     k = checks.count("k", k, 1, n - 1, "the number of other examples")

@@ -43,8 +43,7 @@ def eszsl(
       V `[width, attributes]`.
 
     Raises:
-      UserError: shapes that do not fit; outside of a trace also numbers that are not finite,
-        labels that are no rows, and γ or λ that are not above 0.
+      UserError: outside of a trace, numbers not finite, labels that are no rows, γ or λ not > 0.
 
     Romera-Paredes & Torr 2015, "An Embarrassingly Simple Approach to Zero-Shot Learning", eq. 5.
     """
@@ -94,7 +93,7 @@ def sae(
       in attribute space, `cosine_scores(features, class_attributes @ W)` in feature space.
 
     Raises:
-      UserError: shapes that do not fit, numbers that are not finite, λ that is not above 0.
+      UserError: λ that is not above 0.
 
     Kodirov, Xiang & Gong 2017, "Semantic Autoencoder for Zero-Shot Learning", eq. 6.
     """
@@ -131,8 +130,7 @@ def dap(
       `[batch, classes]`, finite; the largest wins.
 
     Raises:
-      UserError: shapes that do not fit; outside of a trace also numbers that are not finite,
-        attributes other than 0 and 1, and priors outside of [0, 1].
+      UserError: outside of a trace, attributes other than 0 and 1, or priors outside of [0, 1].
 
     Lampert, Nickisch & Harmeling 2009, "Learning to Detect Unseen Object Classes by Between-Class
     Attribute Transfer", eq. 2.
@@ -169,8 +167,7 @@ def conse(
       `[batch, attributes]`; zero where the probabilities are.
 
     Raises:
-      UserError: shapes that do not fit, `top` below 1; outside of a trace also numbers that are
-        not finite.
+      UserError: `top` below 1; outside of a trace, numbers that are not finite.
 
     Norouzi et al. 2014, "Zero-Shot Learning by Convex Combination of Semantic Embeddings", eq. 2.
     """
@@ -190,15 +187,11 @@ def cosine_scores(
 ) -> Float[Array, "batch classes"]:
     """The cosine of every vector with every class.
 
-    Args:
-      vectors: `[batch, attributes]`.
-      class_embeddings: `[classes, attributes]`.
-
     Returns:
       `[batch, classes]` in [−1, 1]; 0 where either is the zero vector.
 
     Raises:
-      UserError: shapes that do not fit; outside of a trace also numbers that are not finite.
+      UserError: outside of a trace, numbers that are not finite.
     """
     x = arrays.finite("vectors", vectors)
     s = arrays.finite("class_embeddings", class_embeddings)
@@ -221,8 +214,7 @@ def calibrated_stacking(
       `[batch, classes]`.
 
     Raises:
-      UserError: shapes that do not fit, `seen` not Boolean; outside of a trace also numbers that
-        are not finite.
+      UserError: outside of a trace, numbers that are not finite.
 
     Chao et al. 2016, "An Empirical Study and Analysis of Generalized Zero-Shot Learning for
     Object Recognition in the Wild", eq. 3.

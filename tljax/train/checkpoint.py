@@ -46,12 +46,10 @@ class Checkpoints:
         self.wait()
         sums, kept = _sums(state), _copied(state)
         try:
-            self._pending = (
-                step,
-                self._orbax.save_checkpointables_async(
-                    step, {_STATE: kept}, custom_metadata={"checksums": sums}, overwrite=True
-                ),
+            response = self._orbax.save_checkpointables_async(
+                step, {_STATE: kept}, custom_metadata={"checksums": sums}, overwrite=True
             )
+            self._pending = step, response
         except Exception as error:
             raise self._failed(step, error) from error
 
@@ -145,13 +143,11 @@ def _checksum(leaf: jax.Array) -> jax.Array:
     size = leaf.dtype.itemsize
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}.get(size, jnp.uint32)
     bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
-    mixed = bits
     for axis in range(bits.ndim):
-        mixed = (mixed ^ jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)) * jnp.uint32(
-            0x9E3779B1
-        )
-        mixed = mixed ^ (mixed >> 15)
-    return jnp.sum(mixed * jnp.uint32(0x85EBCA6B), dtype=jnp.uint32)
+        place = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+        bits = (bits ^ place) * jnp.uint32(0x9E3779B1)
+        bits = bits ^ (bits >> 15)
+    return jnp.sum(bits * jnp.uint32(0x85EBCA6B), dtype=jnp.uint32)
 
 
 def save(path: Path, tree: Any) -> None:
@@ -197,8 +193,8 @@ def load(path: Path, like: Any = None) -> Any:
     except Exception as error:  # orbax and tensorstore have no kind of their own for damage
         reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
         raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason})") from None
-    for name, found in _sums(tree).items():
-        if sums.pop(name, None) != found:
+    for name, number in _sums(tree).items():
+        if sums.pop(name, None) != number:
             raise UserError(f"checkpoint {str(path)!r} is damaged: {name} has another checksum")
     if sums:
         raise UserError(f"checkpoint {str(path)!r} is damaged: {', '.join(sums)} are missing")

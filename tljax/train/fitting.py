@@ -49,21 +49,11 @@ def fit(
     def values(state: State) -> Values:
         return {name: evaluate(phase, state, table) for name, table in (judge or {}).items()}
 
-    begun = int(state.step)
+    at, steps = int(state.step), int(phase.steps)
     program = Single(Lane(phase, state, in_memory(data)), cadence.dispatch)
-    writer = Writer("train", Kept(records if records is not None else []), values)
-    [state] = loop.train(
-        "train",
-        program,
-        [writer],
-        int(phase.steps),
-        cadence,
-        None,
-        display or Display(quiet=True),
-        Stop(),
-        begun=begun,
-    )
-    return state
+    writers = [Writer("train", Kept(records if records is not None else []), values)]
+    shown = display or Display(quiet=True)
+    return loop.train("train", program, writers, steps, cadence, None, shown, Stop(), begun=at)[0]
 
 
 def evaluate(
@@ -100,5 +90,5 @@ def evaluate(
     split = Split("table", table, stream, head, statistics, readout=readout, semantics=semantics)
     variables = evaluated(state)
     judging.check_fit(phase.network, variables, split)
-    found = judging.outputs(phase.network, variables["params"], variables["batch_stats"], split)
-    return judging.score(found, split)
+    outputs = judging.outputs(phase.network, variables["params"], variables["batch_stats"], split)
+    return judging.score(outputs, split)

@@ -44,27 +44,24 @@ def differentiated(
       The losses `[terms]`, their gradient, and (scalars, moved batch statistics).
     """
     if parts == 1:
-        given = (batch_stats, batch, key)
-        weighted, back, aux = jax.vjp(lambda m: losses(m, *given), moving, has_aux=True)
+        rest = (batch_stats, batch, key)
+        weighted, back, aux = jax.vjp(lambda m: losses(m, *rest), moving, has_aux=True)
 
         def pull(coefficients: Array | None = None) -> Any:
             return back(jnp.ones_like(weighted) if coefficients is None else coefficients)[0]
 
         return weighted, pull, aux
     # Every n-th example is of a part, so that each part is spread over all devices.
-    taken = jax.tree.map(
-        lambda leaf: leaf.reshape(-1, parts, *leaf.shape[1:]).swapaxes(0, 1), batch
-    )
+    taken = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
 
     def over(coefficients: Array | None) -> tuple[Any, Any]:
         def one(carried: Any, part: Any) -> tuple[Any, None]:
             total, batch_stats = carried
             number, examples = part
             examples = placing.split_batch(examples, mesh)
-            own = (batch_stats, examples, jax.random.fold_in(key, number))
-            weighted, back, (scalars, moved) = jax.vjp(
-                lambda m: losses(m, *own), moving, has_aux=True
-            )
+            rest = (batch_stats, examples, jax.random.fold_in(key, number))
+            weighted, back, aux = jax.vjp(lambda m: losses(m, *rest), moving, has_aux=True)
+            scalars, moved = aux
             by = jnp.ones_like(weighted) if coefficients is None else coefficients
             now = (back(by)[0], weighted, scalars)
             return (jax.tree.map(lambda t, n: t + n / parts, total, now), moved), None
@@ -112,8 +109,8 @@ def uncertain(phase: Phase, params: Any, weighted: Array) -> Array:
         return weighted
     tasks = jnp.array(_tasks(phase))
     variances = jnp.stack([params["scalars"][name] for name, _ in scalars])
-    each = jax.vmap(lambda loss, s: uncertainty_weighted(loss[None], s[None]))
-    return weighted.at[tasks].set(each(weighted[tasks], variances))
+    of_task = jax.vmap(lambda loss, s: uncertainty_weighted(loss[None], s[None]))
+    return weighted.at[tasks].set(of_task(weighted[tasks], variances))
 
 
 def combined(phase: Phase, memory: Any, weighted: Array, pull: Pull, key: Array) -> tuple[Any, Any]:
@@ -138,10 +135,10 @@ def combined(phase: Phase, memory: Any, weighted: Array, pull: Pull, key: Array)
     if not balancer.gramian:
         weights, memory = balancer.weigh(memory, weighted[tasks], None, key, **arguments)
         return pull(rest.at[tasks].set(weights)), memory
-    each = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in places]
+    pulled = [pull(jnp.zeros_like(ones).at[task].set(1.0)) for task in places]
     rules = (*((pattern, True) for pattern in phase.balance.shared), ("**", False))
-    common = trees.label(each[0], rules, "balance.shared")
-    shared = [jax.tree.leaves(trees.partition(gradient, common)[0]) for gradient in each]
+    common = trees.label(pulled[0], rules, "balance.shared")
+    shared = [jax.tree.leaves(trees.partition(gradient, common)[0]) for gradient in pulled]
     rows = jnp.stack([jnp.concatenate([leaf.ravel() for leaf in leaves]) for leaves in shared])
     weights, memory = balancer.weigh(memory, weighted[tasks], rows @ rows.T, key, **arguments)
 
@@ -149,7 +146,7 @@ def combined(phase: Phase, memory: Any, weighted: Array, pull: Pull, key: Array)
         parts = [w * leaf if shared else leaf for w, leaf in zip(weights, leaves, strict=True)]
         return sum(parts[1:], parts[0])
 
-    gradients = jax.tree.map(combine, common, *each)
+    gradients = jax.tree.map(combine, common, *pulled)
     if len(places) < len(weighted):
         gradients = jax.tree.map(jnp.add, gradients, pull(rest))
     return gradients, memory

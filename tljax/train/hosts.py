@@ -47,7 +47,7 @@ def connect(
             _reach(coordinator, timeout)
     elif process is not None or count is not None:
         raise wrong("--coordinator", None, "HOST:PORT of process 0, with the other two flags")
-    given = "the cluster" if coordinator is None else coordinator
+    meeting = "the cluster" if coordinator is None else coordinator
     try:
         jax.distributed.initialize(
             coordinator,
@@ -59,7 +59,7 @@ def connect(
         )
     except (ValueError, RuntimeError) as error:
         expected = f"processes that can meet ({error}); or give --coordinator, --process_id"
-        raise wrong("--distributed", given, f"{expected} and --num_processes") from None
+        raise wrong("--distributed", meeting, f"{expected} and --num_processes") from None
     global connected
     connected = True
 
@@ -120,12 +120,10 @@ def agree(config: Mapping[str, Any]) -> None:
     """
     if not several():
         return
-    text = np.frombuffer(json.dumps(config, sort_keys=True).encode(), np.uint8)
-    padded = np.full(largest(len(text)), ord(" "), np.uint8)
-    padded[: len(text)] = text
-    first, *others = (
-        trees.flatten(json.loads(bytes(each))) for each in multihost_utils.process_allgather(padded)
-    )
+    text = json.dumps(config, sort_keys=True).encode()
+    padded = np.frombuffer(text.ljust(largest(len(text))), np.uint8)
+    texts = multihost_utils.process_allgather(padded)
+    first, *others = (trees.flatten(json.loads(bytes(text))) for text in texts)
     for number, other in enumerate(others, start=1):
         names = [name for name in {**first, **other} if first.get(name) != other.get(name)]
         if names:
@@ -148,8 +146,8 @@ def check_same(tree: Any, what: str) -> None:
     crc = 0
     for leaf in jax.tree.leaves(tree):
         crc = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), crc)
-    found = np.asarray(multihost_utils.process_allgather(np.uint32(crc))).ravel()
-    for number in np.flatnonzero(found != found[0]):
+    sums = np.asarray(multihost_utils.process_allgather(np.uint32(crc))).ravel()
+    for number in np.flatnonzero(sums != sums[0]):
         raise UserError(f"{what}: those of process {number} differ from those of process 0")
 
 

@@ -20,15 +20,8 @@ from tljax.data.streams import Feed, Reader
 from tljax.data.table import Table
 from tljax.phase.phase import Phase, numbers
 from tljax.train import placing
-from tljax.train.step import (
-    Report,
-    State,
-    changing,
-    single_step,
-    train_step,
-    train_steps,
-    with_constants,
-)
+from tljax.train import step as stepping
+from tljax.train.step import Report, State, changing, with_constants
 
 AXIS = "lanes"
 
@@ -70,7 +63,7 @@ class Single:
                 fed = placing.split_fed(Feed(self.readers, 0).take(1, longest), self.phase.mesh)
                 counted = placing.everywhere((np.int32(1), np.bool_(True)), self.phase.mesh)
                 arguments = (self.phase, self.state, self.data, fed, *counted)
-                program = train_steps.lower(*arguments).as_text()
+                program = stepping.train_steps.lower(*arguments).as_text()
                 longest = 1 if "stablehlo.convolution" in program else longest
         return longest > 1, longest
 
@@ -81,12 +74,11 @@ class Single:
         fed = placing.split_fed(self._feed.take(count, self.longest), mesh)
         counted, begins = placing.everywhere((np.int32(count), np.bool_(fresh)), mesh)
         with jax.transfer_guard("disallow"):
+            arguments = (self.phase, self.state, self.data, fed)
             if self.looped:
-                self.state, report = train_steps(
-                    self.phase, self.state, self.data, fed, counted, begins
-                )
+                self.state, report = stepping.train_steps(*arguments, counted, begins)
             else:
-                self.state, report = single_step(self.phase, self.state, self.data, fed, begins)
+                self.state, report = stepping.single_step(*arguments, begins)
         return report
 
     def reports(self, report: Report) -> list[Report]:
@@ -109,39 +101,38 @@ class Stacked:
         self.over, self.count = mesh(), len(lanes)
         missing = -len(lanes) % self.over.size  # the last lane stands in where devices are left
         filled = [*lanes, *([lanes[-1]] * missing)]
-        first = lanes[0]
-        common = [
-            name
-            for name, table in first.data.items()
-            if all(lane.data[name] is table for lane in lanes)
-        ]
-        apart = [{n: t for n, t in lane.data.items() if n not in common} for lane in filled]
+        data = lanes[0].data
+        shared = {n: t for n, t in data.items() if all(lane.data[n] is t for lane in lanes)}
+        apart = [{n: t for n, t in lane.data.items() if n not in shared} for lane in filled]
         self.phase = stack([numbers(lane.phase) for lane in filled], self.over)
         self.state = stack([lane.state for lane in filled], self.over)
-        self.own = stack(apart, self.over)
-        self.shared = share({name: first.data[name] for name in common}, self.over)
+        self.apart = stack(apart, self.over)
+        self.shared = share(shared, self.over)
         self.longest = dispatch or max(4, 64 * self.over.size // len(filled))
 
     def advance(self, step: int, count: int, fresh: bool) -> Report:
         """Dispatches `count` steps from `step` on."""
         counted = share((np.int32(count), np.bool_(fresh)), self.over)
-        arguments = (self.phase, self.state, self.own, self.shared, *counted)
+        arguments = (self.phase, self.state, self.apart, self.shared, *counted)
         self.state = steps(self.over, batched(), *arguments)
         # A copy, as the state is donated to the next dispatch before this is read.
         return _copied(Report(self.state.totals, self.state.faults))
 
     def reports(self, report: Report) -> list[Report]:
         """What the host reads of a dispatch, a lane each."""
-        return [member(jax.device_get(report), lane) for lane in range(self.count)]
+        return self._members(report)
 
     def states(self) -> list[State]:
         """The state of each lane, on the host: all devices would evaluate a slice of theirs."""
-        held = jax.device_get(changing(self.state))
-        return [member(held, lane) for lane in range(self.count)]
+        return self._members(changing(self.state))
 
     def starts(self) -> list[Any]:
         """Where each lane started."""
-        return [member(jax.device_get(self.state.start), lane) for lane in range(self.count)]
+        return self._members(self.state.start)
+
+    def _members(self, tree: Any) -> list[Any]:
+        held = jax.device_get(tree)
+        return [member(held, lane) for lane in range(self.count)]
 
 
 @jax.jit
@@ -183,7 +174,7 @@ def steps(
     batched: bool,
     phase: Phase,
     state: State,
-    own: Mapping[str, Table],
+    apart: Mapping[str, Table],
     shared: Mapping[str, Table],
     count: Array,
     fresh: Array,
@@ -194,17 +185,17 @@ def steps(
       over: the devices.
       batched: whether the lanes of a device are batched, or taken in turn.
       phase, state: of all lanes, stacked.
-      own: stream -> tables that differ between lanes, stacked.
+      apart: stream -> tables that differ between lanes, stacked.
       shared: stream -> tables that all lanes sample.
       count: of steps, traced.
       fresh: whether sums begin anew.
     """
 
     def one(lane: Any, shared: Any, count: Array, fresh: Array) -> State:
-        phase, first, own = lane
+        phase, first, apart = lane
 
         def body(_: Array, state: State) -> State:
-            new = train_step(phase, state, {**shared, **own}, {})
+            new = stepping.train_step(phase, state, {**shared, **apart}, {})
             failed = jnp.stack([fault >= 0 for fault in new.faults.values()]).any()
             held = state._replace(faults=new.faults)
             # A branch, not a choice by element, which would be fused with what it chooses from.
@@ -213,22 +204,16 @@ def steps(
             )
             return with_constants(kept, state)
 
-        totals = {name: jnp.where(fresh, 0.0, total) for name, total in first.totals.items()}
-        return jax.lax.fori_loop(0, count, body, first._replace(totals=totals))
+        return jax.lax.fori_loop(0, count, body, stepping.begun(first, fresh))
 
     def several(lanes: Any, shared: Any, count: Array, fresh: Array) -> State:
-        each = functools.partial(one, shared=shared, count=count, fresh=fresh)
-        return jax.vmap(each)(lanes) if batched else jax.lax.map(each, lanes)
+        of_lane = functools.partial(one, shared=shared, count=count, fresh=fresh)
+        return jax.vmap(of_lane)(lanes) if batched else jax.lax.map(of_lane, lanes)
 
     along, whole = jax.P(AXIS), jax.P()
-    spread = jax.shard_map(
-        several,
-        mesh=over,
-        in_specs=(along, whole, whole, whole),
-        out_specs=along,
-        check_vma=False,
-    )
-    return spread((phase, state, own), shared, count, fresh)
+    specs: Any = dict(in_specs=(along, whole, whole, whole), out_specs=along)
+    spread = jax.shard_map(several, mesh=over, check_vma=False, **specs)
+    return spread((phase, state, apart), shared, count, fresh)
 
 
 def fitting(lane: Lane, limit: int | None) -> int:
@@ -246,12 +231,11 @@ def fitting(lane: Lane, limit: int | None) -> int:
     shared = share(dict(lane.data), over)
 
     def size(lanes: int) -> int:
-        wide = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (lanes * leaf.shape[0], *leaf.shape[1:]), leaf.dtype, sharding=leaf.sharding
-            ),
-            stacked,
-        )
+        def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+            shape = (lanes * leaf.shape[0], *leaf.shape[1:])
+            return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
+
+        wide = jax.tree.map(widened, stacked)
         arguments = (*wide, shared, np.int32(1), np.bool_(True))
         memory: Any = steps.lower(over, batched(), *arguments).compile().memory_analysis()
         return memory.argument_size_in_bytes + memory.temp_size_in_bytes

@@ -160,7 +160,7 @@ def train(
 def to_next(step: int, steps: int, cadence: Cadence) -> int:
     """The number of steps to the next thing to do."""
     every = (cadence.log, cadence.evaluate, cadence.checkpoint)
-    return min(steps - step, *(each - step % each for each in every))
+    return min(steps - step, *(interval - step % interval for interval in every))
 
 
 def _log(

@@ -12,47 +12,39 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from tljax.errors import unknown, wrong
+from tljax.errors import wrong
 from tljax.train import hosts
 
 AXES = ("data", "shard")
 
 
-def mesh(given: Mapping[str, Any], batches: Mapping[str, int], parts: int = 1) -> Mesh | None:
+def mesh(sizes: Mapping[str, int], batches: Mapping[str, int], parts: int = 1) -> Mesh | None:
     """The mesh of a config's `dict(data=N, shard=M)`, over N·M devices; None where that is one.
 
     Args:
-      given: the size of each axis; 1 if left out.
+      sizes: of the axes; 1 if left out.
       batches: stream -> examples in a batch.
       parts: of a batch, taken one after another; the devices must divide each.
 
     Raises:
-      UserError: an axis that is none, more devices than there are, or a batch they do not divide.
+      UserError: more devices than there are, or a batch they do not divide.
     """
-    for axis, size in given.items():
-        if axis not in AXES:
-            raise unknown("mesh", axis, AXES)
-        if type(size) is not int or size < 1:
-            raise wrong(f"mesh.{axis}", size, "a number of devices, at least 1")
-    sizes = [given.get(axis, 1) for axis in AXES]
-    count, devices = int(np.prod(sizes)), jax.devices()
+    shape = [sizes.get(axis, 1) for axis in AXES]
+    count, devices = int(np.prod(shape)), jax.devices()
     if len(devices) % count:
-        expected = f"a product that divides the {len(devices)} devices"
-        raise wrong("mesh", dict(given), expected)
+        raise wrong("mesh", dict(sizes), f"a product that divides the {len(devices)} devices")
     if hosts.several() and len(devices) != count:
-        expected = (
-            f"a product of {len(devices)}, all devices of the {jax.process_count()} processes"
-        )
-        raise wrong("mesh", dict(given), expected)
+        everyone = f"all devices of the {jax.process_count()} processes"
+        raise wrong("mesh", dict(sizes), f"a product of {len(devices)}, {everyone}")
     for stream, batch in batches.items():
         if batch % (count * parts):
-            of = [f"the {count} devices of the mesh"] * (count > 1)
-            of += [f"the {parts} parts of accumulate"] * (parts > 1)
-            expected = f"a multiple of {' times '.join(of)}"
+            factors = [f"the {count} devices of the mesh"] * (count > 1)
+            factors += [f"the {parts} parts of accumulate"] * (parts > 1)
+            expected = f"a multiple of {' times '.join(factors)}"
             raise wrong(f"streams.{stream}.batch", batch, expected)
     if count == 1:
         return None
-    grid = np.array(devices[:count]).reshape(sizes)
+    grid = np.array(devices[:count]).reshape(shape)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -77,8 +69,7 @@ def whole(tree: Any, over: Mesh | None) -> Any:
     """
     if over is None:
         return tree
-    gathered = NamedSharding(over, jax.P())
-    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, gathered), tree)
+    return jax.lax.with_sharding_constraint(tree, NamedSharding(over, jax.P()))
 
 
 def _of(leaf: Any, over: Mesh) -> NamedSharding:
@@ -136,5 +127,4 @@ def split_batch(batch: Any, over: Mesh | None) -> Any:
     """A batch within a program, its examples split over all devices."""
     if over is None:
         return batch
-    along = NamedSharding(over, jax.P(AXES))
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, along), batch)
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(over, jax.P(AXES)))

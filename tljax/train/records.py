@@ -68,20 +68,10 @@ class Records:
 class Muted(Records):
     """The records of a process that is not the leader: none."""
 
-    def __init__(self) -> None:
+    def _nothing(self, *args: Any, **fields: Any) -> None:
         pass
 
-    def write(self, phase: str, step: int, kind: str, values: Mapping[str, float]) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def rewind(self, phases: list[str], step: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+    __init__ = write = flush = rewind = close = _nothing
 
 
 class Kept(Muted):
@@ -172,9 +162,7 @@ class Display:
         if not sys.stdout.isatty():
             print("\n".join("\t".join(row) for row in [columns, *rows]), flush=True)
             return
-        table = Table(title=title)
-        for column in columns:
-            table.add_column(column)
+        table = Table(*columns, title=title)
         for row in rows:
             table.add_row(*row)
         Console().print(table)

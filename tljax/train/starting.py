@@ -56,7 +56,7 @@ def start(
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
         variables["params"] = {**variables["params"], "heads": heads}
     transfer.moving(variables["params"], phase.train)
-    rows = {name: dict(found) for name, found in rows.items()}
+    rows = {name: dict(columns) for name, columns in rows.items()}
     for stream in phase.streams.values():
         if stream.balanced:
             places = by_class(np.asarray(data[stream.base].label))._asdict()
@@ -110,15 +110,11 @@ def _prepared(
 ) -> prepare.Prepared:
     known = list(earlier.values())[-1]["params"].get("heads", {}) if earlier else {}
     params = variables["params"]
+    params = {**params, "heads": {**known, **params.get("heads", {})}}
     tables = {**{name: reader.table for name, reader in readers.items()}, **data}
-    context = prepare.Context(
-        phase,
-        {**params, "heads": {**known, **params.get("heads", {})}},
-        variables["batch_stats"],
-        {name: tables[stream.base] for name, stream in phase.streams.items()},
-        dict(phase.tables),
-        seed,
-    )
+    shown = {name: tables[stream.base] for name, stream in phase.streams.items()}
+    batch_stats = variables["batch_stats"]
+    context = prepare.Context(phase, params, batch_stats, shown, dict(phase.tables), seed)
     fitted = prepare.run(context)
     for name in fitted.rows:
         if name not in data:
@@ -131,12 +127,13 @@ def check(
 ) -> None:
     """Refuses terms that ask for what is not there, without computing anything."""
     phase = numbers(phase)
-    tables = {**data, **{name: reader.blank() for name, reader in readers.items()}}
-    jax.eval_shape(objective.initialise, phase, blank(phase, data, readers), _rowless(tables), key)
+    batch, tables = blank(phase, data, readers), _rowless(data, readers)
+    jax.eval_shape(objective.initialise, phase, batch, tables, key)
 
 
-def _rowless(tables: Mapping[str, Table]) -> dict[str, Table]:
-    """What terms may know of tables without their columns."""
+def _rowless(data: Mapping[str, Table], readers: Mapping[str, Reader]) -> dict[str, Table]:
+    """What terms may know of all tables without their columns."""
+    tables = {**{name: reader.table for name, reader in readers.items()}, **data}
     return {name: table.like({}) for name, table in tables.items()}
 
 
@@ -162,19 +159,10 @@ def blank(
         else:
             raise UserError(f"data: stream {name!r} has none; expected a table for each stream")
         examples[name] = table.like({**columns, streams.NEIGHBOURS: np.zeros((size, 1), np.int32)})
-    batch = jax.eval_shape(
-        streams.batch_of,
-        phase.streams,
-        {
-            name: table.like({k: v[:1] for k, v in table.columns.items()})
-            for name, table in data.items()
-        },
-        rows or {},
-        examples,
-        np.int32(0),
-        jax.random.key(0),
-    )
-    return jax.tree.map(lambda each: np.zeros(each.shape, each.dtype), batch)
+    firsts = {n: t.like({k: v[:1] for k, v in t.columns.items()}) for n, t in data.items()}
+    arguments = (phase.streams, firsts, rows or {}, examples, np.int32(0), jax.random.key(0))
+    batch = jax.eval_shape(streams.batch_of, *arguments)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), batch)
 
 
 def _variables(
@@ -194,16 +182,10 @@ def _variables(
     phase = phase.changed(tables={**phase.tables, **(tables or {})}, prepare={})
     if lenient:
         phase = phase.changed(terms={}, balance=None)
-    known = {**{name: reader.blank() for name, reader in readers.items()}, **data}
-    return _first(
-        phase,
-        _rowless(known),
-        blank(phase, data, readers, rows),
-        jax.random.fold_in(key, 1),
-        {name: {kind: variables[kind] for kind in KINDS} for name, variables in earlier.items()},
-        tuple(earlier),
-        lenient,
-    )
+    batch = blank(phase, data, readers, rows)
+    copies = {name: {kind: tree[kind] for kind in KINDS} for name, tree in earlier.items()}
+    key = jax.random.fold_in(key, 1)
+    return _first(phase, _rowless(data, readers), batch, key, copies, tuple(earlier), lenient)
 
 
 @functools.partial(jax.jit, static_argnums=(5, 6))
@@ -230,10 +212,8 @@ def _first(
             statistics = _reaching(rules, fresh["batch_stats"])
             meant = _reaching(rules, fresh[kind])
             rules = tuple(rule for rule in rules if rule in meant or rule not in statistics)
-        if jax.tree.leaves(fresh[kind]):
-            copied[kind] = transfer.start(fresh[kind], before, rules)
-        else:
-            copied[kind] = fresh[kind]
+        empty = not jax.tree.leaves(fresh[kind])
+        copied[kind] = fresh[kind] if empty else transfer.start(fresh[kind], before, rules)
     return copied
 
 

@@ -41,13 +41,7 @@ class Report(NamedTuple):
 
 
 def initialise(phase: Phase, start: Mapping[str, Any], key: Array) -> State:
-    """The state before the first step.
-
-    Args:
-      phase: what is to be run.
-      start: `{"params", "batch_stats", "tables", "rows"}` that the phase starts from.
-      key: of the phase's randomness.
-    """
+    """The state before the first step, from `{"params", "batch_stats", "tables", "rows"}`."""
     params = start["params"]
     moving, _ = trees.partition(params, transfer.moving(params, phase.train))
     optimizer = optimizers.partitioned(phase.optimizer, phase.train)
@@ -70,16 +64,13 @@ def initialise(phase: Phase, start: Mapping[str, Any], key: Array) -> State:
 def train_step(
     phase: Phase, state: State, data: Mapping[str, Table], fed: Mapping[str, Table]
 ) -> State:
-    """One step.
+    """One step: the state after it.
 
     Args:
       phase: what is done; its numbers may be traced.
       state: before the step.
       data: stream -> its whole table, of streams that live on the device.
       fed: stream -> this step's examples, of streams that are read from disk.
-
-    Returns:
-      The state after the step.
     """
     batch = streams.batch_of(phase.streams, data, state.start["rows"], fed, state.step, state.key)
     batch = placing.split_batch(batch, phase.mesh)
@@ -145,9 +136,10 @@ def with_constants(state: State, other: State) -> State:
     return state._replace(key=other.key, start=other.start)
 
 
-def begun(state: State) -> State:
-    """A state whose sums begin anew."""
-    return state._replace(totals=jax.tree.map(jnp.zeros_like, state.totals))
+def begun(state: State, fresh: Array) -> State:
+    """A state whose sums begin anew where it is `fresh`."""
+    totals = {name: jnp.where(fresh, 0.0, total) for name, total in state.totals.items()}
+    return state._replace(totals=totals)
 
 
 @functools.partial(jax.jit, donate_argnames="state")
@@ -168,27 +160,18 @@ def train_steps(
     def body(i: Array, state: State) -> State:
         return train_step(phase, state, data, jax.tree.map(lambda leaf: leaf[i], fed))
 
-    state = jax.lax.fori_loop(0, count, body, _begun_if(fresh, state))
+    state = jax.lax.fori_loop(0, count, body, begun(state, fresh))
     return state, Report(state.totals, state.faults)
 
 
 @functools.partial(jax.jit, donate_argnames="state")
 def single_step(
-    phase: Phase,
-    state: State,
-    data: Mapping[str, Table],
-    fed: Mapping[str, Table],
-    fresh: Array,
+    phase: Phase, state: State, data: Mapping[str, Table], fed: Mapping[str, Table], fresh: Array
 ) -> tuple[State, Report]:
     """One step in one dispatch; `fed` has a leading axis of one."""
     examples = jax.tree.map(lambda leaf: leaf[0], fed)
-    state = train_step(phase, _begun_if(fresh, state), data, examples)
+    state = train_step(phase, begun(state, fresh), data, examples)
     return state, Report(state.totals, state.faults)
-
-
-def _begun_if(fresh: Array, state: State) -> State:
-    totals = {name: jnp.where(fresh, 0.0, total) for name, total in state.totals.items()}
-    return state._replace(totals=totals)
 
 
 def step(phase: Phase, state: State, data: Mapping[str, Table]) -> tuple[State, Report]:
@@ -205,7 +188,7 @@ def step(phase: Phase, state: State, data: Mapping[str, Table]) -> tuple[State, 
     phase = numbers(phase)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((phase, state, data))):
         data = jax.tree.map(jnp.asarray, dict(data))  # a traced row of numpy's is not to be had
-        state = train_step(phase, begun(state), data, {})  # within a gradient or a vmap
+        state = train_step(phase, begun(state, jnp.bool_(True)), data, {})  # in a gradient or vmap
         return state, Report(state.totals, state.faults)
     return single_step(phase, state, data, {}, np.bool_(True))
 
