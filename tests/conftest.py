@@ -11,11 +11,10 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import importlib.metadata
-import importlib.util
-from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from shrunk import shrunk_dann
 
 # XLA's newer way to write the loops of a CPU takes three times as long to compile as its older one,
 # which later jaxlibs have no more: they end a process that asks for it.
@@ -25,26 +24,6 @@ os.environ["XLA_FLAGS"] = "" if JAXLIB >= (0, 11) else "--xla_cpu_use_fusion_emi
 # Compilation makes first examples slow; the same examples in every run keep a failure repeatable.
 settings.register_profile("tljax", deadline=None, derandomize=True)
 settings.load_profile("tljax")
-
-CONFIGS = Path(__file__).parent.parent / "configs"
-
-
-def shrunk_dann():
-    """`configs/dann.py`, shrunk: 6 steps of 8 and 8 examples of 8×8 pixels."""
-    spec = importlib.util.spec_from_file_location("shipped_dann", CONFIGS / "dann.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    splits = {"source": "train[:40]", "target": "train[600:640]"}
-    for name, split in splits.items():
-        config.streams[name].update(split=split, size=8, batch=8)
-    for evaluation in config.evaluate.values():
-        evaluation.update(split="train[1400:1420]", size=8, batch=16)
-    config.network.trunk.channels = (4, 4)
-    for head in config.network.heads.values():
-        head.hidden = (8,)
-    config.update(steps=6, log_every=3, evaluate_every=3, checkpoint_every=3, figures=False)
-    return config
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import shrunk_dann
+from shrunk import shrunk_dann
 
 from tljax import experiment
 from tljax.errors import UserError
@@ -106,7 +106,7 @@ def test_literals():
 
 def test_fields_that_the_file_does_not_write_are_set_from_the_command_line(tmp_path, capsys):
     file = tmp_path / "small.py"
-    file.write_text("from conftest import shrunk_dann as get_config\n")
+    file.write_text("from shrunk import shrunk_dann as get_config\n")
     flags = ["--config.streams.source.per_class=1", "--config.optimizer.clip=1.0"]
     flags += ["--config.seed", "3", "--config.average=0", "--quiet"]
     assert main(["tljax", f"--config={file}", f"--workdir={tmp_path / 'run'}", *flags]) == 0

@@ -189,13 +189,13 @@ class TestRun:
     @pytest.mark.parametrize(
         ("term", "head", "columns", "what"),
         [
-            ("squared_error", "value", dict(value=vectors()[:, 0]), "number in 'value'"),
-            ("huber", "value", dict(value=vectors()[:, :1]), "number in 'value'"),
+            ("squared_error", "value", dict(value=vectors()[:, 0]), "column of 'value'"),
+            ("huber", "value", dict(value=vectors()[:, :1]), "column of 'value'"),
             (
                 "binary_cross_entropy",
                 "label",
                 dict(labels=vectors()[:, :1] > 0),
-                "class in 'labels'",
+                "column of 'labels'",
             ),
         ],
     )
@@ -204,7 +204,7 @@ class TestRun:
         np.savez(tmp_path / "a.npz", **halves({"input": vectors(), **columns}))
         config = config_of(tmp_path / "a.npz", term, head)
         config.network.heads[head].outputs = 3
-        says = rf"^terms\.only: head '{head}' has 3 outputs; expected 1, one for each {what}"
+        says = rf"^evaluate\.source\.head: head '{head}' has 3 outputs; expected 1, one .* {what}"
         with pytest.raises(UserError, match=says):
             experiment.run(config, tmp_path / "run")
 

@@ -217,9 +217,9 @@ def test_the_parts_of_a_batch_are_the_batch(parts):
     whole = streams.reader(table, 8, seed=5)
     own = [streams.reader(table, 8, 5, part, parts) for part in range(parts)]
     for step in (0, 1, 7, 100):
-        together = [reader[step] for reader in own]
+        together = [reader.batches[step] for reader in own]
         assert {len(each["label"]) for each in together} == {8 // parts}
-        for name, expected in whole[step].items():
+        for name, expected in whole.batches[step].items():
             found = np.concatenate([each[name] for each in together])
             np.testing.assert_array_equal(found, expected)
 
@@ -232,7 +232,7 @@ def test_it_reads_its_own_part_alone(monkeypatch):
         streams._Rows, "__getitem__", lambda self, i: seen.append(i) or real(self, i)
     )
     for step in range(8):
-        reader[step]
+        reader.batches[step]
     assert len(seen) == len(set(seen)) == 64 // 4
 
 

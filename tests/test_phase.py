@@ -609,7 +609,8 @@ def test_maps_that_a_trunk_returns_are_seen_by_terms():
         return tljax.step(phase, tljax.start(phase, data(), KEY), data())[1].totals
 
     right = totals()
-    assert right["double"] == right["target"] == right["triple"] == 0
+    # A product that is fused with a sum is not rounded, another is.
+    assert max(right[name] for name in ("double", "target", "triple")) < 1e-6
     assert set(shapes) == {(6, 3, 1), (5, 3, 1), (6, 3)}
     assert totals(times=2)["triple"] > 1e-3
     with pytest.raises(UserError, match=r"^terms\.triple: layer: .*'tripel'.*mean 'triple'\?"):

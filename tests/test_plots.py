@@ -174,7 +174,9 @@ def test_a_run_that_has_ended_is_drawn_again_from_its_directory(small, tmp_path)
     experiment.draw(workdir)
     assert {path.name: path.read_bytes() for path in (workdir / "figures").iterdir()} == files
     shutil.rmtree(workdir / "phases" / "second")
-    with pytest.raises(UserError, match=r"^workdir: got '.*run'; expected a run that has ended"):
+    with pytest.raises(
+        UserError, match=r"^workdir: got '.*run'; expected the end of phase 'second'"
+    ):
         experiment.draw(workdir)
 
 

@@ -6,7 +6,7 @@ import sys
 from statistics import fmean
 
 import pytest
-from conftest import shrunk_dann
+from shrunk import shrunk_dann
 
 from tljax.errors import UserError
 from tljax.experiment import choice, search, sweep
@@ -241,7 +241,7 @@ def test_a_trial_with_a_run_that_broke_failed_and_the_others_have_intervals(conf
 
 
 CONFIG = """
-from conftest import shrunk_dann
+from shrunk import shrunk_dann
 
 def get_config():
     config = shrunk_dann()

@@ -6,8 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import shrunk_dann
 from pyarrow import parquet
+from shrunk import shrunk_dann
 
 import tljax
 from tljax import experiment

@@ -136,10 +136,15 @@ def test_integers_are_always_finite():
     streams.check_finite(np.full((2, 1, 1, 1), 255, np.uint8), "f")
 
 
-@pytest.mark.parametrize("batch", [11, 0, -1, 2.0, "4", True, None])
-def test_a_batch_that_the_data_cannot_fill_is_refused(batch):
-    with pytest.raises(UserError, match=r"^streams\.source\.batch: got .*; expected .* 1 to 10"):
-        streams.check_batch(batch, 10, "streams.source.batch")
+def test_a_batch_that_the_data_cannot_fill_is_refused():
+    with pytest.raises(UserError, match=r"^streams\.source\.batch: got 11; expected .* 1 to 10"):
+        streams.check_batch(11, 10, "streams.source.batch")
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.0, "4", True, None])
+def test_a_batch_that_is_no_number_of_examples_is_refused(batch):
+    with pytest.raises(UserError, match=r"^streams\.source\.batch: got .*; expected an integer"):
+        tljax.Stream("source", batch=batch)
 
 
 @pytest.mark.parametrize("batch", [1, 10])

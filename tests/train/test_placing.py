@@ -32,7 +32,7 @@ def begun(config):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    from conftest import shrunk_dann
+    from shrunk import shrunk_dann
 
     workdir = tmp_path_factory.mktemp("alone") / "run"
     experiment.run(wide(shrunk_dann()), workdir)

@@ -32,7 +32,7 @@ def begin(
     """The state that a phase, or a restart of it, starts from; as it was saved, if it was.
 
     Returns:
-      The state, and what saves its `start`: to be called with the first checkpoint, when nothing
+      The state, and what saves its `start`: to be called after the first dispatch, when nothing
       in the config can be refused any more.
     """
     path = workdir / "phases" / (f"{name}@{restart}" if restart else name) / "start"

@@ -46,7 +46,7 @@ def opened(config: str) -> Any:
     """
     name, _, argument = find(config).partition(":")
     if not Path(name).is_file():
-        raise wrong("--config", name, "a Python file with get_config()")
+        raise wrong("--config", name, "--config FILE, a Python file with get_config()")
     try:
         return load(Path(name), *([argument] if argument else []))
     except UserError:
@@ -58,7 +58,8 @@ def opened(config: str) -> Any:
 
 
 def _last(error: Exception) -> str:
-    return str(error).strip("\"'").replace("\\n", "\n")
+    """What an error says; a KeyError quotes it."""
+    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
 
 
 def load(path: Path, *arguments: str) -> Any:

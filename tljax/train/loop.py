@@ -123,6 +123,10 @@ def train(
         while step < steps:
             count = min(program.longest, to_next(step, steps, cadence))
             report = program.advance(step, count, fresh=step % cadence.log == 0)
+            if not kept:  # now that the program is made, nothing of the config is refused any more
+                for writer, origin in zip(writers, program.starts(), strict=True):
+                    writer.keep(origin)
+                kept = True
             # The dispatch before is read only now that the next one is under way.
             _log(program, pending, writers, steps, cadence, not_finite)
             step, pending = step + count, (step + count, report)
@@ -140,10 +144,6 @@ def train(
             if saving:
                 for writer in writers:
                     writer.records.flush()
-                if not kept:
-                    for writer, origin in zip(writers, program.starts(), strict=True):
-                        writer.keep(origin)
-                    kept = True
                 if checkpoints:
                     checkpoints.save(step, changing(program.state))
             if signalled and not last:
