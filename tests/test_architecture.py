@@ -40,7 +40,7 @@ BUDGETS = {
     "losses": 1050,
     "metrics": 690,
     "models": 460,
-    "phase": 1380,
+    "phase": 1400,
     "report": 740,
     "solvers": 530,
     "terms": 540,
