@@ -190,6 +190,21 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
         report.write("new", "y", path)
 
 
+def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
+    def collect(declared, workdir, seeds):
+        return Results(dict(method=workdir.name, seed=seed) for seed in seeds)
+
+    monkeypatch.setattr(Experiment, "collect", collect)
+    monkeypatch.setattr(frame.sweep, "use_all_cores", lambda: None)
+    result = Experiment(tmp_path, range(3))
+    tuning = Experiment(tmp_path, (100, 101), file="tuning.csv")
+    for arguments in (["--seeds", "2"], ["--tune"]):
+        monkeypatch.setattr("sys.argv", ["run.py", *arguments])
+        frame.main("", result, tune=tuning)
+    assert result.read() == [dict(method=tmp_path.name, seed=seed) for seed in (0, 1)]
+    assert tuning.read() == [dict(method=f"{tmp_path.name}_tuning", seed=s) for s in (100, 101)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_pages_say_what_the_results_say(name):
     experiment = declared(name)
