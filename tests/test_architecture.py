@@ -41,7 +41,7 @@ BUDGETS = {
     "metrics": 690,
     "models": 460,
     "phase": 1400,
-    "report": 740,
+    "report": 700,
     "solvers": 530,
     "terms": 540,
     "train": 1840,

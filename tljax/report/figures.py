@@ -60,16 +60,13 @@ def draw(
     total = {TOTAL: train.pop("loss")} if train else {}
     _curves({"loss": {**train, **total}, **apart}, starts, folder / "losses.png")
     _curves({"accuracy": accuracy}, starts, folder / "accuracy.png")
-    kept = [
-        split
-        for split in splits.values()
-        if split.head in (*finals[split.phase]["params"].get("heads", {}), "")
-    ]
+    heads = {phase: final["params"].get("heads", {}) for phase, final in finals.items()}
+    kept = [split for split in splits.values() if split.head in (*heads[split.phase], "")]
     for split in kept:
         if split.readout == "logits" and split.table.label is not None:
             name = split.name.replace("/", "_")
-            said = _outputs(network, finals[split.phase], split)
-            _confusion(split, said, folder / f"confusion_{name}.png")
+            predicted = _outputs(network, finals[split.phase], split)
+            _confusion(split, predicted, folder / f"confusion_{name}.png")
     _features(network, first, finals, kept, folder / "features.png")
 
 
@@ -117,8 +114,8 @@ def bands(
     axes = figure.subplots()
     for (name, runs), colour in zip(curves.items(), itertools.cycle(PALETTE), strict=False):
         at = sorted({step for run in runs for step in run})
-        found = [metrics.interval([run[step] for run in runs if step in run]) for step in at]
-        means, halves = (np.array(each) for each in zip(*found, strict=True)) if found else ((), ())
+        ranges = [metrics.interval([run[step] for run in runs if step in run]) for step in at]
+        means, halves = np.array(ranges).reshape(-1, 2).T
         axes.plot(at, means, color=colour, label=name)
         if len(runs) > 1:
             halves = np.nan_to_num(halves, posinf=0.0)
@@ -191,10 +188,10 @@ def _curves(panels: Mapping[str, dict[str, Curve]], starts: Mapping[str, int], p
     _save(figure, path)
 
 
-def _confusion(split: Split, said: Outputs, path: Path) -> None:
+def _confusion(split: Split, predicted: Outputs, path: Path) -> None:
     """Counts as text, and the shares of each true class as colour."""
-    classes = said.logits.shape[-1]
-    counts = confusion(said)
+    classes = predicted.logits.shape[-1]
+    counts = confusion(predicted)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names, shown = _names(split, classes), range(0, classes, -(-classes // 60))
     side = min(3.2 + 0.3 * classes, 12)
@@ -230,19 +227,19 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
         table = split.table.take(order[: min(300, POINTS // len(splits))])
         drawn = split._replace(table=table, head="")  # features do not depend on heads
         try:
-            said = [_outputs(network, each, drawn) for each in (first, finals[split.phase])]
+            trained = _outputs(network, finals[split.phase], drawn)
+            pair = [_outputs(network, first, drawn).features, trained.features]
         except Incomplete:
             continue  # the run did not start with this trunk, stem or stream's statistics
-        pair = [each.features for each in said]
-        if len({each.shape[1] for each in sum(features, pair)}) > 1:
+        if len({array.shape[1] for array in sum(features, pair)}) > 1:
             continue
         features.append(pair)
-        given, count = said[1].labels, len(pair[1])
-        names = ["unlabelled"] if given is None else _names(split, int(given.max()) + 1)
-        classes += [names[label] for label in (np.zeros(count, int) if given is None else given)]
-        domains += [split.name] * len(pair[1])
-    embedded = [_embedded(np.concatenate(each)) for each in zip(*features, strict=True)]
-    points = [each for each in embedded if each is not None]
+        ids, count = trained.labels, len(trained.features)
+        names = [] if ids is None else _names(split, int(ids.max()) + 1)
+        classes += ["unlabelled"] * count if ids is None else [names[i] for i in ids]
+        domains += [split.name] * count
+    embedded = [_embedded(np.concatenate(arrays)) for arrays in zip(*features, strict=True)]
+    points = [plane for plane in embedded if plane is not None]
     if len(points) < 2:
         return
     from matplotlib import colormaps
@@ -251,12 +248,12 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
     mixed = np.random.default_rng(0).permutation(len(domains))  # so that none covers the others
     grid = figure.subplots(2, 2, subplot_kw=dict(xticks=[], yticks=[]))
     for column, by, labels in zip(grid.T, ("class", "domain"), (classes, domains), strict=True):
-        kinds, ids = np.unique(labels, return_inverse=True)
+        kinds, places = np.unique(labels, return_inverse=True)
         tab = colormaps["tab10" if len(kinds) <= 10 else "tab20"]
         palette = PALETTE if by == "domain" else [tab(i) for i in range(tab.N)]
         colours = [palette[i % len(palette)] for i in range(len(kinds))]
         for axes, at, when in zip(column, points, ("before", "after"), strict=True):
-            axes.scatter(*at[mixed].T, c=[colours[i] for i in ids[mixed]], s=14, lw=0, alpha=0.8)
+            axes.scatter(*at[mixed].T, c=[colours[i] for i in places[mixed]], s=14, lw=0, alpha=0.8)
             axes.set(title=f"{when} training, by {by}", xlabel="t-SNE 1", ylabel="t-SNE 2")
             axes.spines[:].set_color("0.8")
         if len(kinds) <= NAMED:

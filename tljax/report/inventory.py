@@ -27,7 +27,7 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
     """
     built = build(check(config))
     earlier: dict[str, results.Variables] = {}
-    found = {}
+    parameters = {}
     for name, phase in built.phases.items():
         state = start.fresh(built, name, 0, earlier)
         fitted = {
@@ -39,22 +39,20 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
         rules = phase.start or transfer.usual(state.params, before)
         trains = bool(built.config.phases[name].steps)
         factors = [(pattern, factor or 0.0) for pattern, factor in phase.train.items()]
-        found[name] = [
+        origins = (*((f"{head}/**", by) for head, by in fitted.items()), *rules)
+        parameters[name] = [
             {
                 "path": path,
                 "shape": tuple(leaf.shape),
                 "count": trees.count(leaf),
-                "origin": next(
-                    (by for head, by in fitted.items() if path.startswith(f"{head}/")), None
-                )
-                or trees.first(path, rules)[1],
+                "origin": trees.first(path, origins)[1],
                 "factor": float(trees.first(path, factors)[1]) if trains else 0.0,
             }
             for path, leaf in trees.flatten(state.params).items()
         ]
-        own = jax.device_get(evaluated(state))
-        earlier[name] = results.with_heads(results.carried(earlier), own)
-    return found
+        variables = jax.device_get(evaluated(state))
+        earlier[name] = results.with_heads(results.carried(earlier), variables)
+    return parameters
 
 
 def show(config: Config) -> None:

@@ -77,14 +77,14 @@ def collect(directory: str | Path = SHIPPED) -> list[tuple[str, str, Path]]:
     Raises:
       UserError: a directory without configs, or a config that is wrong.
     """
-    found = []
+    entries = []
     for path in names(Path(directory)).values():
         config = resolve(load(path))
-        found.append((config["family"], config["method"] or path.stem, path))
-    if not found:
+        entries.append((config["family"], config["method"] or path.stem, path))
+    if not entries:
         raise wrong("--configs", str(directory), "a directory of config files")
     order = list(FAMILIES)
-    return sorted(found, key=lambda entry: order.index(entry[0]) if entry[0] in order else 99)
+    return sorted(entries, key=lambda entry: order.index(entry[0]) if entry[0] in order else 99)
 
 
 def show(directory: str | Path = SHIPPED) -> None:
@@ -99,9 +99,8 @@ def show(directory: str | Path = SHIPPED) -> None:
                 lines += [f"  {method}: {config}" for f, method, config in configs if f == family]
         return "\n".join(lines)
 
-    table = Table(title="Transfer learning", show_lines=True)
-    for column in ("", "target labelled", "target unlabelled"):
-        table.add_column(column)
+    columns = ("", "target labelled", "target unlabelled")
+    table = Table(*columns, title="Transfer learning", show_lines=True)
     for source in ("labelled", "unlabelled"):
         table.add_row(f"source {source}", cell(source, "labelled"), cell(source, "unlabelled"))
     console = Console()
@@ -113,9 +112,7 @@ def show(directory: str | Path = SHIPPED) -> None:
 
 def show_list(directory: str | Path = SHIPPED) -> None:
     """Prints a line a config: what `--config` takes, its family, method, and what it is."""
-    console, table = Console(), Table()
-    for column in ("config", "family", "method", ""):
-        table.add_column(column)
+    console, table = Console(), Table("config", "family", "method", "")
     for family, method, path in collect(directory):
         claim = (ast.get_docstring(_parsed(path)) or "").partition("\n")[0]
         table.add_row(_typed(path), family, method, claim)

@@ -65,13 +65,13 @@ def reference() -> str:
     for title, functions, skip in FUNCTIONS:
         lines += ["", f"## {title}", "", "| name | fields | meaning |", "| --- | --- | --- |"]
         for name, function in functions.items():
-            own = [
+            fields = [
                 field if default is inspect.Parameter.empty else f"{field}={default!r}"
                 for field, default in defaults(function, skip).items()
             ]
             meaning = str(function.__doc__).strip().partition("\n")[0]
-            named = (f"`{name}`", f"`{', '.join(own)}`" if own else "", meaning)
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in named) + " |")
+            row = (f"`{name}`", f"`{', '.join(fields)}`" if fields else "", meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -62,11 +62,10 @@ def show(directory: str | Path, select: str = "") -> None:
     fields = [field for field in swept(rows) if field != "seed"]
     shown = [key for key in rows[0] if key.endswith("/accuracy")]
     shown = [*([select] if select else []), *(key for key in shown if key != select)]
-    table = Table(title=f"{config['method']}: by {select}" if select else str(config["method"]))
-    for column in (*fields, "runs", *shown):
-        table.add_column(column)
-    lines = ["| " + " | ".join((*fields, "runs", *shown)) + " |"]
-    lines.append("|" + "---|" * (len(fields) + 1 + len(shown)))
+    columns = (*fields, "runs", *shown)
+    title = f"{config['method']}: by {select}" if select else str(config["method"])
+    table = Table(*columns, title=title)
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for point in order:
         group = groups[point]
         cells = [*map(short, point), str(len(group)), *(_cell(group, key) for key in shown)]
@@ -76,10 +75,8 @@ def show(directory: str | Path, select: str = "") -> None:
     if failed:
         console.print("No choice is made: every run failed")
     elif not select:
-        console.print(
-            "No choice is made: no evaluation is without labels (labelled=False) or for "
-            "validation (validation=True)"
-        )
+        without = "no evaluation is without labels (labelled=False) or for validation"
+        console.print(f"No choice is made: {without} (validation=True)")
     folder = workdir / "report"
     folder.mkdir(exist_ok=True)
     (folder / "report.md").write_text("\n".join(lines) + "\n")
@@ -98,22 +95,17 @@ def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
         evaluation = key.partition("/")[0]
         curves: dict[str, list[dict[int, float]]] = {}
         for point, group in grouped(rows).items():
-            said = (f"{f} {short(v)}" for f, v in zip(fields, point, strict=True))
-            label = ", ".join(said) or "all runs"
-            curves[label] = [
-                _curve(workdir / "members" / row["member"], evaluation) for row in group
-            ]
+            values = (f"{f} {short(v)}" for f, v in zip(fields, point, strict=True))
+            members = [workdir / "members" / row["member"] for row in group]
+            label = ", ".join(values) or "all runs"
+            curves[label] = [_curve(member, evaluation) for member in members]
         figures.bands(curves, folder / f"curves_{evaluation}.png", f"accuracy on {evaluation}")
-        effects = {
-            field: [
-                (
-                    float(short(value)) if isinstance(value, float) else value,
-                    [r[key] for r in rows if r[field] == value and r[key] is not None],
-                )
-                for value in sorted({row[field] for row in rows}, key=lambda v: (str(type(v)), v))
-            ]
-            for field in fields
-        }
+        effects: dict[str, list[tuple[Any, list[float]]]] = {field: [] for field in fields}
+        for field in fields:
+            for value in sorted({row[field] for row in rows}, key=lambda v: (str(type(v)), v)):
+                results = [r[key] for r in rows if r[field] == value and r[key] is not None]
+                shown = float(short(value)) if isinstance(value, float) else value
+                effects[field].append((shown, results))
         figures.effects(effects, folder / f"effects_{evaluation}.png", f"accuracy on {evaluation}")
 
 
