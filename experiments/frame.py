@@ -54,7 +54,7 @@ class Run(NamedTuple):
 
 
 Edit = Callable[[Any, Run], None]  # changes a config
-Measure = Callable[[Any], Mapping[str, float]]
+Measure = Callable[[Any], Mapping[str, float]]  # of a run's outputs
 
 
 class Row(NamedTuple):
@@ -68,7 +68,7 @@ class Row(NamedTuple):
     reads: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]] = ()
     """A line of the table each: more columns, and its metrics; () is one, of the experiment's."""
     seeds: Sequence[int] = ()  # where they are not the experiment's
-    measure: Measure | None = None  # more metrics, of its outputs
+    measure: Measure | None = None  # more metrics
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
 
@@ -105,7 +105,8 @@ class Experiment(NamedTuple):
                 members[name], reached = _swept(configs, workdir / place(name), row.measure)
                 before = _made(workdir / place(row.after))[1] if row.after else {}
                 lines = _lines(row, reached, before, self.reads)
-                print(name, *(f"{c} {lines.cell(c)}" for c in self.reads if c in lines[0]))
+                metrics = [metric for metric in self.reads if metric in lines[0]]
+                print(name, *(f"{m} {lines.cell(m)}" for m in metrics), flush=True)
                 results += lines
             return results
 

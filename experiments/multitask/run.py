@@ -158,7 +158,7 @@ COMPARED = [
     Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
     Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
 ]
-EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, figure, COMPARED)
+EXPERIMENT = Experiment(HERE, range(10), reads(DIGITS["setting"]), rows, tables, figure, COMPARED)
 TUNING = Experiment(HERE, range(100, 103), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":

@@ -127,8 +127,7 @@ def stages(collect: Collect) -> Results:
     sizes = {f"size {size}": pixels(SOURCE, size) for size in (8, 16, 12, 24)}
     stage("k-means of pixels", sizes, lambda name: (sizes[name], {}))
     stage(learned, FEATURES, features)
-    early = "before self-labels"
-    name = stage("SCAN: features", FEATURES, lambda name: scanned(name, 10, 0.9), early)
+    name = stage("SCAN: features", FEATURES, lambda n: scanned(n, 10, 0.9), "before self-labels")
     k = stage("SCAN: k", (10, 20, 5), lambda k: scanned(name, k, 0.8))
     stage("SCAN: threshold", (0.8, 0.6, 0.9, 0.99), lambda least: scanned(name, k, least))
     stage("DEC: learning rate", (1e-5, 1e-4, 1e-3), sharpened)
