@@ -11,6 +11,7 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import importlib.metadata
+import sys
 
 import pytest
 from hypothesis import settings
@@ -24,6 +25,15 @@ os.environ["XLA_FLAGS"] = "" if JAXLIB >= (0, 11) else "--xla_cpu_use_fusion_emi
 # Compilation makes first examples slow; the same examples in every run keep a failure repeatable.
 settings.register_profile("tljax", deadline=None, derandomize=True)
 settings.load_profile("tljax")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_programs_of_other_files():
+    """A process holds a limited number of compiled programs: one of thousands crashes in XLA."""
+    yield
+    jax = sys.modules.get("jax")
+    if jax:
+        jax.clear_caches()
 
 
 @pytest.fixture
