@@ -198,7 +198,9 @@ def find(name: str | Callable, registry: Mapping[str, Callable], field: str) -> 
     """
     if callable(name):
         return name
-    if not isinstance(name, str) or ":" not in name:
+    if not isinstance(name, str):
+        raise wrong(field, name, f"a name, one of {', '.join(registry)}")
+    if ":" not in name:
         if name not in registry:
             raise unknown(field, name, (*registry, "package.module:function"))
         return registry[name]
