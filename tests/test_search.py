@@ -86,9 +86,9 @@ def test_a_field_given_twice_is_refused():
     ("over", "select", "says"),
     [
         ("terms.domain.weigt=log(1, 2)", "", "unknown name 'weigt'.*Did you mean 'weight'"),
-        ("terms.domain.weight=choice(low, high)", "", "got 'low'; expected a number"),
-        ("optimizer.name=uniform(0, 1)", "", "optimizer.name: got 0.0; expected a value like"),
-        ("steps=uniform(1, 5)", "", "steps: got 1.0; expected a value like 6"),
+        ("terms.domain.weight=choice(low, high)", "", "got 'low'; expected a finite number"),
+        ("optimizer.name=uniform(0, 1)", "", "optimizer.name: unknown name '0.0'"),
+        ("steps=uniform(1, 5)", "", "steps: got 1.0; expected an integer"),
         ("optimizer.learning_rate=uniform(-1, 1)", "", "learning_rate.*got -1.0"),
         ("average=uniform(0, 1)", "", "average.*got 1.0"),
         ("optimizer.name=choice(sgd, adm)", "", "optimizer.name.*Did you mean 'adam'"),
