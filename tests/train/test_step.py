@@ -1,5 +1,6 @@
 """The step: cutting into dispatches, λ = 0, what recompiles, what is frozen, averages, faults."""
 
+import functools
 import math
 
 import jax
@@ -97,9 +98,10 @@ def assert_close(one, other, rtol=1e-5, atol=1e-6):
 
 
 def test_a_run_does_not_depend_on_how_it_is_cut_into_dispatches():
-    """7 looped steps are 3 + 4 looped steps exactly; and 7 single ones, bit for bit as well.
+    """7 looped steps are 3 + 4 looped steps, bit for bit; and 7 single ones but for a last bit.
 
-    One stream is sampled on the device, the other is fed.
+    One stream is sampled on the device, the other is fed. A run uses one of the two programs
+    throughout; of two, the compiler promises no bits.
     """
     phase, state, data = problem()
     anchor = state.start["params"]
@@ -125,8 +127,10 @@ def test_a_run_does_not_depend_on_how_it_is_cut_into_dispatches():
     single = state
     for i in range(7):
         single = one_step(phase, single, resident, part(i, i + 1), fresh=i == 0)
-    assert_equal(single, whole)
-    assert int(whole.step) == 7
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
+    for one, other in ((single.params, whole.params), (single.totals, whole.totals)):
+        jax.tree.map(close, one, other)
+    assert int(single.step) == int(whole.step) == 7
     assert not np.array_equal(
         whole.params["trunk"]["dense_0"]["kernel"], anchor["trunk"]["dense_0"]["kernel"]
     )
