@@ -212,7 +212,7 @@ def test_numbers_are_leaves_and_names_are_structure():
         ({"learning_rte": 0.9}, r"optimizer: .*mean 'learning_rate'\?"),
         ({"schedule": "cosin"}, r"optimizer\.schedule\.name: .*mean 'cosine'\?"),
         ({"schedule": {"name": "cosine", "fnal": 0.1}}, r"optimizer\.schedule: .*mean 'final'\?"),
-        ({"schedule": {"final": 0.1}}, r"optimizer\.schedule\.name: unknown name None"),
+        ({"schedule": {"final": 0.1}}, r"optimizer\.schedule\.name: got None; expected a name"),
         ({"learning_rate": -0.1}, r"optimizer\.learning_rate: got -0\.1; expected .* at least 0"),
         ({"learning_rate": math.nan}, r"optimizer\.learning_rate: got nan"),
         ({"learning_rate": math.inf}, r"optimizer\.learning_rate: got inf"),
