@@ -6,7 +6,7 @@ import optax
 from jax import Array
 
 from tljax.errors import UserError, unknown, wrong
-from tljax.losses import zero_shot
+from tljax.losses import weighted_mean, zero_shot
 from tljax.phase.objective import View
 
 
@@ -32,8 +32,7 @@ def cross_entropy(
     if len(class_weights) != len(view.names[stream]):
         expected = f"one weight for each of the {len(view.names[stream])} classes of {stream!r}"
         raise wrong("class_weights", class_weights, expected)
-    weights = jnp.asarray(class_weights, jnp.float32)[labels]
-    return jnp.sum(weights * losses) / jnp.maximum(jnp.sum(weights), 1e-9)
+    return weighted_mean(losses, jnp.asarray(class_weights, jnp.float32)[labels])
 
 
 def binary_cross_entropy(view: View, *, stream: str = "source", head: str = "label") -> Array:
