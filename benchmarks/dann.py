@@ -107,7 +107,7 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
         z = net.features(images)
         return z, net.head("label", z), net.head("domain", z)
 
-    draw = jax.jit(streams.batch_of)
+    draw, total = jax.jit(streams.batch_of), 0.0
     for _ in range(count):
         seen = draw(numbers_of(phase.streams), data, {}, {}, state.step, state.key)
         images = [np.asarray(seen[name]["input"]) for name in ("source", "target")]
@@ -126,7 +126,8 @@ def differences(config: Any, at: int = 500, count: int = 2) -> dict[str, float]:
             found = {k: _apart(*both) for k, *both in zip(kinds, ours, theirs, strict=True)}
         training.update(pair[0], torch.tensor(np.asarray(seen["source"]["label"])).long(), pair[1])
         state, report = library.step(phase, state, data)
-    found["loss"] = _apart(report.totals["loss"], training.total)
+        total += report.totals["loss"]  # of this step alone
+    found["loss"] = _apart(total, training.total)
     moved = {"parameters": (state.params, training.model)}
     moved["average"] = (state.average, training.averaged)
     for name, (ours, model) in moved.items():
