@@ -28,8 +28,8 @@ from flax.traverse_util import flatten_dict
 from experiments import report
 from experiments.report import Comparison, Results
 from tljax import experiment
-from tljax.experiment import sweep
-from tljax.train.checkpoint import write_json
+from tljax.experiment import grid, sweep
+from tljax.train.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADLINES = (  # the experiments whose comparisons stand in the README, in order
@@ -182,7 +182,7 @@ def _swept(
     record. Each has an equal share of the seconds.
     """
     base, points = next(iter(configs.values())), _points(configs)
-    names = [member.name for member in sweep.members(base, points)]
+    names = [member.name for member in grid.members(base, points)]
     members = {seed: directory / "members" / n for seed, n in zip(configs, names, strict=True)}
     pending = [str(s) for s, member in members.items() if not (member / "result.json").exists()]
     unknown = dict.fromkeys(("seconds", *PROVENANCE))

@@ -7,7 +7,7 @@ from shrunk import shrunk_dann
 
 from tljax import experiment
 from tljax.errors import UserError
-from tljax.experiment import check, fields, sweep
+from tljax.experiment import check, fields, grid, sweep
 from tljax.experiment.check import change, literal
 from tljax.experiment.fields import plain
 from tljax.main import main
@@ -117,7 +117,7 @@ def test_fields_that_the_file_does_not_write_are_set_from_the_command_line(tmp_p
 
 def test_they_are_swept_too(tmp_path):
     config = shrunk_dann()
-    points = sweep.parse(["optimizer.clip=0.01,1e9", "streams.target.transforms.0.strength=0.5"])
+    points = grid.parse(["optimizer.clip=0.01,1e9", "streams.target.transforms.0.strength=0.5"])
     rows = sweep.run(config, points, tmp_path)
     losses = [
         [each["loss"] for each in read(tmp_path / "members" / row["member"]) if "loss" in each]

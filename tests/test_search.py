@@ -9,7 +9,7 @@ import pytest
 from shrunk import shrunk_dann
 
 from tljax.errors import UserError
-from tljax.experiment import choice, search, sweep
+from tljax.experiment import choice, grid, search, sweep
 from tljax.experiment.search import Distribution
 from tljax.main import main
 from tljax.report import tables
@@ -126,7 +126,7 @@ def searched(config, tmp_path, monkeypatch):
     """A search whose runs reach what a formula says: the best rate is 0.7, at any weight."""
 
     def rows(config, points, *_):
-        names = [sweep.members(config, [point])[0].name for point in points]
+        names = [grid.members(config, [point])[0].name for point in points]
         reached = [-((point["optimizer.learning_rate"] - 0.7) ** 2) for point in points]
         return [
             {"member": name, "status": "finished", "validator/worth": r, "validator/loss": -r}

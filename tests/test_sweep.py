@@ -12,7 +12,7 @@ from shrunk import shrunk_dann
 import tljax
 from tljax import experiment
 from tljax.errors import UserError
-from tljax.experiment import choice, group, sweep
+from tljax.experiment import choice, grid, group, sweep
 from tljax.main import main
 from tljax.report import tables
 from tljax.train import lanes
@@ -42,15 +42,15 @@ def config():
 def whole(config, tmp_path_factory):
     """A sweep of six runs over four devices, so that two places are left over."""
     workdir = tmp_path_factory.mktemp("sweep") / "run"
-    return workdir, sweep.run(config, sweep.parse(GRID), workdir)
+    return workdir, sweep.run(config, grid.parse(GRID), workdir)
 
 
 def test_values_are_parsed():
-    assert sweep.parse(["seed=range(2, 6, 2)"]) == [{"seed": 2}, {"seed": 4}]
-    assert sweep.parse(["a.b=0,0.5", "c=sgd,adam"]) == [
+    assert grid.parse(["seed=range(2, 6, 2)"]) == [{"seed": 2}, {"seed": 4}]
+    assert grid.parse(["a.b=0,0.5", "c=sgd,adam"]) == [
         {"a.b": a, "c": c} for a in (0, 0.5) for c in ("sgd", "adam")
     ]
-    assert sweep.parse(["train=(('**', 1.0),),"]) == [{"train": (("**", 1.0),)}]
+    assert grid.parse(["train=(('**', 1.0),),"]) == [{"train": (("**", 1.0),)}]
 
 
 @pytest.mark.parametrize(
@@ -68,24 +68,24 @@ def test_values_are_parsed():
 )
 def test_mistakes_are_refused_before_anything_runs(config, tmp_path, over, says):
     with pytest.raises(UserError, match=says):
-        sweep.run(config, sweep.parse([over]), tmp_path / "run")
+        sweep.run(config, grid.parse([over]), tmp_path / "run")
     assert not (tmp_path / "run" / "members").exists()
 
 
 def test_a_field_given_twice_is_refused():
     with pytest.raises(UserError, match="given twice"):
-        sweep.parse(["seed=1", "seed=2"])
+        grid.parse(["seed=1", "seed=2"])
 
 
 def test_equal_points_are_one_member(config):
-    assert len(sweep.members(config, [{"seed": 1}, {"seed": 1}, {"seed": 2}])) == 2
+    assert len(grid.members(config, [{"seed": 1}, {"seed": 1}, {"seed": 2}])) == 2
     weights = [{"terms.domain.weight": weight} for weight in (1, 1.0)]
-    assert len(sweep.members(config, weights)) == 1
+    assert len(grid.members(config, weights)) == 1
 
 
 def test_numbers_share_a_program_and_structure_does_not(config, tmp_path):
     def programs(*over):
-        units = sweep.built(sweep.members(config, sweep.parse(over)), tmp_path)
+        units = sweep.built(grid.members(config, grid.parse(over)), tmp_path)
         return len({group.structure(unit) for unit in units})
 
     numbers = ("seed=0,1", "terms.domain.weight=0,1.0", "optimizer.learning_rate=0.1,0.2")
@@ -129,7 +129,7 @@ def test_a_wider_sweep_runs_what_is_new(config, whole, monkeypatch):
     monkeypatch.setattr(
         sweep, "finish", lambda units, *rest: (ran.extend(units), original(units, *rest))[1]
     )
-    wider = sweep.run(config, sweep.parse([GRID[0], "terms.domain.weight=0,1.0,2.0"]), workdir)
+    wider = sweep.run(config, grid.parse([GRID[0], "terms.domain.weight=0,1.0,2.0"]), workdir)
     assert len(wider) == 9 and len(ran) == 3
     for name, files in before.items():
         assert left_by(workdir / "members" / name) == files
@@ -152,8 +152,8 @@ def test_killed_it_goes_on_and_ends_the_same(config, whole, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Display, "advance", advance)
         with pytest.raises(Death):
-            sweep.run(config, sweep.parse(GRID), tmp_path / "run")
-    again = sweep.run(config, sweep.parse(GRID), tmp_path / "run")
+            sweep.run(config, grid.parse(GRID), tmp_path / "run")
+    again = sweep.run(config, grid.parse(GRID), tmp_path / "run")
     assert again == rows
     for row in rows:
         ended = left_by(tmp_path / "run" / "members" / row["member"])
@@ -162,7 +162,7 @@ def test_killed_it_goes_on_and_ends_the_same(config, whole, tmp_path, monkeypatc
 
 def test_a_member_that_breaks_is_left_and_reported_and_the_others_go_on(config, whole, tmp_path):
     workdir, rows = whole
-    broken = sweep.parse(["seed=0", "terms.domain.weight=1.0", "optimizer.learning_rate=1e38"])
+    broken = grid.parse(["seed=0", "terms.domain.weight=1.0", "optimizer.learning_rate=1e38"])
     fine = [{"seed": 0, "terms.domain.weight": 1.0}]
     [bad, good] = sweep.run(config, [*broken, *fine], tmp_path / "run")
     assert bad["status"].startswith("failed: phase train: ") and "at step" in bad["status"]
@@ -176,8 +176,8 @@ def test_a_member_that_breaks_is_left_and_reported_and_the_others_go_on(config, 
 def test_another_config_is_refused(config, whole):
     other = config.copy_and_resolve_references()
     other.steps = 9
-    with pytest.raises(UserError, match=r"workdir: .*sweep.steps \(6 there, 9 here\)"):
-        sweep.run(other, sweep.parse(GRID), whole[0])
+    with pytest.raises(UserError, match=r"workdir: .*differ: steps \(6 there, 9 here\)"):
+        sweep.run(other, grid.parse(GRID), whole[0])
 
 
 def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
@@ -200,11 +200,11 @@ def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
 
 def test_a_report_of_something_else_is_refused(tmp_path, capsys):
     assert main(["tljax", "report", str(tmp_path)]) == 2
-    assert "the directory of a sweep that has ended" in capsys.readouterr().err
+    assert "the directory of a run or a sweep" in capsys.readouterr().err
 
 
 def test_processes_share_a_sweep_between_them(config, whole, tmp_path):
-    points = sweep.parse(GRID)
+    points = grid.parse(GRID)
     first = sweep.run(config, points, tmp_path / "run", part=0, parts=2)
     assert [(row["seed"], row["terms.domain.weight"]) for row in first] == [
         (0, 0), (1, 0), (2, 0),
@@ -215,13 +215,13 @@ def test_processes_share_a_sweep_between_them(config, whole, tmp_path):
 
 
 def test_runs_that_draw_nothing_share_their_data(config, tmp_path):
-    units = sweep.built(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    units = sweep.built(grid.members(config, grid.parse(["seed=range(3)"])), tmp_path)
     tables = [unit.built.tables["source"] for unit in units]
     assert all(table is tables[0] for table in tables)
     config = config.copy_and_resolve_references()
     config.streams.source.per_class = 1
     config.streams.source.batch = 8
-    units = sweep.built(sweep.members(config, sweep.parse(["seed=range(3)"])), tmp_path)
+    units = sweep.built(grid.members(config, grid.parse(["seed=range(3)"])), tmp_path)
     drawn = {unit.built.tables["source"].input.tobytes() for unit in units}
     assert len(drawn) == 3
 
@@ -234,7 +234,7 @@ def losses(workdir, row):
 def test_batched_members_have_the_losses_of_single_runs(config, whole, tmp_path, monkeypatch):
     """As on an accelerator: within 1e-5 after these six steps, where sums are taken otherwise."""
     monkeypatch.setattr(lanes, "batched", lambda: True)
-    rows = sweep.run(config, sweep.parse(GRID), tmp_path / "run")
+    rows = sweep.run(config, grid.parse(GRID), tmp_path / "run")
     for row, alone in zip(rows, whole[1], strict=True):
         np.testing.assert_allclose(
             losses(tmp_path / "run", row), losses(whole[0], alone), rtol=1e-5

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -15,6 +16,15 @@ class UserError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(" ".join(str(message).split()))
+
+
+class Noticed(UserWarning):
+    """What a user should know of and nothing else says: a line, shown as our errors are."""
+
+
+def warn(message: str) -> None:
+    """Says a line without stopping anything."""
+    warnings.warn(" ".join(message.split()), Noticed, stacklevel=3)
 
 
 class Stopped(Exception):

@@ -1,12 +1,16 @@
 """The command line: flags only. Everything it does can be called from Python."""
 
 import argparse
+import errno
 import logging
+import os
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from tljax.errors import Stopped, UserError, unknown, wrong
+from tljax.errors import Noticed, Stopped, UserError, unknown, wrong
 
 EXAMPLES = """commands:
   tljax --config dann --workdir runs/dann [--config.seed=1 ...]      run, or resume
@@ -19,6 +23,10 @@ EXAMPLES = """commands:
   tljax configs                              the shipped configs, by name
   tljax methods                              the field's table and its configs
 """
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+INTERRUPTED = "tljax: interrupted; run the same command again to go on from the last checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,12 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except UserError as error:
         return _refuse(str(error))
-    except OSError as error:  # a small file could not be written; a checkpoint says so itself
-        where = flags and flags.workdir
-        return _refuse(str(wrong("workdir", where, f"room to write in ({error})")))
+    except OSError as error:  # of a small file; data and checkpoints say so themselves
+        full = "; make room, then run the same command again" * (error.errno in FULL)
+        return _refuse(f"{error.filename or flags and flags.workdir}: {error.strerror}{full}")
     except Stopped as stopped:
         print(f"tljax: {stopped}; run the same command again to resume", file=sys.stderr)
         return 128 + stopped.signal
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr)
+        return 130
     except SystemExit as end:  # of --help
         return int(end.code or 0)
 
@@ -146,13 +157,13 @@ def _run(flags: Any, changes: Any, words: Any) -> None:
 
 
 def _sweep(flags: Any, changes: Any, words: Any) -> None:
-    from tljax.experiment import sweep
+    from tljax.experiment import grid, sweep
     from tljax.report import methods
     from tljax.train.records import Display
 
     config, workdir = _config(flags, changes), _workdir(flags)
     sweep.use_all_cores()
-    points = sweep.parse(flags.over) if flags.over else sweep.own(methods.find(flags.config))
+    points = grid.parse(flags.over) if flags.over else grid.own(methods.find(flags.config))
     if flags.coordinator or flags.distributed:
         expected = "none: --process_id and --num_processes are enough"
         raise wrong("--coordinator", flags.coordinator, expected)
@@ -223,11 +234,25 @@ def _refuse(message: str) -> int:
 
 def script() -> None:
     """The console script `tljax`."""
+    signal.signal(signal.SIGINT, _interrupted)
+    usual = warnings.showwarning
+    warnings.showwarning = lambda message, category, *rest: (
+        print(f"tljax: warning: {message}", file=sys.stderr)
+        if category is Noticed
+        else usual(message, category, *rest)
+    )
     code = main()
     hosts = sys.modules.get("tljax.train.hosts")
     if code and hosts and hosts.connected:
         hosts.leave(code)
     sys.exit(code)
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    """Ends the process at once, in a line: what is being written is written whole or not at all."""
+    shown = "\033[?25h" if sys.stderr.isatty() else ""  # a progress bar has hidden the cursor
+    os.write(2, f"{shown}{INTERRUPTED}\n".encode())
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

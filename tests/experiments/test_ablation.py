@@ -18,7 +18,7 @@ def test_the_sweep_has_every_cell_once_and_dann_among_them():
     cells = config.cells()
     assert len({tuple(cell.items()) for cell in cells}) == len(cells) == 21  # λ = 0 has one ramp
     assert run.shipped() in cells
-    assert len(frame.sweep.members(config.get_config(), config.sweep())) == 21 * 5
+    assert len(frame.grid.members(config.get_config(), config.sweep())) == 21 * 5
     assert [row.columns for row in EXPERIMENT.rows().values()] == cells
 
 

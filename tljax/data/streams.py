@@ -6,6 +6,10 @@ position. So the step number of a checkpoint is the stream's position, and a run
 reads exactly what it would have read.
 """
 
+import multiprocessing
+import os
+import signal
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -154,6 +158,23 @@ class _Rows:
 
     def __getitem__(self, index: int) -> Examples:
         return {name: column[index] for name, column in self.table.columns.items()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """In a loader process: it ends when the run does, however that ends; signals are the run's."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 class Feed:

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tljax.experiment import results, start
+from tljax.data.fingerprints import fingerprint
+from tljax.experiment import results, start, workdir
 from tljax.experiment.build import Built, flowing
 from tljax.experiment.results import Variables
 from tljax.train import hosts, lanes, loop, placing
@@ -35,6 +36,23 @@ class Begun(NamedTuple):
     phase: str  # its name in the records
     lane: lanes.Lane
     keep: Callable[[Any], None]  # saves where it started
+
+
+def keep_data(unit: Unit) -> None:
+    """Keeps what tells a run's data and origins from others, or refuses others than it had."""
+    built, found = unit.built, {}
+    streams = {n: t for n, t in built.tables.items() if not built.config.fields.streams[n].of}
+    for kind, tables in (
+        ("streams", streams),
+        ("evaluate", {name: split.table for name, split in built.splits.items()}),
+    ):
+        for name, table in tables.items():
+            found[f"{kind}.{name}"] = {
+                "examples": len(table),
+                "classes": table.classes if len(table.classes) <= 1000 else len(table.classes),
+                "fingerprint": fingerprint(table),
+            }
+    workdir.keep_data(unit.workdir, {**found, **start.identities(built, unit.workdir)})
 
 
 def finish(

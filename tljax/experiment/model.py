@@ -1,6 +1,5 @@
 """A trained model, read from the directory that a run has left; no training data is needed."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from tljax.errors import wrong
 from tljax.experiment import start
 from tljax.experiment.build import network_of
 from tljax.experiment.check import check
+from tljax.experiment.workdir import recorded
+from tljax.experiment.workdir import result as reached
 from tljax.phase.evaluate import Outputs, Split, check_fit, outputs
 from tljax.phase.phase import Stream
 
@@ -75,11 +76,10 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
       UserError: no run there, one that has not ended, or damaged variables.
     """
     workdir = Path(workdir)
-    try:
-        config = check(json.loads((workdir / "config.json").read_text()))
-        result = json.loads((workdir / "result.json").read_text())
-    except OSError:
-        raise wrong("workdir", str(workdir), "the directory of a run that has ended") from None
+    config = check(recorded(workdir).config)
+    result = reached(workdir)
+    if result is None:
+        raise wrong("workdir", str(workdir), "the directory of a run that has ended")
     finals = start.finals(workdir, config.phases)
     if phase and phase not in finals:
         raise wrong("phase", phase, f"one of {list(finals)}")

@@ -1,14 +1,10 @@
 """What a run leaves in its directory: whose it is, what it reached, how long it took."""
 
 import importlib.metadata
-import json
 import math
-import os
 import platform
-import re
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +14,6 @@ from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.check import Checked
 from tljax.models.network import outputs_of
 from tljax.phase.evaluate import READOUTS, Outputs, Split, check_fit, confusion, outputs, score
-from tljax.train.checkpoint import write_json
 from tljax.train.records import Display
 
 Variables = dict[str, Any]
@@ -138,64 +133,6 @@ def assemble(
         "parameters": trees.count(final["params"]),
         "evaluations": evaluations,
     }
-
-
-def claim(
-    workdir: Path, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> None:
-    """Makes the workdir this config's, or refuses it.
-
-    Args:
-      workdir: of a run or a sweep.
-      config: resolved.
-      defaults: of fields that an older version of us did not have yet, and so did not write.
-    """
-    written = workdir / "config.json"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in workdir.iterdir()}
-        present = {name for name in found if not re.fullmatch(r"config\.json\.\d+\.partial", name)}
-        if not present:
-            write_json(written, config)
-            return
-        if not os.access(workdir, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise wrong(
-            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
-        ) from None
-    if not written.exists():
-        raise wrong(
-            "workdir", str(workdir), f"an empty directory or a run of ours; it holds {min(present)}"
-        )
-
-    try:
-        there = json.loads(written.read_text())
-    except ValueError:
-        there = None
-    if not isinstance(there, dict) or not there.keys() & {"streams", "sweep"}:
-        raise wrong("workdir", str(workdir), "a run of ours; its config.json is of something else")
-    # JSON has lists where a config may have tuples.
-    plain = [json.loads(json.dumps(each)) for each in (defaults or {}, config)]
-    before, now = (
-        {path.replace("/", "."): json.dumps(leaf) for path, leaf in trees.flatten(tree).items()}
-        for tree in ({**plain[0], **there}, plain[1])
-    )
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if names and not _begun(workdir):  # it was refused, and has been put right
-        write_json(written, config)
-    elif names:
-        listed = ", ".join(
-            f"{name} ({before.get(name, 'nothing')} there, {now.get(name, 'nothing')} here)"
-            for name in names
-        )
-        raise wrong("workdir", str(workdir), f"a run of the same config; these differ: {listed}")
-
-
-def _begun(workdir: Path) -> bool:
-    """Whether a run has left anything beside its config."""
-    files = {each for each in workdir.rglob("*") if each.is_file() and each.stat().st_size}
-    return bool(files - {workdir / "config.json"})
 
 
 def show(display: Display, result: Mapping[str, Any]) -> None:

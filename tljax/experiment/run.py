@@ -1,21 +1,23 @@
 """One run: a sweep of one, that can be killed, resumed, read and drawn."""
 
-import json
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tljax.errors import wrong
 from tljax.experiment import results, start
+from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
 from tljax.experiment.check import Checked, check
-from tljax.experiment.fields import Config, blank
-from tljax.experiment.group import Unit, finish
+from tljax.experiment.fields import Config
+from tljax.experiment.group import Unit, finish, keep_data
 from tljax.phase.evaluate import Outputs
 from tljax.report import figures
 from tljax.train import hosts, loop
-from tljax.train.checkpoint import write_json
+from tljax.train.files import read_json, write_json
 from tljax.train.records import Display, read
 
 
@@ -28,7 +30,8 @@ def run(
       config: from a config file, or `blank()` filled in.
       workdir: gets config.json, metrics.jsonl, phases/, checkpoints/, figures/, timing.json and,
         last, result.json. A directory of the same config is resumed; one that is finished is only
-        read. Processes of one run share it.
+        read, or goes on if the config has more steps for its last phase. Processes of one run
+        share it; no second run may.
       display: where progress is shown; nowhere if left out.
 
     Raises:
@@ -38,14 +41,24 @@ def run(
     """
     display = display or Display(quiet=True)
     checked, workdir, began = check(config), Path(workdir), time.monotonic()
-    _claim(workdir, checked)
-    finished = workdir / "result.json"
-    if finished.exists():
-        result = json.loads(finished.read_text())
+    hosts.agree(checked.plain)
+    ended = workdirs.finished(workdir, checked.plain)
+    hosts.wait("a look at the workdir")
+    if ended is not None:
         display.say(f"{workdir} is finished; this is its result")
-        results.show(display, result)
-        return result
+        results.show(display, ended)
+        return ended
+    with _claimed(workdir, checked):
+        result = _finish(checked, workdir, display, began)
+    results.show(display, result)
+    return result
+
+
+def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> dict[str, Any]:
+    """What is left of a run whose directory is held; its result."""
     unit = Unit("", build(checked), workdir)
+    if hosts.leader():
+        keep_data(unit)
     with loop.stop_on_signals() as stop:
         [finals], _ = finish([unit], workdir / "checkpoints", display, stop)
     if hosts.leader():
@@ -54,11 +67,9 @@ def run(
             draw(workdir, unit.built)
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
-        write_json(finished, result)
+        write_json(workdir / "result.json", result)
     hosts.wait("the result")
-    result = json.loads(finished.read_text())
-    results.show(display, result)
-    return result
+    return read_json(workdir / "result.json")
 
 
 def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
@@ -67,11 +78,11 @@ def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
     A run that has not ended is run to its end first.
     """
     checked, workdir = check(config), Path(workdir)
-    _claim(workdir, checked)
-    unit = Unit("", build(checked), workdir)
-    with loop.stop_on_signals() as stop:
-        [finals], _ = finish([unit], workdir / "checkpoints", Display(quiet=True), stop)
-    judged = results.judge(unit.built.network, finals, unit.built.splits.values())
+    if workdirs.finished(workdir, checked.plain) is None:
+        run(config, workdir)
+    built = build(checked)
+    finals = start.finals(workdir, built.phases)
+    judged = results.judge(built.network, finals, built.splits.values())
     return {name: found for name, (found, _) in judged.items()}
 
 
@@ -84,20 +95,22 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> None:
     """
     workdir = Path(workdir)
     if built is None:
-        built = build(check(json.loads((workdir / "config.json").read_text())))
+        built = build(check(workdirs.recorded(workdir).config))
     finals = start.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
     figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
 
 
-def _claim(workdir: Path, config: Checked) -> None:
-    """Makes the workdir this config's, of all processes alike, or refuses it."""
-    hosts.agree(config.plain)
-    if hosts.leader():
-        results.claim(workdir, config.plain, blank().to_dict())
-    hosts.wait("the workdir")
-    if not (workdir / "config.json").exists():
-        expected = (
-            "a directory that all processes share; this one does not see what process 0 wrote"
-        )
-        raise wrong("workdir", str(workdir), expected)
+@contextlib.contextmanager
+def _claimed(workdir: Path, config: Checked) -> Iterator[None]:
+    """Makes the workdir this config's, of all processes alike, and holds it; or refuses it."""
+    with contextlib.ExitStack() as held:
+        if hosts.leader():
+            held.enter_context(workdirs.claimed(workdir, config.plain))
+        hosts.wait("the workdir")
+        if not (workdir / "config.json").exists():
+            expected = (
+                "a directory that all processes share; this one does not see what process 0 wrote"
+            )
+            raise wrong("workdir", str(workdir), expected)
+        yield

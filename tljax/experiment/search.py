@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 from tljax import metrics
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import choice, results, sweep
+from tljax.experiment import choice, grid, results, sweep
 from tljax.experiment.check import resolve
 from tljax.experiment.fields import Config
-from tljax.experiment.sweep import Point
-from tljax.train.checkpoint import write_json
+from tljax.experiment.grid import Point
+from tljax.train.files import write_json
 from tljax.train.records import Display
 
 SEED = 0  # of the sampler
@@ -69,7 +69,7 @@ def parse(over: Sequence[str]) -> dict[str, Distribution]:
             raise wrong("--over", argument, f"each field once; {path!r} is given twice")
         if path == "seed":
             raise wrong("--over", argument, "another field: the best seed is luck; see --seeds")
-        values = sweep.values(inner[:-1], argument)
+        values = grid.values(inner[:-1], argument)
         _check(kind, values, argument)
         real = kind in ("uniform", "log")
         space[path] = Distribution(kind, tuple(map(float, values) if real else values))
@@ -135,7 +135,7 @@ def run(
     if not space:
         raise wrong("--over", [], EXPECTED)
     resolved = resolve(config)
-    bounds = sweep.members(config, edges(space))
+    bounds = grid.members(config, edges(space))
     select = _selected(select, resolved, [each.config.plain for each in bounds])
     optuna = _optuna()
     sweep.built(bounds, workdir)
@@ -150,7 +150,7 @@ def run(
         display.say(f"trials {len(done)} to {len(done) + len(asked) - 1} of {trials}")
         rows = {row["member"]: row for row in sweep.run(config, points, workdir, display, together)}
         for each, point, own in zip(asked, new, runs, strict=True):
-            names = [member.name for member in sweep.members(config, own)]
+            names = [member.name for member in grid.members(config, own)]
             values = _values([rows[name] for name in names], select)
             if values:
                 study.tell(each, fmean(values))

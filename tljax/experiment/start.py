@@ -6,7 +6,6 @@ that a run resumes to the same numbers whatever has become of the run it began f
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ import jax
 import numpy as np
 
 from tljax import trees
-from tljax.errors import UserError
+from tljax.errors import UserError, warn
 from tljax.experiment import results
 from tljax.experiment.build import Built, flowing, place_errors
 from tljax.experiment.results import Variables
+from tljax.experiment.workdir import recorded
 from tljax.train import checkpoint, hosts, placing, starting
+from tljax.train.files import read_json, write_json
 from tljax.train.step import State
 
 RUN = "run:"
@@ -37,9 +38,9 @@ def begin(
     """
     path = workdir / "phases" / (f"{name}@{restart}" if restart else name) / "start"
     phase = built.phases[name]
-    if path.exists():
+    if (saved := _whole(path)) is not None:
         origin: dict[str, Any] = {"params": {}, "batch_stats": {}, "tables": {}, "rows": {}}
-        origin |= {k: v for k, v in checkpoint.load(path).items() if v is not None}
+        origin |= {k: v for k, v in saved.items() if v is not None}
         return starting.resumed(phase, origin, built.key(name, restart)), lambda _: None
     state = fresh(built, name, restart, earlier)
     hosts.check_same(
@@ -48,6 +49,17 @@ def begin(
     for stream, table in flowing(built, name).items():
         hosts.check_same(table, f"the data of streams.{stream}")
     return state, functools.partial(checkpoint.save, path)
+
+
+def _whole(path: Path) -> Any:
+    """What was saved at a path; None if nothing was, or it is damaged: then it is made again."""
+    if not path.exists():
+        return None
+    try:
+        return checkpoint.load(path)
+    except UserError as error:
+        warn(f"{error}; it is made again")
+        return None
 
 
 def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables]) -> State:
@@ -82,19 +94,23 @@ def keep(
     folder = workdir / "phases" / phase
     checkpoint.save(folder / "final", variables)
     if hosts.leader():
-        checkpoint.write_json(folder / "ended.json", {"failed": fault})
+        write_json(folder / "ended.json", {"failed": fault})
     hosts.wait(f"the end of {phase}")
     return placing.gathered(variables, mesh), fault
 
 
 def final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
-    """What a phase ended as, and its fault; None if it has not ended."""
+    """What a phase ended as, and its fault; None if it has not ended, or is to end again."""
     folder = workdir / "phases" / phase
-    if not (folder / "ended.json").exists():
+    try:
+        fault = read_json(folder / "ended.json", "failed")["failed"]
+    except OSError:
         return None
-    saved = checkpoint.load(folder / "final")
-    fault = json.loads((folder / "ended.json").read_text())["failed"]
-    return {kind: saved.get(kind) or {} for kind in KINDS}, fault
+    except UserError as error:
+        warn(f"{error}; the phase ends again")
+        return None
+    saved = _whole(folder / "final")
+    return None if saved is None else ({kind: saved.get(kind) or {} for kind in KINDS}, fault)
 
 
 def finals(workdir: Path, phases: Iterable[str]) -> dict[str, Variables]:
@@ -124,39 +140,56 @@ def _runs(start: trees.Rules) -> dict[str, Variables]:
     return found
 
 
+def identities(built: Built, workdir: Path) -> dict[str, dict[str, str]]:
+    """What tells the runs that phases still have to start from, from any others."""
+    found = {}
+    for name, phase in built.phases.items():
+        for _, origin in phase.start if not (workdir / "phases" / name / "start").exists() else ():
+            if origin.startswith(RUN):
+                paths, _ = _places(origin)
+                sums = "+".join(checkpoint.identity(path) for path in paths)
+                found[f"start {origin}"] = {"fingerprint": sums}
+    return found
+
+
 def _origin(origin: str) -> Variables:
     """The variables of another run: of its end, or at a step of its last phase that has it."""
+    paths, names = _places(origin)
+    if names:
+        return finals(Path(paths[0]).parents[2], names)[names[-1]]
+    states = [state for path in paths for state in _lanes(checkpoint.load(path))]
+    return _judged(min(states, key=lambda state: float(state["totals"]["loss"])))
+
+
+def _places(origin: str) -> tuple[list[Path], list[str]]:
+    """Where the variables of another run lie: its phases' ends, with the phases' names; or the
+    checkpoints of a step, of each restart one, or all of them as lanes of one program."""
     where, _, step = origin.removeprefix(RUN).rpartition("@")
     if not step.isdigit():
         where, step = origin.removeprefix(RUN), ""
     workdir = Path(where)
     try:
-        names = json.loads((workdir / "config.json").read_text())["phases"] or ["train"]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = list(recorded(workdir).config["phases"]) or ["train"]
+    except (UserError, KeyError, TypeError):
         raise UserError("expected run:WORKDIR of a run that has a checkpoint") from None
     if step:
+        folder = workdir / "checkpoints"
         for name in reversed(names):
-            states = _states(workdir / "checkpoints", name, step)
-            if states:
-                return _judged(min(states, key=lambda state: float(state["totals"]["loss"])))
+            paths = [folder / name / step, *folder.glob(f"{name}@*/{step}")]
+            if any(path.exists() for path in paths):
+                return [path for path in paths if path.exists()], []
         raise UserError(f"expected a step that {where!r} has a checkpoint of")
     if not (workdir / "result.json").exists():
         raise UserError(
             "expected run:WORKDIR of a run that has ended, or run:WORKDIR@STEP of a checkpoint"
         )
-    return finals(workdir, names)[names[-1]]
+    return [workdir / "phases" / name / "final" for name in names], names
 
 
-def _states(folder: Path, phase: str, step: str) -> list[Any]:
-    """The states of a phase at a step: of each restart, saved apart or as lanes of one program."""
-    states = []
-    for path in (folder / phase / step, *folder.glob(f"{phase}@*/{step}")):
-        if path.exists():
-            state = checkpoint.load(path)
-            lanes = np.size(state["step"]) if np.ndim(state["step"]) else 0
-            apart = [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(lanes)]
-            states += apart or [state]
-    return states
+def _lanes(state: Any) -> list[Any]:
+    """The states that a checkpoint holds: one, or the lanes of one program."""
+    lanes = np.size(state["step"]) if np.ndim(state["step"]) else 0
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(lanes)] or [state]
 
 
 def _judged(state: Any) -> Variables:

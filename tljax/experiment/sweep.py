@@ -4,92 +4,31 @@ Runs that differ in numbers alone (seeds, weights, rates, ramps) share one compi
 calls (`run.py`). Every member leaves what a run of its own would leave, in `members/NAME/`.
 """
 
-import ast
+import contextlib
 import csv
 import hashlib
-import itertools
-import json
+import io
 import os
-import runpy
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from tljax.errors import UserError, wrong
 from tljax.experiment import results
 from tljax.experiment.build import build
-from tljax.experiment.check import Checked, change, check, literal, resolve
-from tljax.experiment.fields import Config, blank, plain
-from tljax.experiment.group import Unit, finish, fitting, structure
+from tljax.experiment.check import resolve
+from tljax.experiment.fields import Config
+from tljax.experiment.grid import Member, Point, members
+from tljax.experiment.group import Unit, finish, fitting, keep_data, structure
 from tljax.experiment.opening import Opened
-from tljax.train import lanes, loop
-from tljax.train.checkpoint import write_json
+from tljax.experiment.workdir import Held, claimed, result
+from tljax.train import files, lanes, loop
+from tljax.train.checkpoint import Unsaved
+from tljax.train.files import write_json
 from tljax.train.records import Display
-
-Point = Mapping[str, Any]  # path of a field, "terms.domain.weight" -> value
-
-
-class Member(NamedTuple):
-    """One run of a sweep."""
-
-    name: str  # of its directory; the same for the same resolved config
-    point: Point
-    config: Checked
-
-
-def parse(over: Sequence[str]) -> list[Point]:
-    """The grid of `PATH=VALUES` arguments: every combination of their values.
-
-    Values are Python literals with commas between them, or `range(...)`; what is no literal is a
-    string: `terms.domain.weight=0,0.1,1`, `seed=range(10)`, `optimizer.name=sgd,adam`.
-
-    Raises:
-      UserError: an argument without values, or a path that is given twice.
-    """
-    fields: dict[str, list[Any]] = {}
-    for argument in over:
-        path, equals, text = argument.partition("=")
-        if not equals or not path or not text.strip():
-            raise wrong("--over", argument, "PATH=VALUES, as terms.domain.weight=0,0.1,1")
-        if path in fields:
-            raise wrong("--over", argument, f"each field once; {path!r} is given twice")
-        fields[path] = values(text, argument)
-    return [
-        dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
-    ]
-
-
-def values(text: str, argument: str) -> list[Any]:
-    """What stands after the `=` of an argument, or in the brackets of a distribution."""
-    text = text.strip()
-    if text.startswith("range(") and text.endswith(")"):
-        try:
-            bounds = ast.literal_eval(f"({text[6:-1]},)")
-            return list(range(*bounds))
-        except (ValueError, SyntaxError, TypeError):
-            raise wrong("--over", argument, "range(stop) or range(start, stop[, step])") from None
-    try:
-        listed = ast.literal_eval(f"[{text}]")
-    except (ValueError, SyntaxError):
-        listed = [literal(part) for part in text.split(",")]
-    if not listed:
-        raise wrong("--over", argument, "at least one value")
-    return listed
-
-
-def own(path: str | os.PathLike) -> list[Point]:
-    """The points that a config file's own `sweep()` yields.
-
-    Raises:
-      UserError: a file without it.
-    """
-    scope = runpy.run_path(str(path))
-    if "sweep" not in scope:
-        raise wrong("--over", None, f"PATH=VALUES, or a sweep() in {path} that yields overrides")
-    return [dict(point) for point in scope["sweep"]()]
 
 
 def use_all_cores() -> None:
@@ -100,30 +39,6 @@ def use_all_cores() -> None:
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-
-
-def members(config: Config, points: Iterable[Point]) -> list[Member]:
-    """The runs of a sweep, each once.
-
-    Raises:
-      UserError: a field that is not there, or a value of another kind than it has.
-    """
-    by_name: dict[str, Member] = {}
-    unchanged = plain(config)
-    for point in points:
-        changed = unchanged
-        for path, value in point.items():
-            changed = change(changed, path, value, "--over")
-        try:
-            checked = check(changed)
-        except UserError as error:
-            raise UserError(f"--over {dict(point)}: {error}") from None
-        text = json.dumps(checked.plain, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()[:12]
-        by_name.setdefault(name, Member(name, dict(point), checked))
-    if not by_name:
-        raise wrong("--over", [], "at least one field to change, as seed=range(5)")
-    return list(by_name.values())
 
 
 def run(
@@ -156,25 +71,26 @@ def run(
     """
     display, workdir, began = display or Display(quiet=True), Path(workdir), time.monotonic()
     chosen = members(config, points)
-    _claim(workdir, config)
+    with claimed(workdir, resolve(config), sweep=True):
+        pass
     if not 0 <= part < parts:
         raise wrong("--process_id", part, f"a number from 0 to {parts - 1}")
     ours = chosen[part::parts]
-    left = [member for member in ours if not _done(member, workdir).exists()]
+    left = [member for member in ours if _result(member.name, workdir) is None]
     done = len(ours) - len(left)
     display.say(f"{len(ours)} of {len(chosen)} runs are ours, of which {done} have finished")
-    units = built(left, workdir)
-    for unit in units:
-        results.claim(unit.workdir, unit.built.config.plain, blank().to_dict())
     groups: dict[Any, list[Unit]] = {}
-    for unit in units:
+    for unit in built(left, workdir):
         groups.setdefault(structure(unit), []).append(unit)
+    lost: dict[str, UserError] = {}
     with loop.stop_on_signals() as stop:
         for group in groups.values():
             size = together or fitting(group[0]) * lanes.mesh().size
             for first in range(0, len(group), size):
-                _run(group[first : first + size], workdir / "batches", display, stop)
-    rows = collect([member for member in chosen if _done(member, workdir).exists()], workdir)
+                lost |= _run(group[first : first + size], workdir / "batches", display, stop)
+    rows = collect(chosen, workdir, lost)
+    if lost and len(lost) == len(rows):
+        raise next(iter(lost.values()))
     write(rows, workdir)
     if len(rows) < len(chosen):
         display.say(f"the table has {len(rows)} of {len(chosen)} runs; other processes have others")
@@ -185,13 +101,71 @@ def run(
     return rows
 
 
-def _done(member: Member, workdir: Path) -> Path:
-    """The file that a member leaves last."""
-    return workdir / "members" / member.name / "result.json"
+def _result(name: str, workdir: Path) -> dict[str, Any] | None:
+    """What a member has reached; None if it has not ended, or its result cannot be read."""
+    try:
+        return result(workdir / "members" / name)
+    except OSError:
+        return None
 
 
-def _run(units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop) -> None:
-    """Runs units of one structure, and leaves `result.json` in each one's directory."""
+def _run(
+    units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop
+) -> dict[str, UserError]:
+    """Runs units of one structure, and leaves `result.json` in each one's directory.
+
+    Returns:
+      Of each unit that cannot be run, whose directory is damaged say, its name and why.
+
+    Raises:
+      UserError: what is not one unit's alone: a unit that another process runs, a full disk, a
+        mistake that they share.
+    """
+    lost: dict[str, UserError] = {}
+    with contextlib.ExitStack() as held:
+        ready = []
+        for unit in units:
+            try:
+                held.enter_context(claimed(unit.workdir, unit.built.config.plain))
+                if _result(unit.name, directory.parent) is None:
+                    keep_data(unit)
+                    ready.append(unit)
+            except Held:
+                raise
+            except UserError as error:
+                lost[unit.name] = error
+        try:
+            _finish(ready, directory, display, stop)
+        except Unsaved:
+            raise
+        except UserError as error:
+            lost |= _apart(ready, directory, display, stop, error)
+    return lost
+
+
+def _apart(
+    units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop, error: UserError
+) -> dict[str, UserError]:
+    """Runs one after another units of which one has failed, by an error that is not known to be
+    its own; `_run` has the rest."""
+    if len(units) == 1:
+        return {units[0].name: error}
+    lost: dict[str, UserError] = {}
+    for unit in units:
+        try:
+            _finish([unit], directory, display, stop)
+        except Unsaved:
+            raise
+        except UserError as own:
+            if str(own) in map(str, lost.values()):
+                raise
+            lost[unit.name] = own
+    return lost
+
+
+def _finish(units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop) -> None:
+    if not units:
+        return
     name = hashlib.sha256("".join(unit.name for unit in units).encode()).hexdigest()[:12]
     finals, failed = finish(units, directory / name, display, stop, loop.leave)
     for unit, variables, fault in zip(units, finals, failed, strict=True):
@@ -219,23 +193,25 @@ def built(chosen: Iterable[Member], workdir: Path) -> list[Unit]:
     return units
 
 
-def _claim(workdir: Path, config: Config) -> None:
-    """Makes the directory this config's sweep, or refuses it."""
-    results.claim(workdir, {"sweep": resolve(config)})
-
-
-def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
-    """A row a member: its name, its status, the swept fields, and every metric it reached."""
+def collect(
+    chosen: Iterable[Member], workdir: Path, lost: Mapping[str, UserError] | None = None
+) -> list[dict[str, Any]]:
+    """A row a member that has ended, or is among the `lost`, name -> why: its name, its status, the
+    swept fields, and every metric it reached."""
     rows = []
     for member in chosen:
-        result = json.loads(_done(member, workdir).read_text())
+        reached = _result(member.name, workdir)
+        if reached is None and member.name in (lost or {}):
+            reached = {"evaluations": {}, "failed": f"failed: {(lost or {})[member.name]}"}
+        if reached is None:
+            continue
         metrics = {
             f"{evaluation}/{metric}": value
-            for evaluation, values in result["evaluations"].items()
+            for evaluation, values in reached["evaluations"].items()
             for metric, value in values.items()
             if metric not in ("classes", "confusion")
         }
-        status = result.get("failed", "finished")
+        status = reached.get("failed", "finished")
         rows.append({"member": member.name, "status": status, **member.point, **metrics})
     return rows
 
@@ -245,22 +221,20 @@ def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    plain = write_csv(rows, workdir / "results.csv")
-    partial = workdir / f"results.parquet.{os.getpid()}.partial"
-    parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
-    partial.replace(workdir / "results.parquet")
+    plain, buffer = write_csv(rows, workdir / "results.csv"), io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(plain), buffer)
+    files.write(workdir / "results.parquet", buffer.getvalue())
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> list[dict[str, Any]]:
     """Writes the rows, whole or not at all, and returns them as they stand in the cells."""
     fields = list(dict.fromkeys(key for row in rows for key in row))
     plain = [{key: _plain(row.get(key)) for key in fields} for row in rows]
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with open(partial, "w", newline="") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(plain)
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fields)
+    writer.writeheader()
+    writer.writerows(plain)
+    files.write(path, text.getvalue())
     return plain
 
 

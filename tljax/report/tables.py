@@ -1,7 +1,6 @@
 """What a sweep says: curves with bands, the effect of every swept field, the best by validation."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tljax.errors import wrong
+from tljax.errors import warn, wrong
 from tljax.experiment.choice import Row, best, cell, default, grouped, short, swept
+from tljax.experiment.workdir import recorded
 from tljax.report import figures
+from tljax.train import files
 from tljax.train.records import read
 
 
@@ -21,17 +22,28 @@ def load(workdir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     Raises:
       UserError: a directory that holds no sweep, or one that has not ended yet.
     """
+    config, path = recorded(workdir), workdir / "results.csv"
+    if not config.sweep:
+        raise wrong("report", str(workdir), "the directory of a sweep, not of one run")
     try:
-        config = json.loads((workdir / "config.json").read_text())["sweep"]
-        with open(workdir / "results.csv", newline="") as file:
-            rows = [
-                # A name such as 12e4 is no number.
-                {k: v if k == "member" else _value(v) for k, v in row.items()}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError):
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
         raise wrong("report", str(workdir), "the directory of a sweep that has ended") from None
-    return config, rows
+    except (OSError, ValueError) as error:
+        raise wrong("report", str(path), f"a table of ours ({error})") from None
+    lines = list(csv.reader(text.splitlines()))
+    whole = text.endswith("\n") and len({len(line) for line in lines}) == 1 and len(lines) > 1
+    if not whole or lines[0][:2] != ["member", "status"]:
+        expected = "a whole table; it is empty, cut short or damaged: the sweep's own command, run "
+        raise wrong("report", str(path), expected + "again, makes it anew from its members")
+    ended = {path.parent.name for path in workdir.glob("members/*/result.json")}
+    if missing := len(ended - {line[0] for line in lines}):
+        warn(f"{path} lacks {missing} members that have ended")
+    # A name such as 12e4 is no number.
+    return config.config, [
+        {k: v if k == "member" else _value(v) for k, v in zip(lines[0], line, strict=True)}
+        for line in lines[1:]
+    ]
 
 
 def _value(text: str) -> Any:
@@ -78,10 +90,14 @@ def show(directory: str | Path, select: str = "") -> None:
         without = "no evaluation is without labels (labelled=False) or for validation"
         console.print(f"No choice is made: {without} (validation=True)")
     folder = workdir / "report"
-    folder.mkdir(exist_ok=True)
-    (folder / "report.md").write_text("\n".join(lines) + "\n")
-    draw(workdir, rows, folder)
-    console.print(f"Figures and the table as markdown: {folder}")
+    try:
+        folder.mkdir(exist_ok=True)
+        files.write(folder / "report.md", "\n".join(lines) + "\n")
+        draw(workdir, rows, folder)
+    except OSError as error:
+        console.print(f"Nothing is drawn: {folder} cannot be written ({error.strerror})")
+    else:
+        console.print(f"Figures and the table as markdown: {folder}")
 
 
 def _cell(group: Sequence[Row], key: str) -> str:
@@ -111,6 +127,10 @@ def draw(workdir: Path, rows: Sequence[Row], folder: Path) -> None:
 
 def _curve(member: Path, evaluation: str) -> dict[int, float]:
     """Step -> accuracy, of the last phase that was evaluated."""
-    records = [r for r in read(member) if r["kind"] == evaluation and "accuracy" in r]
+    try:
+        records = [r for r in read(member) if r["kind"] == evaluation and "accuracy" in r]
+    except OSError as error:
+        warn(f"{error.filename}: {error.strerror}; its curve is left out")
+        return {}
     last = records[-1]["phase"] if records else ""
     return {r["step"]: r["accuracy"] for r in records if r["phase"] == last}

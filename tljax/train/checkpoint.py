@@ -1,7 +1,6 @@
 """Checkpoints of a phase through orbax: asynchronous, checked, falling back when damaged."""
 
-import json
-import os
+import hashlib
 import shutil
 import warnings
 from pathlib import Path
@@ -13,10 +12,18 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from tljax import trees
-from tljax.errors import UserError
+from tljax.errors import UserError, warn
 from tljax.train import hosts
 
 _STATE = "state"
+
+
+class Unsaved(UserError):
+    """What could not be saved: a full disk, say."""
+
+
+class Unlike(UserError):
+    """A checkpoint that is whole, of other parameters than those that are expected."""
 
 
 class Checkpoints:
@@ -35,7 +42,7 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             )
         except OSError as error:
-            raise UserError(f"workdir: cannot write {str(directory)!r}: {error}") from None
+            raise Unsaved(f"workdir: cannot write {str(directory)!r}: {error}") from None
 
     def save(self, step: int, state: Any) -> None:
         """Begins to save; returns once the state has been copied, so that it may be donated.
@@ -72,7 +79,7 @@ class Checkpoints:
         newest = max(self.steps(), default=None)
         good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
         where = f"step {step} in {str(self.directory)!r}"
-        return UserError(
+        return Unsaved(
             f"workdir: cannot save {where}: {_reason(error)}; {good}. "
             "Make room, then run the same command again to resume"
         )
@@ -88,17 +95,22 @@ class Checkpoints:
 
         Args:
           like: a state of the structure, shapes, types and devices that are expected.
+
+        Raises:
+          Unlike: a whole checkpoint of another structure, or of other shapes; it stays.
         """
         for step in reversed(self.steps()):
             state, reason = None, ""
             try:
                 state = load(self.directory / str(step), like)
+            except Unlike:
+                raise
             except UserError as error:
                 reason = str(error)
             if not hosts.largest(state is None):
                 return step, state
             if hosts.leader():
-                warnings.warn(f"{reason}; put aside, falling back to the one before", stacklevel=2)
+                warn(f"{reason}; put aside, falling back to the one before")
                 aside = self.directory.parent / f"damaged-{self.directory.name}-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 (self.directory / str(step)).rename(aside)
@@ -164,7 +176,7 @@ def save(path: Path, tree: Any) -> None:
     except Exception as error:
         if hosts.several() and _of_the_system(error) is None:
             raise
-        raise UserError(
+        raise Unsaved(
             f"workdir: cannot save {str(path)!r}: {_reason(error)}. "
             "Make room, then run the same command again to resume"
         ) from error
@@ -179,17 +191,23 @@ def load(path: Path, like: Any = None) -> Any:
         are read.
 
     Raises:
+      Unlike: one of another structure, or of other shapes, than `like`.
       UserError: a checkpoint that is not there, not whole, or damaged.
     """
     try:
         metadata = ocp.checkpointables_metadata(path.absolute())
+        held = metadata.metadata[_STATE]
         if like is None:
-            shapes = metadata.metadata[_STATE]
-            like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+            like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), held)
         else:
+            _check_alike(path, like, held)
             like = jax.tree.map(_abstract, like)
-        tree = ocp.load_checkpointables(path.absolute(), {_STATE: like})[_STATE]
+        with warnings.catch_warnings():  # orbax's, of reading where nothing is sharded
+            warnings.filterwarnings("ignore", "Sharding info not provided")
+            tree = ocp.load_checkpointables(path.absolute(), {_STATE: like})[_STATE]
         sums = dict(metadata.custom_metadata["checksums"])
+    except Unlike:
+        raise
     except Exception as error:  # orbax and tensorstore have no kind of their own for damage
         reason = str(error).strip().splitlines()[0][:200] if str(error) else repr(error)
         raise UserError(f"checkpoint {str(path)!r} cannot be read ({reason})") from None
@@ -201,6 +219,29 @@ def load(path: Path, like: Any = None) -> Any:
     return tree
 
 
+def _check_alike(path: Path, like: Any, held: Any) -> None:
+    lines = trees.differences(trees.flatten(like), trees.flatten(held))
+    if lines:
+        raise Unlike(
+            f"checkpoint {str(path)!r} holds other parameters than this run has (- missing there, "
+            f"+ there alone, ! shape here against there): {'; '.join(lines[:20])}. It was written "
+            "by other code or another version: go on with that, or take another workdir"
+        )
+
+
+def identity(path: Path) -> str:
+    """What tells a saved tree from any other: its checksums; nothing else of it is read.
+
+    Raises:
+      UserError: see `load`.
+    """
+    try:
+        sums = ocp.checkpointables_metadata(path.absolute()).custom_metadata["checksums"]
+    except Exception as error:  # as in `load`
+        raise UserError(f"checkpoint {str(path)!r} cannot be read ({error})") from None
+    return hashlib.sha256(repr(sorted(sums.items())).encode()).hexdigest()[:16]
+
+
 def _abstract(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         return leaf
@@ -210,10 +251,3 @@ def _abstract(leaf: Any) -> Any:
 def _sums(tree: Any) -> dict[str, int]:
     sums = trees.flatten(jax.device_get(_checksums(tree)))
     return {path: int(value) for path, value in sums.items()}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    partial.replace(path)

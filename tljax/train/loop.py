@@ -49,12 +49,13 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Within it SIGTERM and SIGINT ask for a stop between two dispatches; a second SIGINT kills."""
+    """Within it SIGTERM and SIGINT ask for a stop between two dispatches; a second SIGINT does what
+    it did before."""
     stop = Stop()
 
     def handle(number: int, frame: Any) -> None:
         stop.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
     try:

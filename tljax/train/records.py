@@ -12,55 +12,67 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tljax.errors import UserError
+from tljax.errors import UserError, warn
+from tljax.train import files
 
 
 class Records:
     """`metrics.jsonl`, append-only, and TensorBoard events if asked for.
 
     A record holds `phase`, `step`, `kind` ("train" or the name of an evaluation) and numbers; no
-    times, so that an interrupted run leaves the same lines as an uninterrupted one.
+    times, so that an interrupted run leaves the same lines as an uninterrupted one. Lines that are
+    no records are taken out when the file is opened, with a warning that counts them.
     """
 
     def __init__(self, workdir: Path, tensorboard: bool = False):
         self.path = workdir / "metrics.jsonl"
         self._events = _event_writer(workdir) if tensorboard else None
-        self._file = open(self.path, "a")
+        self._file: Any = None  # opened by the first record: a finished run may lie read-only
+        if self.path.exists():
+            self._keep(_lines(self.path))
 
     def write(self, phase: str, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Appends a record."""
         record = {"phase": phase, "step": step, "kind": kind, **values}
-        self._file.write(json.dumps(record) + "\n")
+        self._file = self._file or open(self.path, "a")
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(f"{phase}/{kind}/{name}", value, step)
 
     def flush(self) -> None:
         """Puts all records on disk; before a checkpoint, so that none of its past can be lost."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def rewind(self, phases: list[str], step: int) -> None:
-        """Drops the records after `step` of the last of `phases`, and of any other phase.
-
-        A line cut short by a kill is dropped as well.
-        """
-        self._file.close()
+        """Drops the records after `step` of the last of `phases`, and of any other phase."""
+        self._close()
+        lines = _lines(self.path) if self.path.exists() else []
         kept = [
-            line
-            for line, record in _lines(self.path)
+            (line, record)
+            for line, record in lines
             if record["phase"] in phases[:-1]
             or (phases and record["phase"] == phases[-1] and record["step"] <= step)
         ]
-        partial = self.path.with_name("metrics.partial")
-        partial.write_text("".join(kept))
-        partial.replace(self.path)
-        self._file = open(self.path, "a")
+        self._keep(kept)
+
+    def _keep(self, lines: list[tuple[str, dict[str, Any]]]) -> None:
+        """Leaves these lines alone in the file."""
+        text = "".join(line for line, _ in lines)
+        if not self.path.exists() or self.path.read_bytes() != text.encode():
+            files.write(self.path, text)
+
+    def _close(self) -> None:
+        self.flush()
+        if self._file:
+            self._file.close()
+            self._file = None
 
     def close(self) -> None:
         """Flushes and lets the files go."""
-        self.flush()
-        self._file.close()
+        self._close()
         if self._events:
             self._events.close()
 
@@ -85,18 +97,36 @@ class Kept(Muted):
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
-    """All whole records of a run, in order."""
+    """All whole records of a run, in order; what else is in the file is counted in a warning."""
     return [record for _, record in _lines(workdir / "metrics.jsonl")]
 
 
 def _lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    lines = []
-    for line in path.read_text().splitlines(keepends=True):
+    """The lines that are records, each with its record."""
+    kept, damaged = [], []
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
         try:
-            lines.append((line, json.loads(line)))
-        except json.JSONDecodeError:
-            break
-    return lines
+            record = json.loads(line)
+        except ValueError:  # of JSON or of UTF-8
+            record = None
+        if isinstance(record, dict) and _KINDS.items() <= _kinds(record).items():
+            kept.append((line.decode().rstrip("\r\n") + "\n", record))
+        elif number < len(lines) or line.endswith(b"\n"):  # else a kill has cut it short
+            damaged.append(number)
+    if damaged:
+        warn(
+            f"{path}: {len(damaged)} of {len(lines)} lines are no records of ours, or damaged "
+            f"(line {', '.join(map(str, damaged[:5]))}{', …' if damaged[5:] else ''}): left out"
+        )
+    return kept
+
+
+_KINDS = {"phase": str, "step": int, "kind": str}
+
+
+def _kinds(record: dict[str, Any]) -> dict[str, type]:
+    return {name: type(value) for name, value in record.items()}
 
 
 def _event_writer(workdir: Path) -> Any:
