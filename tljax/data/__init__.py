@@ -30,7 +30,8 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
 
 
 def __getattr__(name: str) -> Any:
-    """`tljax.data.Table` and `tljax.data.class_weights`, imported when first asked for."""
-    if name in ("Table", "class_weights"):
-        return getattr(importlib.import_module("tljax.data.table"), name)
+    """`tljax.data.Table`, `class_weights` and `meet`, imported when first asked for."""
+    rooms = {"Table": "table", "class_weights": "table", "meet": "classes"}
+    if name in rooms:
+        return getattr(importlib.import_module(f"tljax.data.{rooms[name]}"), name)
     raise AttributeError(f"module 'tljax.data' has no attribute {name!r}")

@@ -37,6 +37,7 @@ class Built(NamedTuple):
     readers: Mapping[str, Mapping[str, Reader]]  # phase -> stream -> what reads it from disk
     splits: Mapping[str, Split]
     cadence: Cadence
+    classes: Mapping[str, tuple[str, ...]]  # head -> the names of its outputs, in their order
 
     @property
     def network(self) -> Network:
@@ -61,7 +62,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
       UserError: a mistake in the config or its data.
     """
     opened, fields = opened or Opened({}, {}), config.fields
-    tables, splits, attributes = open_data(config, opened)
+    tables, splits, attributes, classes_of = open_data(config, opened)
     known = [*tables.values(), *(split.table for split in splits.values())]
     classes = max((len(table.classes) for table in known if table.label is not None), default=0)
     net = network_of(config, classes)
@@ -90,7 +91,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
         dispatch=fields.steps_per_dispatch,
     )
     check_unseen(splits, tables, {name: phase.streams for name, phase in phases.items()})
-    built = Built(config, phases, tables, data, readers, splits, cadence)
+    built = Built(config, phases, tables, data, readers, splits, cadence, classes_of)
     for index, (name, phase) in enumerate(phases.items()):
         if index and not phase.prepare:  # what a later phase lacks is better said now than then
             with place_errors(name):

@@ -52,6 +52,7 @@ def keep_data(unit: Unit) -> None:
                 "classes": table.classes if len(table.classes) <= 1000 else len(table.classes),
                 "fingerprint": fingerprint(table),
             }
+    found |= {f"heads.{head}": {"classes": names} for head, names in built.classes.items()}
     workdir.keep_data(unit.workdir, {**found, **start.identities(built, unit.workdir)})
 
 

@@ -12,10 +12,9 @@ from tljax.bind import Bound
 from tljax.data.table import Table
 from tljax.errors import wrong
 from tljax.experiment import start
+from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import network_of
 from tljax.experiment.check import check
-from tljax.experiment.workdir import recorded
-from tljax.experiment.workdir import result as reached
 from tljax.phase.evaluate import Outputs, Split, check_fit, outputs
 from tljax.phase.phase import Stream
 
@@ -76,16 +75,16 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
       UserError: no run there, one that has not ended, or damaged variables.
     """
     workdir = Path(workdir)
-    config = check(recorded(workdir).config)
-    result = reached(workdir)
+    config = check(workdirs.recorded(workdir).config)
+    result = workdirs.result(workdir)
     if result is None:
         raise wrong("workdir", str(workdir), "the directory of a run that has ended")
     finals = start.finals(workdir, config.phases)
     if phase and phase not in finals:
         raise wrong("phase", phase, f"one of {list(finals)}")
-    classes = {}
+    classes = workdirs.classes(workdir)
     for name, evaluation in result["evaluations"].items():
         if "classes" in evaluation:
-            classes[config.fields.evaluate[name].head] = tuple(evaluation["classes"])
+            classes.setdefault(config.fields.evaluate[name].head, tuple(evaluation["classes"]))
     network = network_of(config, max(map(len, classes.values()), default=0))
     return Model(network, finals[phase or list(finals)[-1]], classes)

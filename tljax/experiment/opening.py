@@ -11,6 +11,7 @@ from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.check import Checked
 from tljax.experiment.fields import EvaluationFields, StreamFields
+from tljax.experiment.meeting import met
 from tljax.phase import evaluate
 from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
@@ -29,6 +30,7 @@ class Data(NamedTuple):
     tables: dict[str, Table]  # of every stream, also of one that shows another's
     splits: dict[str, Split]
     attributes: dict[str, np.ndarray]  # class × attribute tables
+    heads: dict[str, tuple[str, ...]]  # the names of their outputs, where labels are read by them
 
 
 def open_data(config: Checked, opened: Opened) -> Data:
@@ -45,9 +47,11 @@ def open_data(config: Checked, opened: Opened) -> Data:
     }
     if "train" in judged:
         raise wrong("evaluate", "train", "another name: the records of training have this one")
+    read = judged
+    tables, judged, heads = met(config, tables, judged, opened.tables)
     attributes = _attributes(config, {**tables, **judged})
     splits = {
-        name: _split(name, each, judged[name], config, attributes)
+        name: _split(name, each, read[name], judged[name], config, attributes)
         for name, each in config.fields.evaluate.items()
     }
     for name, split in splits.items():
@@ -56,7 +60,7 @@ def open_data(config: Checked, opened: Opened) -> Data:
         evaluate.check(split, f"evaluate.{name}")
         if split.calibrate:
             evaluate.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
-    return Data(tables, splits, attributes)
+    return Data(tables, splits, attributes, heads)
 
 
 def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
@@ -156,11 +160,12 @@ def _attributes(config: Checked, known: Mapping[str, Table]) -> dict[str, np.nda
 def _split(
     name: str,
     fields: EvaluationFields,
+    read: Table,
     table: Table,
     config: Checked,
     attributes: Mapping[str, np.ndarray],
 ) -> Split:
-    """An evaluation, checked."""
+    """An evaluation, checked; numbers of classes are those of its table as it was `read`."""
     field, top, phases = f"evaluate.{name}", config.fields, tuple(config.phases)
     statistics = None
     if top.statistics == "separate":
@@ -179,7 +184,7 @@ def _split(
         raise unknown(f"{field}.table", fields.table, attributes)
     unseen: tuple[int, ...] = ()
     if fields.unseen:
-        unseen = tuple(sources.class_numbers(fields.unseen, table.classes, f"{field}.unseen"))
+        unseen = _numbers(fields.unseen, read, table, f"{field}.unseen")
     semantic = attributes.get(fields.table)
     if semantic is not None and len(semantic) != len(table.classes):
         raise UserError(
@@ -195,12 +200,23 @@ def _split(
         phase=fields.phase or phases[-1],
         readout=fields.readout,
         semantics=semantic,
-        classes=tuple(sources.class_numbers(fields.classes, table.classes, f"{field}.classes")),
+        classes=_numbers(fields.classes, read, table, f"{field}.classes"),
         unseen=unseen,
         among=fields.among,
         calibrate=fields.calibrate,
         top=fields.top,
     )
+
+
+def _numbers(classes: Any, read: Table, table: Table, field: str) -> tuple[int, ...]:
+    """The numbers that classes have in a table, named or numbered as it was read; None: all."""
+    if classes is None:
+        return tuple(range(len(table.classes)))
+    names = [read.classes[number] for number in sources.class_numbers(classes, read.classes, field)]
+    for name in names:
+        if name not in table.classes:
+            raise unknown(field, name, table.classes)
+    return tuple(map(table.classes.index, names))
 
 
 def check_unseen(

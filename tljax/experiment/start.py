@@ -6,7 +6,7 @@ that a run resumes to the same numbers whatever has become of the run it began f
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tljax.errors import UserError, warn
 from tljax.experiment import results
 from tljax.experiment.build import Built, flowing, place_errors
 from tljax.experiment.results import Variables
-from tljax.experiment.workdir import recorded
+from tljax.experiment.workdir import classes, recorded
 from tljax.train import checkpoint, hosts, placing, starting
 from tljax.train.files import read_json, write_json
 from tljax.train.step import State
@@ -66,7 +66,7 @@ def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables
     """The state that a phase starts from, made anew."""
     phase = built.phases[name]
     with place_errors(name):
-        return starting.start(
+        state = starting.start(
             phase,
             flowing(built, name),
             built.key(name, restart),
@@ -74,6 +74,29 @@ def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables
             readers=built.readers[name],
             seed=built.config.fields.seed,
         )
+        _check_classes(built, phase.start, state.params)
+    return state
+
+
+def _check_classes(built: Built, rules: trees.Rules, params: Any) -> None:
+    """Refuses a head that is copied from another run, where its outputs are other classes."""
+    for head, names in built.classes.items():
+        leaves = trees.flatten(params.get("heads", {}).get(head, {}))
+        origins = {trees.first(f"heads/{head}/{path}", rules)[1] for path in leaves if rules}
+        for origin in origins:
+            where, _, step = origin.removeprefix(RUN).rpartition("@")
+            where = where if step.isdigit() else origin.removeprefix(RUN)
+            theirs = classes(Path(where)).get(head, names) if origin.startswith(RUN) else names
+            if theirs != names:
+                raise UserError(
+                    f"start: head {head!r} of {origin!r} has outputs for {_listed(theirs)}; "
+                    f"expected {_listed(names)}, the classes of this run. Start it fresh "
+                    f'(("heads/{head}/**", "fresh") before the others), or name it otherwise'
+                )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")
 
 
 def gathered(state: State, mesh: Any) -> Variables:
@@ -101,16 +124,22 @@ def keep(
 
 def final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
     """What a phase ended as, and its fault; None if it has not ended, or is to end again."""
+    try:
+        return _final(workdir, phase)
+    except UserError as error:
+        warn(f"{error}; the phase ends again")
+        return None
+
+
+def _final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
+    """The same, but for damage, which is an error."""
     folder = workdir / "phases" / phase
     try:
         fault = read_json(folder / "ended.json", "failed")["failed"]
     except OSError:
         return None
-    except UserError as error:
-        warn(f"{error}; the phase ends again")
-        return None
-    saved = _whole(folder / "final")
-    return None if saved is None else ({kind: saved.get(kind) or {} for kind in KINDS}, fault)
+    saved = checkpoint.load(folder / "final")
+    return {kind: saved.get(kind) or {} for kind in KINDS}, fault
 
 
 def finals(workdir: Path, phases: Iterable[str]) -> dict[str, Variables]:
@@ -121,7 +150,7 @@ def finals(workdir: Path, phases: Iterable[str]) -> dict[str, Variables]:
     """
     ended: dict[str, Variables] = {}
     for name in phases:
-        saved = final(workdir, name)
+        saved = _final(workdir, name)
         if saved is None:
             raise UserError(f"workdir: got {str(workdir)!r}; expected the end of phase {name!r}")
         ended[name] = results.with_heads(results.carried(ended), saved[0])

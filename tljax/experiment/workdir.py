@@ -89,7 +89,9 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise wrong("workdir", str(workdir), f"a directory ({error.strerror})") from None
+        raise wrong(
+            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
+        ) from None
     others = [n for n in names if n != LOCK and not re.fullmatch(r"config\.json\.\d+\.partial", n)]
     if not others:
         return None
@@ -249,3 +251,13 @@ def keep_data(workdir: Path, found: Mapping[str, Any]) -> None:
             raise wrong(name, is_now, expected)
     if before != {**before, **found}:
         write_json(path, {**before, **found})
+
+
+def classes(workdir: Path) -> dict[str, tuple[str, ...]]:
+    """Head -> the names of its outputs, of those that a run has taught with labels."""
+    try:
+        kept = read_json(workdir / DATA)
+    except (OSError, UserError):
+        return {}
+    heads = {name.removeprefix("heads."): each for name, each in kept.items() if "heads." in name}
+    return {head: tuple(each["classes"]) for head, each in heads.items()}

@@ -223,6 +223,8 @@ def channel_importance(
 FILLERS = (kmeans, ridge, softmax, knn, eszsl, sae, neighbours)
 READERS = (class_relationship, channel_importance)
 """Those that read the head that they name; the others fill it."""
+APART = (class_relationship,)
+"""Those whose head has other classes than their stream."""
 PREPARATIONS: dict[str, Callable[..., Prepared]] = {
     function.__name__: function for function in (*FILLERS, *READERS)
 }

@@ -50,6 +50,9 @@ TERMS: dict[str, Callable] = {
     )
 }
 
+APART = (conservative.co_tuning,)
+"""Those whose head has other classes than their stream."""
+
 
 def term(
     name: str | Callable[..., Any],

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import trees
+from tljax import terms, trees
 from tljax.data import streams
 from tljax.data.order import by_class
 from tljax.data.streams import Reader
@@ -45,6 +45,7 @@ def start(
     phase, earlier, readers = numbers(phase), earlier or {}, readers or {}
     data = in_memory(data)
     _check_streams(phase, data)
+    _check_classes(phase, data)
     rows: Mapping[str, Any] = {}
     tables: Mapping[str, Any] = {}
     heads: Mapping[str, Any] = {}
@@ -74,6 +75,21 @@ def _check_streams(phase: Phase, data: Mapping[str, Table]) -> None:
             raise wrong(f"streams.{stream.name}.balanced", True, "a labelled stream in memory")
         if table is not None and not stream.balanced:
             streams.check_batch(stream.batch, len(table), f"streams.{stream.name}.batch")
+
+
+def _check_classes(phase: Phase, data: Mapping[str, Table]) -> None:
+    """Refuses streams whose labels meet at a head under other names or numbers."""
+    first: dict[str, tuple[str, Table]] = {}
+    for term in phase.terms.values():
+        fields = dict(term.static)
+        stream, head = phase.streams.get(fields.get("stream", "")), fields.get("head")
+        table = data.get(stream.base) if stream and term.function not in terms.APART else None
+        if table is None or not head or not (table.seen or table.labels is not None):
+            continue
+        name, other = first.setdefault(head, (stream.base, table))
+        if other.classes != table.classes:
+            expected = f"those of {name!r}, as both teach head {head!r}: tljax.data.meet(tables)"
+            raise wrong(f"data[{stream.base!r}]: classes", table.classes[:20], expected)
 
 
 def resumed(phase: Phase, origin: Mapping[str, Any], key: jax.Array) -> step.State:
