@@ -287,7 +287,7 @@ class TestRun:
             equal(begin(small)[0], params_of(states[1]))
 
     def test_a_damaged_checkpoint_gets_one_line(self, small, run, tmp_path):
-        (tmp_path / "config.json").write_text(json.dumps({"phases": ["first"]}))
+        (tmp_path / "config.json").write_text(json.dumps({"phases": ["first"], "streams": {}}))
         (tmp_path / "checkpoints" / "first" / "4").mkdir(parents=True)
         small.start = (("**", f"run:{tmp_path}@4"),)
         says = r"^first\.start\[0\]: got 'run:.*'; checkpoint '.*first/4' cannot be read"

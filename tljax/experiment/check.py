@@ -52,8 +52,8 @@ def check(config: Config) -> Checked:
         own[name] = _validated(PhaseFields, merged, f"{name}.")
     own = own or {"train": PhaseFields(**{name: getattr(checked, name) for name in PHASE_FIELDS})}
     for name, phase in own.items():
-        if not phase.steps and not phase.prepare:
-            expected = "an integer of at least 1, or something to prepare"
+        if not phase.steps and not phase.prepare and not phase.start:
+            expected = "an integer of at least 1, or something to prepare, or start= another run"
             raise wrong(place(name, "steps"), 0, expected)
     for field in ("streams", "evaluate"):
         if not fields[field]:
