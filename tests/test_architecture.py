@@ -22,7 +22,7 @@ FLOORS = [
 ]
 # The rooms of some folders, floor by floor.
 ROOMS = {
-    "phase": ["optimizers", "phase", "objective transfer", "evaluate", "prepare"],
+    "phase": ["optimizers", "phase", "transfer", "objective", "evaluate", "prepare"],
     "train": [
         *("hosts", "placing records", "gradients", "step checkpoint", "starting lanes"),
         *("loop", "fitting"),
@@ -39,9 +39,9 @@ BUDGETS = {
     "experiment": 2400,
     "losses": 1050,
     "metrics": 690,
-    "models": 460,
-    "phase": 1400,
-    "report": 700,
+    "models": 510,
+    "phase": 1480,
+    "report": 730,
     "solvers": 530,
     "terms": 540,
     "train": 1840,

@@ -56,6 +56,7 @@ def start(
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
         variables["params"] = {**variables["params"], "heads": heads}
     transfer.moving(variables["params"], phase.train)
+    transfer.check_still(phase, variables, earlier)
     rows = {name: dict(columns) for name, columns in rows.items()}
     for stream in phase.streams.values():
         if stream.balanced:
@@ -201,11 +202,10 @@ def _first(
     """One program, where every leaf by itself would be compiled for its shape."""
     fresh = objective.initialise(phase, batch, tables, key, gradients.learned(phase))
     copied = {}
+    earlier = {name: earlier[name] for name in order}  # jit has sorted the names
     for kind in KINDS:
-        before = {name: earlier[name][kind] for name in order}  # jit has sorted the names
-        # The trunk keeps statistics of each stream by itself where they are "separate".
-        new = transfer.NEW if kind == "params" else (*transfer.NEW, "trunk")
-        rules: trees.Rules = phase.start or transfer.usual(fresh[kind], before, new)
+        before = {name: variables[kind] for name, variables in earlier.items()}
+        rules = transfer.origins(phase, kind, fresh[kind], earlier)
         if kind == "batch_stats" or lenient:
             rules = _reaching(rules, fresh[kind])
         else:  # what is for statistics alone
