@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tljax.errors import wrong
+from tljax.errors import failure, wrong
 from tljax.experiment import results, start
 from tljax.experiment.build import Built, build
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config, blank
 from tljax.experiment.group import Unit, finish
+from tljax.phase import evaluate
 from tljax.phase.evaluate import Outputs
 from tljax.report import figures
 from tljax.train import hosts, loop
@@ -50,15 +51,24 @@ def run(
         [finals], _ = finish([unit], workdir / "checkpoints", display, stop)
     if hosts.leader():
         judged = results.judge(unit.built.network, finals, unit.built.splits.values())
-        if checked.fields.figures:
-            draw(workdir, unit.built)
+        undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
-        write_json(finished, result)
+        write_json(finished, {**result, **({"figures": undrawn} if undrawn else {})})
     hosts.wait("the result")
     result = json.loads(finished.read_text())
     results.show(display, result)
+    for figure in result.get("figures", {}).values():
+        display.say(f"not drawn: {figure['failed']}")
     return result
+
+
+def _drawn(workdir: Path, built: Built) -> dict[str, Any]:
+    """Draws a run's figures; those that could not be drawn, as they stand in `result.json`."""
+    try:
+        return draw(workdir, built)
+    except Exception as error:
+        return {"all": failure("figures", error)}
 
 
 def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
@@ -71,23 +81,30 @@ def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
     unit = Unit("", build(checked), workdir)
     with loop.stop_on_signals() as stop:
         [finals], _ = finish([unit], workdir / "checkpoints", Display(quiet=True), stop)
-    judged = results.judge(unit.built.network, finals, unit.built.splits.values())
-    return {name: found for name, (found, _) in judged.items()}
+    found = {}
+    for name, split in unit.built.splits.items():
+        own = finals[split.phase]
+        network = unit.built.network
+        found[name] = evaluate.outputs(network, own["params"], own["batch_stats"], split)
+    return found
 
 
-def draw(workdir: str | os.PathLike, built: Built | None = None) -> None:
+def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, Any]:
     """Draws the figures of a run that has ended from what lies in its directory.
 
     Args:
       workdir: of the run.
       built: of its config.json, if that has been done.
+
+    Returns:
+      Figure -> `{"failed": why}`, of those that could not be drawn.
     """
     workdir = Path(workdir)
     if built is None:
         built = build(check(json.loads((workdir / "config.json").read_text())))
     finals = start.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
-    figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
+    return figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
 
 
 def _claim(workdir: Path, config: Checked) -> None:

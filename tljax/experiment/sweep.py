@@ -233,7 +233,7 @@ def collect(chosen: Iterable[Member], workdir: Path) -> list[dict[str, Any]]:
             f"{evaluation}/{metric}": value
             for evaluation, values in result["evaluations"].items()
             for metric, value in values.items()
-            if metric not in ("classes", "confusion")
+            if metric not in ("classes", "confusion", "confused", "failed")
         }
         status = result.get("failed", "finished")
         rows.append({"member": member.name, "status": status, **member.point, **metrics})

@@ -215,5 +215,5 @@ def _sums(tree: Any) -> dict[str, int]:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file whole or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
     partial.replace(path)

@@ -30,7 +30,7 @@ class Records:
     def write(self, phase: str, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Appends a record."""
         record = {"phase": phase, "step": step, "kind": kind, **values}
-        self._file.write(json.dumps(record) + "\n")
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
         if self._events:
             for name, value in values.items():
                 self._events.add_scalar(f"{phase}/{kind}/{name}", value, step)

@@ -125,11 +125,12 @@ def _prepared(
 
 def check(
     phase: Phase, data: Mapping[str, Table], readers: Mapping[str, Reader], key: jax.Array
-) -> None:
-    """Refuses terms that ask for what is not there, without computing anything."""
+) -> dict[str, Any]:
+    """The shapes of what a phase starts from; refuses terms that ask for what is not there."""
     phase = numbers(phase)
     batch, tables = blank(phase, data, readers), _rowless(data, readers)
-    jax.eval_shape(objective.initialise, phase, batch, tables, key)
+    made = functools.partial(objective.initialise, scalars=gradients.learned(phase))
+    return jax.eval_shape(made, phase, batch, tables, key)
 
 
 def _rowless(data: Mapping[str, Table], readers: Mapping[str, Reader]) -> dict[str, Table]:
