@@ -11,7 +11,7 @@ from tljax import experiment
 from tljax.errors import UserError
 from tljax.experiment import results
 from tljax.metrics import validators
-from tljax.phase import evaluate
+from tljax.phase import evaluate, rehearsal
 from tljax.phase.evaluate import Outputs, Split, score
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -245,7 +245,7 @@ class TestCalibration:
     def test_gamma_is_not_chosen_by_the_unseen_classes_themselves(self, other, needle):
         other = split(other.pop("labels"), **other)
         with pytest.raises(UserError, match=f"^evaluate.x.calibrate: got 'judged'; .*{needle}"):
-            evaluate.check_calibration(split([0, 2, 3], unseen=(2, 3)), other, "evaluate.x")
+            rehearsal.check_calibration(split([0, 2, 3], unseen=(2, 3)), other, "evaluate.x")
 
 
 class TestChecks:
@@ -265,13 +265,13 @@ class TestChecks:
     )
     def test_what_cannot_be_judged_is_refused(self, labels, fields, needle):
         with pytest.raises(UserError, match=f"^evaluate.{needle}"):
-            evaluate.check(split(labels, **fields), "evaluate.x")
+            rehearsal.check(split(labels, **fields), "evaluate.x")
 
     def test_what_can_is_not(self):
-        evaluate.check(split([2, 3], unseen=(2, 3), among="unseen"), "x")
-        evaluate.check(split([2], unseen=(2, 3), among="unseen"), "x")
-        evaluate.check(split([0, 3], "dap", BITS, unseen=(2, 3)), "x")
-        evaluate.check(split(None, unseen=(2, 3)), "x")
+        rehearsal.check(split([2, 3], unseen=(2, 3), among="unseen"), "x")
+        rehearsal.check(split([2], unseen=(2, 3), among="unseen"), "x")
+        rehearsal.check(split([0, 3], "dap", BITS, unseen=(2, 3)), "x")
+        rehearsal.check(split(None, unseen=(2, 3)), "x")
 
 
 class TestWithoutLabels:

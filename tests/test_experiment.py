@@ -150,5 +150,5 @@ def test_a_run_of_before_a_field_was_there_is_resumed(tiny, tmp_path):
     path.write_text(json.dumps(config))
     experiment.run(tiny, tmp_path / "run")
     tiny.freeze_statistics = True
-    with pytest.raises(UserError, match=r"freeze_statistics \(false there, true here\)"):
+    with pytest.raises(UserError, match=r"freeze_statistics \(nothing there, true here\)"):
         experiment.run(tiny, tmp_path / "run")

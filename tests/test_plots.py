@@ -189,7 +189,7 @@ def test_intervals_take_a_single_run(tmp_path):
 
 def test_few_values_are_ticks_and_many_numbers_are_places(tmp_path, monkeypatch):
     saved = []
-    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure))
+    monkeypatch.setattr(figures, "save", lambda figure, path: saved.append(figure))
     few = [("adam", [0.5]), ("sgd", [0.25, 0.75])]
     many = [(10.0**i, [0.1 * i]) for i in range(-3, 5)]
     near = [(float(i), [0.1 * i]) for i in range(1, 9)]

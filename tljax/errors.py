@@ -35,6 +35,13 @@ class Stopped(Exception):
         self.signal = signal
 
 
+def failure(field: str, error: Exception) -> dict[str, str]:
+    """`{"failed": "field: why"}`, in one line: what stands in the place of what was not reached."""
+    reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    begins = "" if reason.startswith(field) else f"{field}: "
+    return {"failed": " ".join(f"{begins}{reason}".split())}
+
+
 def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
     """The error for a name that is none of `choices`; it offers the nearest one.
 

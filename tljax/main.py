@@ -153,7 +153,9 @@ def _run(flags: Any, changes: Any, words: Any) -> None:
 
     config, workdir = _config(flags, changes), _workdir(flags)
     with hosts.ending_together():
-        experiment.run(config, workdir, Display(flags.quiet or not hosts.leader()))
+        result = experiment.run(config, workdir, Display(flags.quiet or not hosts.leader()))
+    if "failed" in result:
+        raise UserError(result["failed"])
 
 
 def _sweep(flags: Any, changes: Any, words: Any) -> None:

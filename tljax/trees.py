@@ -7,7 +7,7 @@ A path joins the keys of a leaf with "/": `trunk/conv_0/kernel`. A pattern match
 
 import fnmatch
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -105,6 +105,17 @@ def combine(kept: Any, rest: Any) -> Any:
     return jax.tree.map(
         lambda one, other: other if one is None else one, kept, rest, is_leaf=lambda x: x is None
     )
+
+
+def over(tree: Any, other: Any, modules: Collection[str]) -> Any:
+    """The tree with the leaves that `other` has directly in the modules at these paths."""
+    leaves = {path: leaf for path, leaf in flatten(other).items() if _holder(path) in modules}
+    mine = flatten(tree)
+    return named(tree, lambda path: leaves.get(path, mine[path])) if leaves else tree
+
+
+def _holder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

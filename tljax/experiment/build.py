@@ -14,10 +14,10 @@ from tljax.data import streams
 from tljax.data.streams import Reader
 from tljax.data.table import Table, class_weights
 from tljax.errors import UserError, number, unknown, wrong
+from tljax.experiment import results
 from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
-from tljax.experiment.results import check_width
 from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.phase import optimizers, prepare
@@ -68,7 +68,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     net = network_of(config, classes)
     heads = dict(net.heads.modules)
     for split in splits.values():
-        check_width(split, getattr(heads.get(split.head), "outputs", None))
+        results.check_width(split, getattr(heads.get(split.head), "outputs", None))
     phases = {
         name: _phase(name, of_phase, config, net, tables, attributes)
         for name, of_phase in config.phases.items()
@@ -92,11 +92,25 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     )
     check_unseen(splits, tables, {name: phase.streams for name, phase in phases.items()})
     built = Built(config, phases, tables, data, readers, splits, cadence, classes_of)
-    for index, (name, phase) in enumerate(phases.items()):
-        if index and not phase.prepare:  # what a later phase lacks is better said now than then
-            with place_errors(name):
-                starting.check(phase, flowing(built, name), readers[name], built.key(name))
+    if len(phases) > 1:
+        _check_phases(built)
     return built
+
+
+def _check_phases(built: Built) -> None:
+    """Refuses what a later phase or its evaluations lack: better said now than then."""
+    carried: Any = results.carried({})  # shapes; None where a phase has fitted what is not known
+    for name, phase in built.phases.items():
+        if phase.prepare:
+            carried = None
+            continue
+        with place_errors(name):
+            flows = flowing(built, name)
+            shapes = starting.check(phase, flows, built.readers[name], built.key(name))
+        if carried is not None:
+            carried = results.with_heads(carried, shapes)
+            splits = [split for split in built.splits.values() if split.phase == name]
+            results.check_splits(built.network, splits, carried)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """A config checked against the schema: one line for the first mistake; and fields set by path."""
 
 import ast
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from tljax import trees
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.fields import (
     PHASE_FIELDS,
@@ -58,6 +60,9 @@ def check(config: Config) -> Checked:
     for field in ("streams", "evaluate"):
         if not fields[field]:
             raise wrong(field, fields[field], 'at least one: dict(NAME=dict(data="digits", …))')
+    for path, leaf in trees.flatten(fields).items():
+        if isinstance(leaf, float) and not math.isfinite(leaf):  # JSON has no other
+            raise wrong(path.replace("/", "."), leaf, "a finite number")
     return Checked(fields, checked, own)
 
 

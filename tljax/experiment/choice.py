@@ -56,14 +56,14 @@ def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tu
       UserError: a metric that is not there, or one that reads labels which no choice may read.
     """
     evaluation = readable(select, config)
-    if select not in rows[0]:
-        known = [key for key in rows[0] if key.startswith(f"{evaluation}/")]
+    known = {key for row in rows for key in row if key.startswith(f"{evaluation}/")}
+    if select not in known:
         raise unknown("--select", select, known)
     sign = -1 if lower(select) else 1
 
     def worth(group: Sequence[Row]) -> float:
-        values = [row[select] for row in group]
-        if any(value is None for value in values):
+        values = [row[select] for row in group if row.get(select) is not None]
+        if len(values) < len(group):  # it failed, or its examples do not define the metric
             return -float("inf")
         return sign * sum(values) / len(values)
 

@@ -165,7 +165,11 @@ class PhaseFields(Fields):
     )
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")
-    freeze_statistics: Flag = doc(False, "batch statistics are the running ones, and stay")
+    freeze_statistics: Flag | None = doc(
+        None,
+        "running statistics are used, and stay: None: those of frozen modules; True: all; "
+        "False: none, so that those of frozen modules move",
+    )
     steps: Whole = doc(1000, "0: nothing but what is prepared")
     restarts: Count = doc(1, "runs of the phase, of which the one of the lowest loss is kept")
     optimizer: Section = doc(
@@ -236,7 +240,8 @@ def blank() -> ml_collections.ConfigDict:
     for name in ORDER:
         default = ConfigFields.model_fields[name].get_default(call_default_factory=True)
         if default is None:
-            config[name] = ml_collections.config_dict.placeholder(int)
+            kind = get_args(get_args(ConfigFields.model_fields[name].annotation)[0])[0]
+            config[name] = ml_collections.config_dict.placeholder(kind)
         else:
             config[name] = (
                 ml_collections.ConfigDict(default) if isinstance(default, dict) else default

@@ -146,7 +146,7 @@ def _writer(
     built, carried = unit.built, results.carried(earlier)
     splits = [split for split in built.splits.values() if split.phase == name]
 
-    def evaluate(state: State) -> dict[str, dict[str, float]]:
+    def evaluate(state: State) -> loop.Values:
         variables = placing.gathered(evaluated(state), built.phases[name].mesh)
         if not hosts.leader():
             return {}

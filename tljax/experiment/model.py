@@ -85,6 +85,8 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
     classes = workdirs.classes(workdir)
     for name, evaluation in result["evaluations"].items():
         if "classes" in evaluation:
-            classes.setdefault(config.fields.evaluate[name].head, tuple(evaluation["classes"]))
+            names = evaluation["classes"]  # how many, where they are mere numbers
+            names = map(str, range(names)) if isinstance(names, int) else names
+            classes.setdefault(config.fields.evaluate[name].head, tuple(names))
     network = network_of(config, max(map(len, classes.values()), default=0))
     return Model(network, finals[phase or list(finals)[-1]], classes)

@@ -12,7 +12,7 @@ from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.check import Checked
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
-from tljax.phase import evaluate
+from tljax.phase import rehearsal
 from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
 
@@ -57,9 +57,9 @@ def open_data(config: Checked, opened: Opened) -> Data:
     for name, split in splits.items():
         if split.calibrate and split.calibrate not in splits:
             raise unknown(f"evaluate.{name}.calibrate", split.calibrate, splits)
-        evaluate.check(split, f"evaluate.{name}")
+        rehearsal.check(split, f"evaluate.{name}")
         if split.calibrate:
-            evaluate.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
+            rehearsal.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
     return Data(tables, splits, attributes, heads)
 
 

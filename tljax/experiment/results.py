@@ -10,16 +10,28 @@ from typing import Any
 import jax
 
 from tljax import trees
-from tljax.errors import UserError, unknown, wrong
+from tljax.data.streams import check_finite
+from tljax.errors import UserError, failure, unknown, wrong
 from tljax.experiment.check import Checked
 from tljax.models.network import outputs_of
-from tljax.phase.evaluate import READOUTS, Outputs, Split, check_fit, confusion, outputs, score
+from tljax.phase.evaluate import (
+    READOUTS,
+    Outputs,
+    Split,
+    check_fit,
+    confused,
+    confusion,
+    outputs,
+    score,
+)
+from tljax.phase.rehearsal import rehearse
 from tljax.train.records import Display
 
 Variables = dict[str, Any]
 """`{"params": ..., "batch_stats": ...}`."""
 
 MODULES = ("heads", "stems", "scalars")
+MATRIX = 100  # more classes than that have no confusion matrix
 
 
 def carried(earlier: Mapping[str, Variables]) -> Variables:
@@ -47,13 +59,16 @@ def _over(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_splits(network: Any, splits: Iterable[Split], variables: Variables) -> None:
-    """Refuses evaluations of a head that is not there or too narrow, or of other inputs."""
+    """Refuses evaluations of a head that is not there or does not fit, or of other inputs."""
     heads = variables["params"].get("heads", {})
     for split in splits:
         if split.head and split.head not in heads:
             raise unknown(f"evaluate.{split.name}.head", split.head, heads)
-        check_fit(network, variables, split)
+        if split.table.resident:
+            check_finite(split.table.input, f"evaluate.{split.name}")
+        shape = check_fit(network, variables, split)
         check_width(split, outputs_of(heads[split.head]) if split.head else None)
+        rehearse(split, shape)
 
 
 def check_width(split: Split, outputs: int | None) -> None:
@@ -89,50 +104,77 @@ def check_width(split: Split, outputs: int | None) -> None:
 
 def judge(
     network: Any, finals: Mapping[str, Variables], splits: Iterable[Split]
-) -> dict[str, tuple[Outputs, dict[str, float]]]:
+) -> dict[str, tuple[Outputs | None, dict[str, Any]]]:
     """What each split's phase gives of it, and its metrics.
 
-    The factor of calibrated stacking is chosen on the evaluation that a split names.
+    The factor of calibrated stacking is chosen on the evaluation that a split names. What fails
+    keeps no other from being judged: None, and `{"failed": "evaluate.NAME: why"}`.
 
     Args:
       network: unbound.
       finals: phase -> its variables.
       splits: of these phases.
     """
-    seen = {
-        split.name: (split, outputs(network, own["params"], own["batch_stats"], split))
-        for split in splits
-        for own in [finals[split.phase]]
-    }
-    judged: dict[str, tuple[Outputs, dict[str, float]]] = {}
+    seen: dict[str, tuple[Split, Outputs]] = {}
+    judged: dict[str, tuple[Outputs | None, dict[str, Any]]] = {}
+    for split in splits:
+        own = finals[split.phase]
+        try:
+            found = outputs(network, own["params"], own["batch_stats"], split)
+        except Exception as error:
+            judged[split.name] = (None, failure(f"evaluate.{split.name}", error))
+        else:
+            seen[split.name] = (split, found)
+            judged[split.name] = (found, {})  # in their order
     for name, (split, found) in seen.items():
-        gamma = 0.0
-        if split.calibrate in seen:
-            other, validation = seen[split.calibrate]
-            gamma = score(validation, other)["best_gamma"]
-        judged[name] = (found, score(found, split, gamma))
+        try:
+            judged[name] = (found, score(found, split, _gamma(split, seen, judged)))
+        except Exception as error:
+            judged[name] = (None, failure(f"evaluate.{name}", error))
     return judged
+
+
+def _gamma(split: Split, seen: Mapping[str, Any], judged: Mapping[str, Any]) -> float:
+    """The factor of calibrated stacking, as the evaluation that a split names has it."""
+    if split.calibrate in seen:
+        other, validation = seen[split.calibrate]
+        return score(validation, other)["best_gamma"]
+    if split.calibrate in judged:
+        raise UserError(judged[split.calibrate][1]["failed"])
+    return 0.0
 
 
 def assemble(
     config: Checked,
     final: Variables,
-    judged: Mapping[str, tuple[Outputs, dict[str, float]]],
+    judged: Mapping[str, tuple[Outputs | None, dict[str, Any]]],
     splits: Mapping[str, Split],
 ) -> dict[str, Any]:
-    """What `result.json` holds."""
-    evaluations: dict[str, Any] = {}
-    for name, (found, values) in judged.items():
-        evaluations[name] = {**values, "examples": len(found.features)}
-        if found.labels is not None and splits[name].readout == "logits":
-            evaluations[name]["classes"] = list(splits[name].table.classes)
-            evaluations[name]["confusion"] = confusion(found).tolist()
+    """What `result.json` holds; with an evaluation that failed, `failed` says which and why."""
+    evaluations = {name: _evaluation(splits[name], *each) for name, each in judged.items()}
+    failed = [each["failed"] for each in evaluations.values() if "failed" in each]
     return {
         "method": config.fields.method,
         "seed": config.fields.seed,
         "parameters": trees.count(final["params"]),
         "evaluations": evaluations,
+        **({"failed": "; ".join(failed)} if failed else {}),
     }
+
+
+def _evaluation(split: Split, found: Outputs | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation in `result.json`; of many classes no matrix, and no list of mere numbers."""
+    if found is None:
+        return dict(values)
+    evaluation = {**values, "examples": len(found.features)}
+    if found.labels is None or split.readout != "logits":
+        return evaluation
+    names, size = split.table.classes, found.logits.shape[-1]
+    numbered = len(names) > MATRIX and names == tuple(map(str, range(len(names))))
+    evaluation["classes"] = len(names) if numbered else list(names)
+    if size <= MATRIX:
+        return {**evaluation, "confusion": confusion(found).tolist()}
+    return {**evaluation, "confused": confused(found, names)}
 
 
 def show(display: Display, result: Mapping[str, Any]) -> None:
@@ -147,7 +189,7 @@ def show(display: Display, result: Mapping[str, Any]) -> None:
         [
             name,
             *(f"{each[key]:.4f}" if key in each else "" for key in present),
-            str(each["examples"]),
+            str(each.get("examples", "failed")),
         ]
         for name, each in result["evaluations"].items()
     ]

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tljax.errors import wrong
+from tljax.errors import failure, wrong
 from tljax.experiment import results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config
 from tljax.experiment.group import Unit, finish, keep_data
+from tljax.phase import evaluate
 from tljax.phase.evaluate import Outputs
 from tljax.report import figures
 from tljax.train import hosts, loop
@@ -51,6 +52,8 @@ def run(
     with _claimed(workdir, checked):
         result = _finish(checked, workdir, display, began)
     results.show(display, result)
+    for figure in result.get("figures", {}).values():
+        display.say(f"not drawn: {figure['failed']}")
     return result
 
 
@@ -63,13 +66,20 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
         [finals], _ = finish([unit], workdir / "checkpoints", display, stop)
     if hosts.leader():
         judged = results.judge(unit.built.network, finals, unit.built.splits.values())
-        if checked.fields.figures:
-            draw(workdir, unit.built)
+        undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
-        write_json(workdir / "result.json", result)
+        write_json(workdir / "result.json", {**result, **({"figures": undrawn} if undrawn else {})})
     hosts.wait("the result")
     return read_json(workdir / "result.json")
+
+
+def _drawn(workdir: Path, built: Built) -> dict[str, Any]:
+    """Draws a run's figures; those that could not be drawn, as they stand in `result.json`."""
+    try:
+        return draw(workdir, built)
+    except Exception as error:
+        return {"all": failure("figures", error)}
 
 
 def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
@@ -80,25 +90,30 @@ def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
     checked, workdir = check(config), Path(workdir)
     if workdirs.finished(workdir, checked.plain) is None:
         run(config, workdir)
-    built = build(checked)
+    built, found = build(checked), {}
     finals = start.finals(workdir, built.phases)
-    judged = results.judge(built.network, finals, built.splits.values())
-    return {name: found for name, (found, _) in judged.items()}
+    for name, split in built.splits.items():
+        own = finals[split.phase]
+        found[name] = evaluate.outputs(built.network, own["params"], own["batch_stats"], split)
+    return found
 
 
-def draw(workdir: str | os.PathLike, built: Built | None = None) -> None:
+def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, Any]:
     """Draws the figures of a run that has ended from what lies in its directory.
 
     Args:
       workdir: of the run.
       built: of its config.json, if that has been done.
+
+    Returns:
+      Figure -> `{"failed": why}`, of those that could not be drawn.
     """
     workdir = Path(workdir)
     if built is None:
         built = build(check(workdirs.recorded(workdir).config))
     finals = start.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
-    figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
+    return figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
 
 
 @contextlib.contextmanager

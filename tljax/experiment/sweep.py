@@ -209,7 +209,7 @@ def collect(
             f"{evaluation}/{metric}": value
             for evaluation, values in reached["evaluations"].items()
             for metric, value in values.items()
-            if metric not in ("classes", "confusion")
+            if metric not in ("classes", "confusion", "confused", "failed")
         }
         status = reached.get("failed", "finished")
         rows.append({"member": member.name, "status": status, **member.point, **metrics})

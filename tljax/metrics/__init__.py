@@ -6,7 +6,9 @@ from tljax.metrics.domains import proxy_a_distance
 from tljax.metrics.predictions import (
     accuracy,
     attribute_accuracy,
+    class_accuracies,
     clustering,
+    confused,
     confusion_matrix,
     multilabel,
     per_class_accuracy,
@@ -14,7 +16,8 @@ from tljax.metrics.predictions import (
 )
 
 __all__ = [
-    "Interval", "accuracy", "attribute_accuracy", "clustering", "confusion_matrix", "delta_p",
+    "Interval", "accuracy", "attribute_accuracy", "class_accuracies", "clustering", "confused",
+    "confusion_matrix", "delta_p",
     "generalised", "interval", "multilabel", "paired", "per_class_accuracy", "proxy_a_distance",
     "regression", "validators",
 ]  # fmt: skip

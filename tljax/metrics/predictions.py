@@ -45,6 +45,41 @@ def per_class_accuracy(
 
 
 @shaped
+def class_accuracies(
+    predicted: Classes, labels: Classes, classes: int
+) -> Float[np.ndarray, "classes"]:
+    """`per_class_accuracy` without the matrix, whose size is classes²: `[classes]`, NaN as there.
+
+    Args:
+      predicted, labels: `[n]`, integers in [0, classes).
+      classes: how many there are.
+
+    Raises:
+      UserError: labels out of range.
+    """
+    checks.within("labels", labels, classes)
+    total, right = (
+        np.bincount(which, minlength=classes) for which in (labels, labels[predicted == labels])
+    )
+    return np.where(total > 0, right / np.maximum(total, 1), np.nan)
+
+
+@shaped
+def confused(predicted: Classes, labels: Classes, top: int = 100) -> list[tuple[int, int, int]]:
+    """The pairs of classes that are confused most: (true, predicted, how often), the most first.
+
+    Args:
+      predicted, labels: `[n]`, integers.
+      top: how many pairs at most; of pairs as frequent as each other the smaller classes first.
+    """
+    wrong = predicted != labels
+    pairs = np.stack([labels[wrong], predicted[wrong]], axis=1)
+    kinds, counts = np.unique(pairs, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:top]
+    return [(int(kinds[i, 0]), int(kinds[i, 1]), int(counts[i])) for i in order]
+
+
+@shaped
 def clustering(assignments: Classes, labels: Classes) -> dict[str, float]:
     """How well clusters agree with classes, whatever either are called.
 
@@ -130,7 +165,8 @@ def regression(
       `mae`, the mean absolute error, and `rmse`, the root of the mean squared error, in the unit
       of the values; `r2`, 1 − squared error / squared deviation from the mean over the examples,
       1 at best, 0 for the mean itself, without a lower bound, and 0 where the values are all the
-      same and missed. Each is computed for every one of the d numbers and then averaged.
+      same and missed; NaN of a single example. Each is computed for every one of the d numbers
+      and then averaged.
     """
     from sklearn import metrics  # slow to import
 
@@ -138,5 +174,5 @@ def regression(
     return {
         "mae": float(metrics.mean_absolute_error(wanted, guessed)),
         "rmse": float(metrics.root_mean_squared_error(wanted, guessed)),
-        "r2": float(metrics.r2_score(wanted, guessed)),
+        "r2": float(metrics.r2_score(wanted, guessed)) if len(wanted) > 1 else float("nan"),
     }

@@ -1,6 +1,8 @@
 """A trained state and a labelled split to metrics."""
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ from tljax import metrics
 from tljax.data import streams, transforms
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
-from tljax.errors import UserError, wrong
+from tljax.errors import UserError
 from tljax.metrics import generalised, validators
 from tljax.phase import objective
 from tljax.phase.phase import Stream, numbers
@@ -44,37 +46,6 @@ class Split(NamedTuple):
     calibrate: str = ""  # the evaluation that chooses the factor of calibrated stacking
     top: int = 10  # ConSE's number of seen classes
     held_out: bool = True  # whether transforms draw from the material kept for evaluation
-
-
-def check(split: Split, field: str) -> None:
-    """Refuses a split whose examples, classes and table do not fit its readout."""
-    table, names = split.semantics, split.table.classes
-    if split.readout == "dap" and table is not None and not np.isin(table, (0, 1)).all():
-        raise wrong(f"{field}.readout", "dap", "a table of 0 and 1 only, as it is not scaled")
-    if split.among == "unseen" and not split.unseen:
-        raise wrong(f"{field}.unseen", split.unseen, "the classes that compete")
-    if not split.unseen or split.table.label is None:
-        return
-    held = set(np.unique(split.table.label).tolist())
-    unseen = held & set(split.unseen)
-    if split.among == "unseen" and held - unseen:
-        seen = [names[label] for label in sorted(held - unseen)]
-        raise wrong(f"{field}.classes", seen, "unseen classes alone, as those compete")
-    if split.among == "all" and not (unseen and held - unseen):
-        expected = "some of the classes of its examples, and not all; or among='unseen'"
-        raise wrong(f"{field}.unseen", [names[label] for label in split.unseen], expected)
-
-
-def check_calibration(split: Split, other: Split, field: str) -> None:
-    """Refuses a factor of calibrated stacking that is chosen on what it is to be judged by."""
-    if other.among != "all" or not other.unseen or other.table.label is None:
-        expected = "an evaluation with labels and unseen=(...) of held-out seen classes among all"
-        raise wrong(f"{field}.calibrate", other.name, expected)
-    shown = sorted(set(split.unseen) & set(np.unique(other.table.label).tolist()))
-    if shown:
-        names = [split.table.classes[label] for label in shown]
-        expected = f"an evaluation without the unseen classes {names}: it would choose by them"
-        raise wrong(f"{field}.calibrate", other.name, expected)
 
 
 class Outputs(NamedTuple):
@@ -124,18 +95,23 @@ def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
     return inputs, indices
 
 
-def check_fit(network: Any, variables: Any, split: Split) -> None:
-    """Refuses a split that the network cannot take, without computing anything."""
+def check_fit(network: Any, variables: Any, split: Split) -> tuple[int, ...]:
+    """The shape of the outputs for a batch of a split that the network takes; nothing is computed.
+
+    Raises:
+      UserError: a split that it cannot take.
+    """
     inputs, indices = _batch(split, 0)
     pair = (variables["params"], variables["batch_stats"])
     try:
-        jax.eval_shape(_of_split(network, split), pair, split.stream, inputs, indices)
+        made = jax.eval_shape(_of_split(network, split), pair, split.stream, inputs, indices)
     except objective.Incomplete as error:
         reason = str(error).partition(". ")[0]
         raise UserError(
             f"evaluate.{split.name}: inputs {inputs.shape[1:]}, with the stem, the head and the "
             f"statistics that it names, do not fit the network of phase {split.phase!r} ({reason})"
         ) from None
+    return made[0].shape
 
 
 def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Outputs:
@@ -163,6 +139,13 @@ def confusion(outputs: Outputs) -> np.ndarray:
     classes = outputs.logits.shape[-1]
     assert outputs.labels is not None
     return metrics.confusion_matrix(outputs.logits.argmax(-1), outputs.labels, classes)
+
+
+def confused(outputs: Outputs, names: Sequence[str], top: int = 100) -> list[list[Any]]:
+    """The most frequent mistakes, `[true class, predicted class, count]` by the classes' names."""
+    assert outputs.labels is not None
+    pairs = metrics.confused(outputs.logits.argmax(-1), outputs.labels, top)
+    return [[*(names[i] if i < len(names) else str(i) for i in pair), n] for *pair, n in pairs]
 
 
 def competing(split: Split, classes: int) -> np.ndarray:
@@ -193,7 +176,10 @@ def class_scores(outputs: Outputs, split: Split) -> np.ndarray:
 
 
 def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
-    """What a split's outputs are worth, the headline first.
+    """What a split's outputs are worth, the headline first; all metrics are finite.
+
+    What the examples do not define is left out: the mean average precision where no label occurs,
+    `r2` of one value, the density of one example.
 
     Args:
       outputs: of the network.
@@ -207,19 +193,26 @@ def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> d
       matching, `nmi`, `ari`. Of attributes: `accuracy`. Of several labels an example:
       `metrics.multilabel`; of values: `metrics.regression`. Without labels, what a validator may
       read: `entropy`, `information_maximisation`, `soft_neighbourhood_density`.
+
+    Raises:
+      UserError: outputs that are not finite.
     """
+    finite = np.isfinite(outputs.logits).reshape(len(outputs.logits), -1).all(-1)
+    if not finite.all():
+        few = f"{(~finite).sum()} of {len(finite)} examples, the first of them {finite.argmin()}"
+        raise UserError(f"outputs: got NaN or infinity for {few}; expected finite numbers")
+    values = _score(outputs, split, gamma)
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def _score(outputs: Outputs, split: Split | None, gamma: float) -> dict[str, float]:
     readout = split.readout if split else "logits"
     if outputs.several is not None:
         return metrics.multilabel(outputs.logits, outputs.several)
     if outputs.value is not None:
         return metrics.regression(outputs.logits, outputs.value.reshape(len(outputs.value), -1))
     if outputs.labels is None:
-        shares = np.asarray(jax.nn.softmax(outputs.logits))
-        return {
-            "information_maximisation": validators.information_maximisation(outputs.logits),
-            "entropy": validators.entropy(outputs.logits),
-            "soft_neighbourhood_density": validators.soft_neighbourhood_density(shares),
-        }
+        return _blind(outputs.logits)
     if readout == "clusters":
         return metrics.clustering(outputs.logits.argmax(-1), outputs.labels)
     if readout == "attributes":
@@ -228,7 +221,7 @@ def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> d
         return {"accuracy": metrics.attribute_accuracy(outputs.logits > 0, wanted)}
     scores, labels = outputs.logits, outputs.labels
     if split is None:
-        return _classification(scores, labels)
+        return _classification(scores.astype(np.float64), labels)
     scores = class_scores(outputs, split)
     classes = competing(split, scores.shape[-1])
     if len(classes) < scores.shape[-1]:
@@ -239,14 +232,26 @@ def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> d
     return values
 
 
+def _blind(logits: np.ndarray) -> dict[str, float]:
+    """What is known without labels; the density is one of neighbours."""
+    values = {
+        "information_maximisation": validators.information_maximisation(logits),
+        "entropy": validators.entropy(logits),
+    }
+    if len(logits) > 1:
+        shares = np.asarray(jax.nn.softmax(logits))
+        values["soft_neighbourhood_density"] = validators.soft_neighbourhood_density(shares)
+    return values
+
+
 def _classification(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     shifted = logits - logits.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) - shifted[np.arange(len(labels)), labels]
     predicted = logits.argmax(-1)
-    counts = metrics.confusion_matrix(predicted, labels, logits.shape[-1])
+    accuracies = metrics.class_accuracies(predicted, labels, logits.shape[-1])
     return {
         "accuracy": metrics.accuracy(predicted, labels),
-        "per_class_accuracy": float(np.nanmean(metrics.per_class_accuracy(counts))),
+        "per_class_accuracy": float(np.nanmean(accuracies)),
         "loss": float(losses.mean()),
     }
 

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 from flax.errors import FlaxError, ScopeParamShapeError
 from jax import Array
 
+from tljax import trees
 from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown
 from tljax.losses.adversarial import ramp
+from tljax.models.statistics import staying
+from tljax.phase import transfer
 from tljax.phase.phase import Phase, Stream
 
 KINDS = ("params", "batch_stats")  # of variables
@@ -253,8 +256,10 @@ def apply(
         return _evaluate(net, phase, batch, tables, params, start, progress, key)
 
     variables = {"params": phase.network.rounded(params), "batch_stats": batch_stats}
-    (weighted, scalars), moved = nn.apply(run, phase.network, mutable=["batch_stats"])(variables)
-    return weighted, (scalars, {**batch_stats, **moved.get("batch_stats", {})})
+    with staying(still := transfer.still(phase, params, batch_stats)):
+        (weighted, scalars), new = nn.apply(run, phase.network, mutable=["batch_stats"])(variables)
+    moved = {**batch_stats, **new.get("batch_stats", {})}
+    return weighted, (scalars, trees.over(moved, batch_stats, still))
 
 
 def predict(

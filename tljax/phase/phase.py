@@ -105,7 +105,8 @@ class Phase:
       prepare: name -> what is fitted on the features before the first step.
       tables: name -> `[classes, attributes]`, or whatever array terms read.
       statistics: whether batch statistics are of all streams, "joint", or "separate".
-      freeze_statistics: whether the running ones are used, and stay as they are.
+      freeze_statistics: None: where no parameter of a module moves, its running statistics are
+        used, and stay as they are; True: all are, and stay; False: all move, of frozen modules too.
       accumulate: the parts of a batch, taken one after another.
       mesh: the devices of one run; None: one.
     """
@@ -124,7 +125,7 @@ class Phase:
     prepare: Mapping[str, Bound] = dataclasses.field(default_factory=dict)
     tables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     statistics: str = static("joint")
-    freeze_statistics: bool = static(False)
+    freeze_statistics: bool | None = static(None)
     accumulate: int = static(1)
     mesh: Mesh | None = static(None)
 

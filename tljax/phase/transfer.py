@@ -1,12 +1,13 @@
 """What a phase starts from and which of its parameters move, as ordered patterns on paths."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from tljax import trees
 from tljax.errors import UserError, unknown
+from tljax.phase.phase import Phase
 
 FRESH = "fresh"
 
@@ -28,6 +29,25 @@ def usual(fresh: Any, earlier: Mapping[str, Any], new: Sequence[str] = NEW) -> t
     held = trees.flatten(before)
     paths = [path for path in trees.flatten(fresh) if path not in held]
     return (*((path, FRESH) for path in paths if path.split("/")[0] in new), ("**", name))
+
+
+def origins(phase: Phase, kind: str, fresh: Any, earlier: Mapping[str, Any]) -> trees.Rules:
+    """Where a phase's "params" or "batch_stats" start from: its own rules, or the usual ones.
+
+    Args:
+      phase: whose `start` it is.
+      kind: of the variables.
+      fresh: those of the phase.
+      earlier: phase name -> variables `{"params", "batch_stats"}`.
+    """
+    # The trunk keeps statistics of each stream by itself where they are "separate".
+    new = NEW if kind == "params" else (*NEW, "trunk")
+    return phase.start or usual(fresh, {name: tree[kind] for name, tree in earlier.items()}, new)
+
+
+def _origin(path: str, rules: trees.Rules) -> str:
+    """Where a leaf is from; what no rule names has been prepared."""
+    return next((origin for pattern, origin in rules if trees.match(pattern, path)), FRESH)
 
 
 def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str = "start") -> Any:
@@ -63,6 +83,51 @@ def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str
             )
     values = [leaves[p] if o == FRESH else sources[o][p] for p, o in origins.items()]
     return jax.tree.unflatten(jax.tree.structure(fresh), values)
+
+
+def still(phase: Phase, params: Any, batch_stats: Any) -> frozenset[str]:
+    """The paths of the modules whose running statistics stay: those of which no parameter moves.
+
+    Statistics go with the parameters of their module; where it has none, with those of the module
+    around it. `phase.freeze_statistics` may say that all stay, or none.
+    """
+    holders = frozenset(path.rpartition("/")[0] for path in trees.flatten(batch_stats))
+    if phase.freeze_statistics is not None or not holders:
+        return holders if phase.freeze_statistics else frozenset()
+    moves = trees.flatten(moving(params, phase.train))
+    return frozenset(h for h in holders if not any(moves[path] for path in _owned(h, moves)))
+
+
+def _owned(holder: str, paths: Iterable[str]) -> list[str]:
+    """The parameters under the longest part of a path that has some."""
+    parts = holder.split("/")
+    around = ["".join(f"{part}/" for part in parts[:depth]) for depth in range(len(parts), -1, -1)]
+    under = ([path for path in paths if path.startswith(each)] for each in around)
+    return next((owned for owned in under if owned), [])
+
+
+def check_still(phase: Phase, variables: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Refuses fresh statistics that would stay so, in a frozen module whose parameters are copied.
+
+    Args:
+      phase: in which they would.
+      variables: that it starts from.
+      earlier: see `origins`.
+    """
+    if phase.freeze_statistics is not None or not earlier:
+        return
+    kinds = ("params", "batch_stats")
+    of_params, rules = (origins(phase, kind, variables[kind], earlier) for kind in kinds)
+    stay = still(phase, variables["params"], variables["batch_stats"])
+    known = list(trees.flatten(variables["params"]))
+    for path in trees.flatten(variables["batch_stats"]):
+        holder = path.rpartition("/")[0]
+        copied = any(_origin(parameter, of_params) != FRESH for parameter in _owned(holder, known))
+        if holder in stay and copied and _origin(path, rules) == FRESH:
+            raise UserError(
+                f"freeze_statistics: got None, and {holder!r} is frozen with fresh statistics, "
+                "which would stay so; expected False, that they move, or a start that has them"
+            )
 
 
 def moving(params: Any, train: Mapping[str, Any], field: str = "train") -> Any:

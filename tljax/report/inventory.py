@@ -1,4 +1,4 @@
-"""The parameters of every phase of a config: where each starts, how fast it moves, how many."""
+"""The variables of every phase of a config: where each starts, how fast it moves, how many."""
 
 from typing import Any
 
@@ -16,11 +16,12 @@ from tljax.train.step import evaluated
 
 
 def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
-    """phase -> its parameters, each with `path`, `shape`, `count`, `origin` and `factor`.
+    """phase -> its parameters, then its batch statistics: `path`, `shape`, `count`, `origin` each.
 
-    `origin` is "fresh", an earlier phase, "run:WORKDIR", or "prepare.NAME" of what is fitted;
-    `factor` is that on the learning rate, 0 of a parameter that is frozen. Nothing is trained, but
-    what a phase prepares is fitted, on parameters that have not been trained either.
+    `origin` is "fresh", an earlier phase, "run:WORKDIR", or "prepare.NAME" of what is fitted. A
+    parameter has the `factor` on its learning rate, 0 if it is frozen; of a statistic `moves` says
+    whether it does. Nothing is trained, but what a phase prepares is fitted, on parameters that
+    have not been trained either.
 
     Raises:
       UserError: a mistake in the config, its patterns among them.
@@ -35,9 +36,11 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
             for entry, preparation in phase.prepare.items()
             if "head" in dict(preparation.static) and preparation.function not in prepare.READERS
         }
-        before = {key: variables["params"] for key, variables in earlier.items()}
-        rules = phase.start or transfer.usual(state.params, before)
+        rules, of_statistics = (
+            transfer.origins(phase, kind, getattr(state, kind), earlier) for kind in start.KINDS
+        )
         trains = bool(built.config.phases[name].steps)
+        still = transfer.still(phase, state.params, state.batch_stats)
         factors = [(pattern, factor or 0.0) for pattern, factor in phase.train.items()]
         origins = (*((f"{head}/**", by) for head, by in fitted.items()), *rules)
         parameters[name] = [
@@ -49,6 +52,15 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
                 "factor": float(trees.first(path, factors)[1]) if trains else 0.0,
             }
             for path, leaf in trees.flatten(state.params).items()
+        ] + [
+            {
+                "path": path,
+                "shape": tuple(leaf.shape),
+                "count": trees.count(leaf),
+                "origin": trees.first(path, of_statistics)[1],
+                "moves": trains and path.rpartition("/")[0] not in still,
+            }
+            for path, leaf in trees.flatten(state.batch_stats).items()
         ]
         variables = jax.device_get(evaluated(state))
         earlier[name] = results.with_heads(results.carried(earlier), variables)
@@ -56,17 +68,21 @@ def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
 
 
 def show(config: Config) -> None:
-    """Prints every phase's parameters: copied from where, moving or frozen, and the counts."""
+    """Prints every phase's variables: copied from where, moving or frozen, and the counts."""
     console = Console()
     for name, leaves in collect(config).items():
         table = Table(title=f"phase {name}")
-        for column in ("parameter", "shape", "number", "starts from", "moves"):
+        for column in ("parameter or statistic", "shape", "number", "starts from", "moves"):
             table.add_column(column, justify="right" if column == "number" else "left")
         for leaf in leaves:
-            moves = f"× {leaf['factor']:g}" if leaf["factor"] else "frozen"
+            moves = "move" if leaf.get("moves") else "stay"  # statistics
+            if "factor" in leaf:
+                moves = f"× {leaf['factor']:g}" if leaf["factor"] else "frozen"
             shape = " × ".join(map(str, leaf["shape"])) or "scalar"
             table.add_row(leaf["path"], shape, f"{leaf['count']:,}", leaf["origin"], moves)
         console.print(table)
+        statistics = [leaf for leaf in leaves if "moves" in leaf]
+        leaves = [leaf for leaf in leaves if "factor" in leaf]
         total = sum(leaf["count"] for leaf in leaves)
         moving = sum(leaf["count"] for leaf in leaves if leaf["factor"])
         copied = sum(leaf["count"] for leaf in leaves if leaf["origin"] != transfer.FRESH)
@@ -75,3 +91,10 @@ def show(config: Config) -> None:
             f"{copied:,} are copied or fitted, {total - copied:,} fresh",
             highlight=False,
         )
+        if statistics:
+            total = sum(leaf["count"] for leaf in statistics)
+            moving = sum(leaf["count"] for leaf in statistics if leaf["moves"])
+            console.print(
+                f"{total:,} batch statistics: {moving:,} move, {total - moving:,} stay",
+                highlight=False,
+            )

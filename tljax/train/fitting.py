@@ -5,7 +5,9 @@ from typing import Any
 
 from tljax.bind import Bound
 from tljax.data.table import Table
+from tljax.errors import UserError, failure
 from tljax.phase import evaluate as judging
+from tljax.phase import rehearsal
 from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Stream
 from tljax.train import loop
@@ -46,8 +48,17 @@ def fit(
       UserError: a loss, or parameters, that are not finite.
     """
 
+    for table in (judge or {}).values():
+        _checked(phase, evaluated(state), Split("table", table, Stream("table", 256)))
+
+    def worth(name: str, table: Table, state: State) -> dict[str, Any]:
+        try:
+            return evaluate(phase, state, table)
+        except UserError as error:
+            return failure(f"judge[{name!r}]", error)
+
     def values(state: State) -> Values:
-        return {name: evaluate(phase, state, table) for name, table in (judge or {}).items()}
+        return {name: worth(name, table, state) for name, table in (judge or {}).items()}
 
     at, steps = int(state.step), int(phase.steps)
     program = Single(Lane(phase, state, in_memory(data)), cadence.dispatch)
@@ -89,6 +100,11 @@ def evaluate(
     stream = Stream("table", batch, tuple(transforms), stem)
     split = Split("table", table, stream, head, statistics, readout=readout, semantics=semantics)
     variables = evaluated(state)
-    judging.check_fit(phase.network, variables, split)
+    _checked(phase, variables, split)
     outputs = judging.outputs(phase.network, variables["params"], variables["batch_stats"], split)
     return judging.score(outputs, split)
+
+
+def _checked(phase: Phase, variables: Mapping[str, Any], split: Split) -> None:
+    """Refuses a table that the network cannot take, or whose outputs could not be judged."""
+    rehearsal.rehearse(split, judging.check_fit(phase.network, variables, split))

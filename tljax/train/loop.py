@@ -15,7 +15,7 @@ from tljax.train.lanes import Single, Stacked
 from tljax.train.records import Display, Records
 from tljax.train.step import Report, State, changing, with_constants
 
-Values = Mapping[str, Mapping[str, float]]  # evaluation -> metric -> value
+Values = Mapping[str, Mapping[str, Any]]  # evaluation -> metric -> value, or "failed" -> why
 
 
 class Cadence(NamedTuple):
@@ -213,6 +213,9 @@ def _judge(
     shown: dict[str, list[float]] = {}
     for writer, state, judged in zip(writers, program.states(), finite, strict=True):
         for name, values in writer.evaluate(state).items() if judged else ():
+            if "failed" in values:  # it may be better at the end, which alone decides
+                display.say(f"  step {step}: {values['failed']}")
+                continue
             writer.records.write(writer.phase, step, name, values)
             if "accuracy" in values:
                 shown.setdefault(name, []).append(values["accuracy"])

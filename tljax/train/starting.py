@@ -57,6 +57,7 @@ def start(
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
         variables["params"] = {**variables["params"], "heads": heads}
     transfer.moving(variables["params"], phase.train)
+    transfer.check_still(phase, variables, earlier)
     rows = {name: dict(columns) for name, columns in rows.items()}
     for stream in phase.streams.values():
         if stream.balanced:
@@ -140,11 +141,12 @@ def _prepared(
 
 def check(
     phase: Phase, data: Mapping[str, Table], readers: Mapping[str, Reader], key: jax.Array
-) -> None:
-    """Refuses terms that ask for what is not there, without computing anything."""
+) -> dict[str, Any]:
+    """The shapes of what a phase starts from; refuses terms that ask for what is not there."""
     phase = numbers(phase)
     batch, tables = blank(phase, data, readers), _rowless(data, readers)
-    jax.eval_shape(objective.initialise, phase, batch, tables, key)
+    made = functools.partial(objective.initialise, scalars=gradients.learned(phase))
+    return jax.eval_shape(made, phase, batch, tables, key)
 
 
 def _rowless(data: Mapping[str, Table], readers: Mapping[str, Reader]) -> dict[str, Table]:
@@ -217,11 +219,10 @@ def _first(
     """One program, where every leaf by itself would be compiled for its shape."""
     fresh = objective.initialise(phase, batch, tables, key, gradients.learned(phase))
     copied = {}
+    earlier = {name: earlier[name] for name in order}  # jit has sorted the names
     for kind in KINDS:
-        before = {name: earlier[name][kind] for name in order}  # jit has sorted the names
-        # The trunk keeps statistics of each stream by itself where they are "separate".
-        new = transfer.NEW if kind == "params" else (*transfer.NEW, "trunk")
-        rules: trees.Rules = phase.start or transfer.usual(fresh[kind], before, new)
+        before = {name: variables[kind] for name, variables in earlier.items()}
+        rules = transfer.origins(phase, kind, fresh[kind], earlier)
         if kind == "batch_stats" or lenient:
             rules = _reaching(rules, fresh[kind])
         else:  # what is for statistics alone
