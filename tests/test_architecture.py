@@ -45,15 +45,15 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 2290,
-    "experiment": 2990,
-    "losses": 1050,
+    "data": 2360,
+    "experiment": 3020,
+    "losses": 1140,
     "metrics": 730,
-    "models": 500,
+    "models": 530,
     "phase": 1540,
-    "report": 830,
+    "report": 860,
     "solvers": 530,
-    "terms": 540,
+    "terms": 560,
     "train": 2030,
 }
 # A library on the left is imported only in the files on the right.
@@ -131,6 +131,7 @@ def test_no_file_is_long(path):
 
 def test_losses_know_arrays_only():
     """Beside these libraries only the ground floors that check shapes and say what is wrong."""
+    known = {"collections", "functools", "typing", "jax", "jaxtyping", "optax"}
     for path in (ROOT / "tljax" / "losses").glob("[!_]*.py"):
         libraries = {name for name in imports(path) if not name.startswith("tljax.")}
-        assert {name.split(".")[0] for name in libraries} <= {"jax", "jaxtyping", "optax"}
+        assert {name.split(".")[0] for name in libraries} <= known

@@ -19,7 +19,7 @@ from tljax.metrics import validators
 from tljax.phase import evaluate
 from tljax.phase.evaluate import Outputs, Split, score
 from tljax.report import confusion, figures, tables
-from tljax.train.checkpoint import write_json
+from tljax.train.files import write_json
 from tljax.train.records import Records, read
 
 

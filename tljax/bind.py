@@ -2,21 +2,22 @@
 
 One rule for terms, transforms, optimisers, balancers, preparations and modules alike: a parameter
 whose default is a `float` is a number, a leaf, so that changing or sweeping it recompiles nothing;
-every other parameter is structure, part of the compiled program's identity.
+every other parameter is structure, part of the compiled program's identity. What a value may be
+beyond its kind stands in the parameter's annotation, as a `checks.Range` or a `Literal`.
 """
 
 import dataclasses
 import importlib
 import inspect
-import math
-from collections.abc import Callable, Collection, Hashable, Mapping
-from numbers import Integral, Real
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from inspect import Parameter
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin
 
 import jax
 from jax.tree_util import GetAttrKey
 
-from tljax.errors import UserError, number, unknown, wrong
+from tljax.checks import INTEGER, NOT_NEGATIVE, REAL, Range
+from tljax.errors import UserError, unknown, wrong
 
 T = TypeVar("T")
 
@@ -109,13 +110,47 @@ def defaults(function: Callable, skip: Collection[str] = ()) -> dict[str, Any]:
 
     These are its keyword-only parameters, and others that have a default.
     """
+    return {name: p.default for name, p in _given(function, skip).items()}
+
+
+def limits(function: Callable, skip: Collection[str] = ()) -> dict[str, str]:
+    """What the values of its parameters may be beyond their kind, in words; of those that say."""
+    found = {name: _limit(p.annotation) for name, p in _given(function, skip).items()}
     return {
-        name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in skip
-        and parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and (parameter.kind is parameter.KEYWORD_ONLY or parameter.default is not parameter.empty)
+        name: str(limit) if isinstance(limit, Range) else f"one of {', '.join(map(repr, limit))}"
+        for name, limit in found.items()
+        if limit
     }
+
+
+def _given(function: Callable, skip: Collection[str]) -> dict[str, Parameter]:
+    return {
+        name: p
+        for name, p in _parameters(function).items()
+        if name not in skip
+        and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and (p.kind is p.KEYWORD_ONLY or p.default is not p.empty)
+    }
+
+
+def _parameters(function: Callable) -> Mapping[str, Parameter]:
+    """Those of a signature; none of what has no signature, as some functions written in C."""
+    for evaluated in (True, False):  # an annotation may name what is not there
+        try:
+            return inspect.signature(function, eval_str=evaluated).parameters
+        except Exception:
+            continue
+    return {}
+
+
+def _limit(annotation: Any) -> Range | tuple[Any, ...] | None:
+    """The range, or the choices of a Literal, that an annotation holds anywhere within."""
+    if isinstance(annotation, Range):
+        return annotation
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return parts
+    return next((limit for limit in map(_limit, parts) if limit), None)
 
 
 def split(
@@ -134,68 +169,114 @@ def split(
       they name every parameter that has not been skipped.
 
     Raises:
-      UserError: a name that is no parameter, a value of another kind than the default, a
-        number that is not finite, or a parameter that has neither value nor default.
+      UserError: a name that is no parameter, a value of another kind than the default or out of
+        the range in the annotation, or a parameter that has neither value nor default.
     """
-    parameters = defaults(function, skip)
+    parameters = _given(function, skip)
     for name in fields:
         if name not in parameters:
             raise unknown(field, name, parameters)
     static: dict[str, Any] = {}
     numbers: dict[str, float] = {}
-    for name, default in parameters.items():
-        if name not in fields and default is inspect.Parameter.empty:
+    for name, parameter in parameters.items():
+        default, limit = parameter.default, _limit(parameter.annotation)
+        if name not in fields and default is Parameter.empty:
             raise wrong(field, dict(fields), f"a value for {name!r}, which has no default")
-        value = _like(default, fields[name] if name in fields else default, f"{field}.{name}")
+        value = fields[name] if name in fields else default
+        value = _like(default, value, f"{field}.{name}", limit)
         (numbers if isinstance(default, float) else static)[name] = value
     return tuple(sorted(static.items())), numbers
 
 
-def _like(default: Any, value: Any, field: str) -> Any:
+def _like(default: Any, value: Any, field: str, limit: Any = None) -> Any:
     """`value` as the kind of thing that `default` is; without a telling default, as it stands."""
+    of_list = isinstance(default, tuple) or isinstance(value, list | tuple)
+    if isinstance(limit, tuple) and not of_list:
+        if not isinstance(value, str) or value not in limit:
+            raise unknown(field, value, limit)
+        return value
     match default:
         case bool():
             if isinstance(value, bool):
                 return value
             raise wrong(field, value, "True or False")
         case int():
-            if isinstance(value, Integral) and not isinstance(value, bool):
-                return int(value)
-            raise wrong(field, value, "an integer")
+            return (limit or INTEGER).fit(value, field)
         case float():
             if isinstance(value, jax.Array) and not value.shape:
                 return value
-            if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-                return float(value)
-            raise wrong(field, value, "a finite number")
+            return (limit or REAL).fit(value, field)
         case str():
             if isinstance(value, str):
                 return value
             raise wrong(field, value, "a string")
         case tuple() if not isinstance(value, list | tuple):
             raise wrong(field, value, "a list")
+    if limit and not isinstance(default, tuple):
+        return None if value is None and default is None else limit.fit(value, field)
     if isinstance(value, list | tuple):
         kinds = {type(entry) for entry in default} if isinstance(default, tuple) else set()
-        entry = default[0] if len(kinds) == 1 else None
-        return tuple(_like(entry, each, f"{field}[{i}]") for i, each in enumerate(value))
+        entry = default[0] if len(kinds) == 1 else Parameter.empty
+        return tuple(_like(entry, each, f"{field}[{i}]", limit) for i, each in enumerate(value))
     if not isinstance(value, Hashable):
         raise wrong(field, value, "a string, a number, True, False, None or a list of these")
     return value
 
 
-def scalar(field: str, value: Any) -> Any:
-    """A number of at least 0; one on the device is taken as it is, as it may be traced."""
+def scalar(field: str, value: Any, limit: Range = NOT_NEGATIVE) -> Any:
+    """A number of a range; one on the device is taken as it is, as it may be traced."""
     if isinstance(value, jax.Array) and not value.shape:
         return value
-    return number(field, value)
+    return limit.fit(value, field)
 
 
-def find(name: str | Callable, registry: Mapping[str, Callable], field: str) -> Callable:
+def find(
+    name: str | Callable,
+    registry: Mapping[str, Callable],
+    field: str,
+    takes: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> Callable:
     """The function of a config name, or of an importable `package.module:function`, or given.
 
+    Args:
+      name: in the registry, importable, or the function itself.
+      registry: of what is shipped.
+      field: where the name was given, for error messages.
+      takes: the names of the first parameters of what is not shipped; "rate|learning_rate" leaves
+        a choice, "*" any.
+      also: further parameters that are passed by keyword.
+
     Raises:
-      UserError: an unknown name, or a module or function that is not there.
+      UserError: an unknown name, a module or function that is not there, or one that cannot be
+        called so. Nothing is called to find out.
     """
+    function = _found(name, registry, field)
+    if takes and function not in registry.values():
+        _check_call(function, name, field, takes, also)
+    return function
+
+
+def _check_call(
+    function: Callable, name: Any, field: str, takes: Sequence[str], also: Sequence[str]
+) -> None:
+    """Refuses a function by its signature."""
+    parameters = _parameters(function)
+    placed = [p for p in parameters.values() if p.kind <= Parameter.POSITIONAL_OR_KEYWORD]
+    names = [p.name for p in placed[: len(takes)]]
+    fits = len(names) == len(takes) and all(map(_may_be, names, takes))
+    fits = fits and all(p.default is not p.empty for p in placed[len(takes) :])
+    if not fits or not set(also) <= set(parameters):
+        first = ", ".join({"*": "input"}.get(each, each).replace("|", " or ") for each in takes)
+        keywords = ", ".join((*also, "..."))
+        raise wrong(field, name, f"a function ({first}, *, {keywords}) of fields with defaults")
+
+
+def _may_be(name: str, wanted: str) -> bool:
+    return wanted == "*" or name in wanted.split("|")
+
+
+def _found(name: Any, registry: Mapping[str, Callable], field: str) -> Callable:
     if callable(name):
         return name
     if not isinstance(name, str):
@@ -207,11 +288,11 @@ def find(name: str | Callable, registry: Mapping[str, Callable], field: str) -> 
     module_name, _, function = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except (ModuleNotFoundError, ValueError) as error:  # the latter of an empty name
+    except (Exception, SystemExit) as error:  # whatever the module does when it is run
         raise UserError(
             f"{field}: cannot import {module_name!r} of {name!r} ({error}); "
             "expected a module that can be imported from here"
-        ) from None
+        ) from error
     if not callable(getattr(module, function, None)):
         callables = [each for each in vars(module) if callable(getattr(module, each))]
         raise unknown(field, function, callables)

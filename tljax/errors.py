@@ -1,11 +1,12 @@
 """The one kind of error that a user's mistake raises: a single line, exit code 2."""
 
 import difflib
-import math
 import warnings
-from collections.abc import Iterable
-from numbers import Real
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+SHOWN = 300  # characters of a value in a line
 
 
 class UserError(ValueError):
@@ -54,21 +55,39 @@ def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
       A `UserError`, to be raised by the caller.
     """
     choices = sorted(map(str, choices))
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(
+        value if isinstance(value, str) else "", choices, n=1, cutoff=0.5
+    )
     hint = f" Did you mean {near[0]!r}?" if near else ""
     expected = ", ".join(choices) if choices else "nothing (none is defined here)"
-    return UserError(f"{field}: unknown name {value!r}; expected one of: {expected}.{hint}")
+    return UserError(f"{field}: unknown name {shown(value)}; expected one of: {expected}.{hint}")
 
 
 def wrong(field: str, value: Any, expected: str) -> UserError:
     """The error for a value that does not fit: `field: got value; expected …`."""
-    return UserError(f"{field}: got {value!r}; expected {expected}")
+    return UserError(f"{field}: got {shown(value)}; expected {expected}")
 
 
-def number(field: str, value: Any, expected: str = "a finite number of at least 0") -> float:
-    """`value` as a float, if it is a finite number of at least 0; raises `wrong` otherwise."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise wrong(field, value, expected)
-    if not 0 <= float(value) < math.inf:
-        raise wrong(field, value, expected)
-    return float(value)
+def shown(value: Any) -> str:
+    """A value as a line shows it: its repr, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception:  # an integer of thousands of digits, an object with a fault of its own
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+@contextmanager
+def calling(field: str) -> Iterator[None]:
+    """Within it whatever goes wrong is a mistake of one line, named after `field`.
+
+    For calls of functions that a user may have given: the exception is the cause of the line's.
+    """
+    try:
+        yield
+    except UserError as error:
+        if str(error).startswith(field):
+            raise
+        raise UserError(f"{field}: {error}") from error.__cause__
+    except Exception as error:
+        raise UserError(f"{field}: {type(error).__name__}: {error}") from error

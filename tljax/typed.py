@@ -58,7 +58,8 @@ def at_least(length: int, axis: int = 0, **arrays: Any) -> None:
     for name, array in arrays.items():
         shape = list(array.shape)
         if shape[axis] < length:
-            raise wrong(name, shape, f"a length of at least {length} along axis {axis}")
+            of_batch = " (a batch, or the part of it that accumulate= leaves)" if not axis else ""
+            raise wrong(name, shape, f"a length of at least {length} along axis {axis}{of_batch}")
 
 
 def _has_shape(annotation: Any) -> bool:

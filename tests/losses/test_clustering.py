@@ -37,7 +37,8 @@ def test_scan_by_hand():
 def test_scan_is_least_where_sure_neighbours_fill_all_clusters():
     sure = 1e4 * jnp.eye(3)
     assert float(scan(sure, sure)) == pytest.approx(-5 * math.log(3), rel=1e-6)
-    assert float(scan(sure[:1], sure[:1])) == 0  # all in one cluster: nothing gained
+    one = jnp.tile(sure[:1], (2, 1))
+    assert float(scan(one, one)) == 0  # all in one cluster: nothing gained
     # Against each other: log⟨p, p'⟩ = −1e4 (two ways to differ: + log 2 of either cluster).
     apart = float(scan(sure[:2, :2], sure[1::-1, :2], 0.0))
     assert apart == pytest.approx(1e4 - math.log(2), rel=1e-6)

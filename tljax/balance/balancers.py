@@ -10,7 +10,7 @@ from jax import Array
 
 from tljax.balance.gramian import cagrad, mgda, pcgrad
 from tljax.balance.pace import dynamic_weight_average, famo, famo_gradient, gradnorm
-from tljax.errors import UserError
+from tljax.checks import Count, Decay, NotNegative, Positive
 
 
 class Balancer(NamedTuple):
@@ -38,10 +38,12 @@ def _weigh_pcgrad(state, losses, gramian, key):
 
 
 def _weigh_mgda(state, losses, gramian, key):
+    """`mgda` of the gradients as they are."""
     return mgda(jax.lax.stop_gradient(gramian)), state
 
 
-def _weigh_cagrad(state, losses, gramian, key, *, c: float = 0.5, rescale: bool = True):
+def _weigh_cagrad(state, losses, gramian, key, *, c: Decay = 0.5, rescale: bool = True):
+    """`cagrad`, `c` from the mean gradient."""
     return cagrad(jax.lax.stop_gradient(gramian), c, rescale), state
 
 
@@ -54,10 +56,8 @@ def _start_dwa(tasks: int) -> dict[str, Array]:
     return _zeros(tasks, names) | _zeros((), ("steps", "epochs"))
 
 
-def _weigh_dwa(state, losses, gramian, key, *, epoch: int = 100, temperature: float = 2.0):
+def _weigh_dwa(state, losses, gramian, key, *, epoch: Count = 100, temperature: Positive = 2.0):
     """`dynamic_weight_average` of means over `epoch` steps; ones until there are two such means."""
-    if epoch < 1:
-        raise UserError(f"dwa: got an epoch of {epoch} steps; expected at least 1")
     weights = dynamic_weight_average(state["previous"], state["before_previous"], temperature)
     weights = jnp.where(state["epochs"] >= 2, weights, 1)
     state = state | {"sum": state["sum"] + _constant(losses), "steps": state["steps"] + 1}
@@ -77,7 +77,9 @@ def _start_moving(tasks: int) -> dict[str, Array]:
     return _zeros(tasks, names) | _zeros((), ("steps", "started"))
 
 
-def _weigh_gradnorm(state, losses, gramian, key, *, alpha: float = 1.5, rate: float = 0.025):
+def _weigh_gradnorm(
+    state, losses, gramian, key, *, alpha: NotNegative = 1.5, rate: NotNegative = 0.025
+):
     """K · softmax(θ), and a step of Adam on `gradnorm` for the next; the first losses are kept."""
     losses = _constant(losses)
     first = jnp.where(state["started"] > 0, state["losses"], losses)
@@ -87,7 +89,9 @@ def _weigh_gradnorm(state, losses, gramian, key, *, alpha: float = 1.5, rate: fl
     return weights, _started(_adam(state, gradient, rate), first)
 
 
-def _weigh_famo(state, losses, gramian, key, *, rate: float = 0.025, decay: float = 1e-3):
+def _weigh_famo(
+    state, losses, gramian, key, *, rate: NotNegative = 0.025, decay: NotNegative = 1e-3
+):
     """`famo`, after a step of Adam on θ from how the losses changed since the step before.
 
     The authors compare the losses of one batch before and after the step, which takes a second

@@ -5,11 +5,15 @@ is the identity. None is a convolution, which XLA runs slowly inside loops on a 
 """
 
 import functools
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.ndimage import map_coordinates
+
+from tljax.checks import Degrees, NotNegative, Range, Share, Whole
+from tljax.errors import wrong
 
 
 def sample(image: Array, y: Array, x: Array, mode: str = "constant") -> Array:
@@ -27,7 +31,13 @@ def sample(image: Array, y: Array, x: Array, mode: str = "constant") -> Array:
     return jax.vmap(look_up, in_axes=-1, out_axes=-1)(image)
 
 
-def crop(image: Array, key: Array, *, held_out: bool = False, min_scale: float = 0.5) -> Array:
+def crop(
+    image: Array,
+    key: Array,
+    *,
+    held_out: bool = False,
+    min_scale: Annotated[float, Range(0.01, 1)] = 0.5,
+) -> Array:
     """Enlarges a random window, of the image's own proportions, to the size of the image.
 
     The window's share of the area is uniform in [`min_scale`, 1], its place uniform within the
@@ -48,10 +58,10 @@ def affine(
     key: Array,
     *,
     held_out: bool = False,
-    degrees: float = 10.0,
-    scale: float = 0.1,
-    shear: float = 0.1,
-    shift: float = 0.1,
+    degrees: Degrees = 10.0,
+    scale: Annotated[float, Range(0, 0.9)] = 0.1,
+    shear: NotNegative = 0.1,
+    shift: Share = 0.1,
 ) -> Array:
     """Shears, enlarges, turns and moves the image in one bilinear resampling; zeros enter.
 
@@ -82,7 +92,7 @@ def affine(
     return sample(image, middle_y + y, middle_x + x - shear * slant * y)
 
 
-def blur(image: Array, key: Array, *, held_out: bool = False, sigma: float = 1.0) -> Array:
+def blur(image: Array, key: Array, *, held_out: bool = False, sigma: NotNegative = 1.0) -> Array:
     """Smooths by a Gaussian whose deviation in pixels is uniform in [0, `sigma`].
 
     At the border the weights of what lies outside go to the rest.
@@ -99,11 +109,13 @@ def blur(image: Array, key: Array, *, held_out: bool = False, sigma: float = 1.0
     return smooth("ih,hwc->iwc", rows, smooth("jw,hwc->hjc", columns, image))
 
 
-def cutout(image: Array, key: Array, *, held_out: bool = False, size: int = 4) -> Array:
+def cutout(image: Array, key: Array, *, held_out: bool = False, size: Whole = 4) -> Array:
     """Blackens a square of `size` pixels whose centre is anywhere in the image.
 
     Near the border part of the square falls outside (DeVries and Taylor 2017).
     """
+    if size > max(image.shape[:2]):
+        raise wrong("size", size, f"at most {max(image.shape[:2])}, the image's size")
     centre = jax.random.randint(key, (2,), 0, jnp.array(image.shape[:2]))
     row, column = (
         (jnp.arange(length) >= middle - size // 2) & (jnp.arange(length) < middle + (size + 1) // 2)
@@ -112,7 +124,9 @@ def cutout(image: Array, key: Array, *, held_out: bool = False, size: int = 4) -
     return jnp.where((row[:, None] & column[None, :])[..., None], 0.0, image)
 
 
-def gamma(image: Array, key: Array, *, held_out: bool = False, strength: float = 0.5) -> Array:
+def gamma(
+    image: Array, key: Array, *, held_out: bool = False, strength: NotNegative = 0.5
+) -> Array:
     """image ** exp(u · `strength`), u uniform in ±1: mid tones lighter or darker, ends fixed."""
     exponent = jnp.exp(strength * jax.random.uniform(key, minval=-1.0))
     return jnp.clip(image, 0.0, 1.0) ** exponent

@@ -24,7 +24,7 @@ from jax import Array
 from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, calling, unknown, wrong
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 
@@ -105,7 +105,8 @@ def batch_of(
             chosen = jnp.take_along_axis(nearest, at[:, None], axis=1)[:, 0]
             examples = {"input": data[stream.of].input[chosen]}
         looks = jax.random.split(jax.random.fold_in(looks, step), len(examples["input"]))
-        inputs = apply(stream.transforms, examples["input"], looks)
+        with calling(f"streams.{name}.transforms"):
+            inputs = apply(stream.transforms, examples["input"], looks)
         batches[name] = {**examples, "input": inputs}
     return batches
 

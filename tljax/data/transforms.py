@@ -12,9 +12,8 @@ example is then transformed in one fixed way, whatever batch it comes in.
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,20 +21,25 @@ import numpy as np
 from jax import Array
 
 from tljax.bind import Bound, bind, find
+from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.errors import wrong
+
+Deviation = Annotated[float, Range(1e-6)]  # is divided by
 
 # Where the ink is.
 
 
-def shift(image: Array, key: Array, *, held_out: bool = False, pixels: int = 2) -> Array:
+def shift(image: Array, key: Array, *, held_out: bool = False, pixels: Whole = 2) -> Array:
     """Moves the image by up to ±`pixels` along both axes, drawn uniformly; zeros come in."""
+    if pixels > min(image.shape[:2]):
+        raise wrong("pixels", pixels, f"at most {min(image.shape[:2])}, the image's size")
     padded = jnp.pad(image, ((pixels, pixels), (pixels, pixels), (0, 0)))
     top, left = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
     return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
 
 
-def rotate(image: Array, key: Array, *, held_out: bool = False, degrees: float = 15.0) -> Array:
+def rotate(image: Array, key: Array, *, held_out: bool = False, degrees: Degrees = 15.0) -> Array:
     """Turns the image about its centre by an angle uniform in ±`degrees`; bilinear, zeros enter."""
     angle = jnp.deg2rad(degrees) * jax.random.uniform(key, minval=-1.0)
     middle_y, middle_x = ((size - 1) / 2 for size in image.shape[:2])
@@ -44,7 +48,7 @@ def rotate(image: Array, key: Array, *, held_out: bool = False, degrees: float =
     return sample(image, middle_y + cos * y + sin * x, middle_x - sin * y + cos * x)
 
 
-def flip(image: Array, key: Array, *, held_out: bool = False, probability: float = 0.5) -> Array:
+def flip(image: Array, key: Array, *, held_out: bool = False, probability: Share = 0.5) -> Array:
     """Mirrors the image left to right with the given `probability`."""
     return jnp.where(jax.random.bernoulli(key, probability), image[:, ::-1], image)
 
@@ -57,7 +61,7 @@ def transpose(image: Array, key: Array, *, held_out: bool = False) -> Array:
 # What the ink looks like.
 
 
-def noise(image: Array, key: Array, *, held_out: bool = False, std: float = 0.3) -> Array:
+def noise(image: Array, key: Array, *, held_out: bool = False, std: NotNegative = 0.3) -> Array:
     """Adds Gaussian noise of standard deviation `std`, then clips to [0, 1]."""
     return jnp.clip(image + std * jax.random.normal(key, image.shape), 0.0, 1.0)
 
@@ -67,8 +71,8 @@ def brightness_contrast(
     key: Array,
     *,
     held_out: bool = False,
-    brightness: float = 0.2,
-    contrast: float = 0.2,
+    brightness: NotNegative = 0.2,
+    contrast: NotNegative = 0.2,
 ) -> Array:
     """A gain about mid grey in 1 ± `contrast`, an offset in ±`brightness`; clipped to [0, 1]."""
     gain, offset = jax.random.uniform(key, (2,), minval=-1.0)
@@ -76,7 +80,7 @@ def brightness_contrast(
     return jnp.clip(stretched + brightness * offset, 0.0, 1.0)
 
 
-def colour(image: Array, key: Array, *, held_out: bool = False, strength: float = 0.5) -> Array:
+def colour(image: Array, key: Array, *, held_out: bool = False, strength: Share = 0.5) -> Array:
     """Tints the image: a gain for each channel, uniform in 1 ± `strength`, clipped to [0, 1].
 
     A grey image has one channel to tint; `rgb` before it gives it three.
@@ -91,7 +95,7 @@ def invert(image: Array, key: Array, *, held_out: bool = False) -> Array:
 
 
 def photographs(
-    image: Array, key: Array, *, held_out: bool = False, strength: float = 0.7
+    image: Array, key: Array, *, held_out: bool = False, strength: Share = 0.7
 ) -> Array:
     """Pastes the image over a random crop of a photograph: image + (1 − image) · strength · crop.
 
@@ -149,7 +153,7 @@ def rgb(image: Array, key: Array, *, held_out: bool = False) -> Array:
 
 
 def standardise(
-    image: Array, key: Array, *, held_out: bool = False, mean: float = 0.5, std: float = 0.5
+    image: Array, key: Array, *, held_out: bool = False, mean: float = 0.5, std: Deviation = 0.5
 ) -> Array:
     """(image − mean) / std. It leaves [0, 1], which the others expect: put it last."""
     return (image - mean) / std
@@ -161,17 +165,6 @@ TRANSFORMS: dict[str, Callable[..., Array]] = {
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
         *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
     )
-}
-
-# Of every other parameter it is enough that it is not negative.
-_RANGES = {
-    "flip.probability": (0.0, 1.0),
-    "colour.strength": (0.0, 1.0),
-    "photographs.strength": (0.0, 1.0),
-    "crop.min_scale": (0.01, 1.0),
-    "affine.scale": (0.0, 0.9),
-    "affine.shift": (0.0, 1.0),
-    "standardise.std": (1e-6, math.inf),
 }
 
 
@@ -201,16 +194,9 @@ def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
         here = f"{field}[{i}]"
         if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | Callable):
             raise wrong(here, spec, 'a name and its parameters: dict(name="shift", pixels=2)')
-        function = find(spec["name"], TRANSFORMS, f"{here}.name")
+        function = find(spec["name"], TRANSFORMS, f"{here}.name", ("*", "key"), ("held_out",))
         fields = {key: value for key, value in spec.items() if key != "name"}
-        bound = bind(function, fields, here, skip={"held_out", "image", "key"})
-        for parameter, value in (*bound.static, *bound.numbers.items()):
-            shipped = TRANSFORMS.get(function.__name__) is function
-            low, high = _RANGES.get(f"{function.__name__}.{parameter}", (0.0, math.inf))
-            if shipped and not low <= value <= high:
-                expected = f"from {low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
-                raise wrong(f"{here}.{parameter}", value, expected)
-        parsed.append(bound)
+        parsed.append(bind(function, fields, here, skip={"held_out", "image", "key"}))
     return tuple(parsed)
 
 

@@ -10,10 +10,11 @@ import jax
 import numpy as np
 
 from tljax import terms
+from tljax.checks import NOT_NEGATIVE
 from tljax.data import streams
 from tljax.data.streams import Reader
 from tljax.data.table import Table, class_weights
-from tljax.errors import UserError, number, unknown, wrong
+from tljax.errors import UserError, unknown, wrong
 from tljax.experiment import results
 from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import PhaseFields
@@ -172,7 +173,7 @@ def _phase(
         for term, of_term in fields.terms.items()
     }
     for i, (_, factor) in enumerate(fields.train):
-        number(place(name, f"train[{i}]"), factor, "a factor on the learning rate of at least 0")
+        NOT_NEGATIVE.fit(factor, place(name, f"train[{i}]"))
     if len(dict(fields.train)) < len(fields.train):
         raise wrong(place(name, "train"), fields.train, "each pattern once")
     for i, (_, origin) in enumerate(fields.start):
@@ -207,7 +208,8 @@ def _term(name: str, fields: Any, field: str, tables: Mapping[str, Table]) -> Te
     if not isinstance(fields, Mapping):
         raise wrong(field, fields, "a weight, or dict(term=..., weight=..., ...)")
     fields = {"term": name, **fields}
-    if fields.get("class_weights") == "balanced":
+    weights = fields.get("class_weights")
+    if isinstance(weights, str) and weights == "balanced":
         table = tables.get(fields.get("stream", "source"))
         if table is None or table.label is None:
             raise wrong(f"{field}.class_weights", "balanced", "a labelled stream")

@@ -21,6 +21,8 @@ from tljax.experiment.fields import (
     plain,
 )
 
+DEEPEST = 30
+
 
 class Checked(NamedTuple):
     """A config that has been checked."""
@@ -37,6 +39,7 @@ def check(config: Config) -> Checked:
       UserError: naming the first field that is wrong, with its phase.
     """
     fields = plain(config)
+    _check_names(fields, "")
     phases = _phases(fields)
     for name in fields:
         if name not in ConfigFields.model_fields and name not in phases:
@@ -69,6 +72,18 @@ def check(config: Config) -> Checked:
 def resolve(config: Config) -> dict[str, Any]:
     """A config as plain dictionaries, checked; see `check`."""
     return check(config).plain
+
+
+def _check_names(tree: Any, path: str) -> None:
+    """Refuses what is named by anything but a string, anywhere in a config."""
+    for name, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+        if isinstance(tree, Mapping) and not isinstance(name, str):
+            raise wrong(path or "config", name, "names that are strings")
+        if isinstance(value, Mapping | list | tuple):
+            if path.count(".") > DEEPEST:
+                place = ".".join(path.split(".")[:5])
+                raise wrong(place, value, f"at most {DEEPEST} sections in another")
+            _check_names(value, f"{path}.{name}" if path else str(name))
 
 
 def _phases(fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -117,7 +132,7 @@ def _refusal(model: Any, error: Any, prefix: str) -> UserError:
     if info is None and section is not None and not isinstance(section, tuple):
         takes = f"dict(...) of the fields {', '.join(sorted(section.model_fields))}"
     else:
-        takes = expected(info)
+        takes = expected(info, value)
     return wrong(field, value, takes)
 
 

@@ -11,6 +11,8 @@ import ml_collections
 import pydantic
 from pydantic import BeforeValidator, Field
 
+from tljax.checks import Count, Decay, NotNegative, Positive, Range, Whole
+
 FAMILIES = {
     "baseline": "the baselines that a method is held against",
     "fine-tuning": "source labelled, target labelled",
@@ -27,6 +29,12 @@ class Expected(str):
     """What a refusal says that a field takes."""
 
 
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):  # which is equal to 1
+        raise ValueError("a flag")
+    return value
+
+
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -40,10 +48,11 @@ def _pairs(value: Any) -> Any:
     return tuple((pattern, setting) for pattern, setting in value)
 
 
-Count = Annotated[int, Field(ge=1), Expected("an integer of at least 1")]
-Whole = Annotated[int, Field(ge=0), Expected("an integer of at least 0")]
-Seed = Annotated[int, Field(ge=0, lt=2**32), Expected("an integer from 0 to 4294967295")]
-Decay = Annotated[float, Field(ge=0, lt=1), Expected("a decay in [0, 1); 0 keeps no average")]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_no_flag), Expected("1 or 3")]
+Workers = Annotated[int, Range(0, 256, whole=True)]
+Dispatch = Annotated[int, Range(1, 10_000, whole=True)]
+Size = Annotated[int, Range(1, 4096, whole=True)]
+Seed = Annotated[int, Range(0, 2**32 - 1, whole=True)]
 Flag = Annotated[bool, Expected("True or False")]
 Text = Annotated[str, Expected("a string")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_tuple), Expected("a list of names")]
@@ -86,8 +95,9 @@ class StreamFields(Fields):
     classes: Classes | None = doc(None, "keeps these alone, by name or number")
     per_class: Count | None = doc(None, "draws that many examples of each class")
     seed: Seed | None = doc(None, "of that draw; None: the run's")
-    size: Count | None = doc(None, "resizes images to size × size pixels")
-    channels: Literal[1, 3] | None = doc(None, "makes images grey or coloured")
+    size: Size | None = doc(None, "resizes images to size × size pixels")
+    channels: Channels | None = doc(None, "makes images grey or coloured")
+    scale: Positive | None = doc(None, "divides float images; None: they are in [0, 1]")
     of: Text = doc("", "another stream, whose examples it shows through transforms of its own")
     neighbour: Flag = doc(False, "shows a nearest neighbour of each of them instead")
     balanced: Flag = doc(False, "draws all classes equally often")
@@ -108,8 +118,9 @@ class EvaluationFields(Fields):
     split: Text = _same("split")
     labelled: Flag = doc(True, "whether labels are read; without them validators judge")
     classes: Classes | None = doc(None, "those that are shown, and that compete")
-    size: Count | None = _same("size")
-    channels: Literal[1, 3] | None = _same("channels")
+    size: Size | None = _same("size")
+    channels: Channels | None = _same("channels")
+    scale: Positive | None = _same("scale")
     transforms: Specs = _same("transforms")
     batch: Count = doc(256, "examples at a time")
     stem: Text = _same("stem")
@@ -195,10 +206,8 @@ class ConfigFields(PhaseFields):
     tables: dict[str, TableFields] = doc({}, "class × attribute tables, by name")
     data_dir: Text = doc("", "where relative paths start and TFDS keeps its data")
     mesh: MeshFields = doc({"data": 1, "shard": 1}, "the devices of one run")
-    resident_megabytes: Annotated[float, Field(ge=0), Expected("a number of at least 0")] = doc(
-        2048.0, "larger sets are streamed from disk"
-    )
-    workers: Whole = doc(0, "processes that read streamed sets; 0: threads")
+    resident_megabytes: NotNegative = doc(2048.0, "larger sets are streamed from disk")
+    workers: Workers = doc(0, "processes that read streamed sets; 0: threads")
     network: NetworkFields = doc(
         {"stems": {}, "trunk": {"name": "cnn"}, "heads": {"label": {"name": "linear"}}},
         "stems, trunk and heads",
@@ -216,7 +225,7 @@ class ConfigFields(PhaseFields):
     evaluate_every: Count = doc(250, "steps")
     checkpoint_every: Count = doc(250, "steps")
     keep: Count = doc(2, "checkpoints of each phase")
-    steps_per_dispatch: Count | None = doc(None, "None: the fastest")
+    steps_per_dispatch: Dispatch | None = doc(None, "None: the fastest")
     figures: Flag = doc(True, "whether figures are drawn")
     tensorboard: Flag = doc(False, "whether TensorBoard events are written")
 
@@ -268,14 +277,18 @@ def inner(annotation: Any) -> Any:
     return None
 
 
-def expected(info: Any) -> str:
-    """What a field takes, in words."""
-    found = [item for item in info.metadata if isinstance(item, Expected)]
+def expected(info: Any, value: Any = None) -> str:
+    """What a field takes, in words, to someone who gave `value`."""
+    kinds = (Expected, Range)
+    found = [item for item in info.metadata if isinstance(item, kinds)]
     named = [choice for choice in choices(info.annotation) if choice]
     for part in get_args(info.annotation):
-        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, Expected)]
+        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, kinds)]
     optional = type(None) in get_args(info.annotation)
-    words = str(found[0]) if found else " or ".join(map(str, named)) or "dict(...)"
+    if found:
+        words = found[0].told(value) if isinstance(found[0], Range) else str(found[0])
+    else:
+        words = " or ".join(map(str, named)) or "dict(...)"
     return f"{words}, or None" if optional and "None" not in words else words
 
 

@@ -1,11 +1,13 @@
 """What a config's streams, tables and evaluations name, opened."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tljax.data import semantics, sources, transforms
+from tljax.data.scaling import scaled
 from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
@@ -117,11 +119,11 @@ def _table(
         channels=fields.channels,
         root=config.fields.data_dir or None,
     )
-    same = repr((fields.data, fields.split, sorted(arguments.items())))
+    same = repr((fields.data, fields.split, fields.scale, sorted(arguments.items())))
     if same not in opened.tables:
         table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
-        limit = int(config.fields.resident_megabytes * 2**20)
-        opened.tables[same] = sources.materialise(table, limit)
+        limit = config.fields.resident_megabytes * 2**20
+        opened.tables[same] = scaled(sources.materialise(table, limit), fields.scale, field)
     return opened.tables[same]
 
 
@@ -191,10 +193,13 @@ def _split(
             f"{field}.table: table {fields.table!r} has {len(semantic)} rows; expected one for "
             f"each of the {len(table.classes)} classes (tables.{fields.table}.like={name!r})"
         )
+    stream = stream_of(name, fields, field, config)
+    # A batch is filled up to its length, which need not be far above that of the table.
+    stream = dataclasses.replace(stream, batch=min(stream.batch, max(len(table), 1024)))
     return Split(
         name,
         table,
-        stream_of(name, fields, field, config),
+        stream,
         head=fields.head,
         statistics=statistics,
         phase=fields.phase or phases[-1],

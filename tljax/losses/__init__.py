@@ -3,6 +3,7 @@
 A loss that is defined per example returns `[batch]` and the caller reduces; a loss defined on a
 whole batch returns a scalar. Arguments are held against the shapes in their annotations, by
 `tljax.typed.shaped`: what does not fit is a `UserError`, which is a `ValueError`, of one line.
+They compute in float32 at least, and half precision gets gradients that are finite.
 """
 
 from tljax.losses import (

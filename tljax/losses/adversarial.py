@@ -6,7 +6,8 @@ import optax
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.typed import at_least, shaped
+from tljax.losses.half import single
+from tljax.typed import at_least
 
 
 @jax.custom_vjp
@@ -38,7 +39,7 @@ def _reverse_backward(scale: Array, gradient: Array) -> tuple[Array, Array]:
 reverse_gradient.defvjp(_reverse_forward, _reverse_backward)
 
 
-@shaped
+@single
 def ramp(
     progress: float | Float[Array, "*shape"], gamma: float | Scalar = 10.0
 ) -> Float[Array, "*shape"]:
@@ -56,7 +57,7 @@ def ramp(
     return jnp.tanh(0.5 * gamma * jnp.asarray(progress))
 
 
-@shaped
+@single
 def domain_confusion(
     source_logits: Float[Array, "source ..."],
     target_logits: Float[Array, "target ..."],
@@ -88,7 +89,7 @@ def domain_confusion(
     return 0.5 * (source.mean() + target.mean())
 
 
-@shaped
+@single
 def conditional_map(
     features: Float[Array, "batch width"],
     probabilities: Float[Array, "batch classes"],
@@ -118,7 +119,7 @@ def conditional_map(
     return (features @ of_features) * (probabilities @ of_classes) / d**0.5
 
 
-@shaped
+@single
 def entropy_weights(logits: Float[Array, "batch classes"]) -> Float[Array, "batch"]:
     """Weights that favour examples with certain predictions: 1 + exp(−entropy), of mean 1.
 
@@ -138,7 +139,7 @@ def entropy_weights(logits: Float[Array, "batch classes"]) -> Float[Array, "batc
     return weights / weights.mean()
 
 
-@shaped
+@single
 def margin_disparity(
     source_logits: Float[Array, "source classes"],
     source_adversarial: Float[Array, "source classes"],

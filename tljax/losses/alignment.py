@@ -6,7 +6,8 @@ from jax import Array
 from jaxtyping import Float, Scalar
 
 from tljax.errors import UserError, unknown, wrong
-from tljax.typed import at_least, shaped
+from tljax.losses.half import single
+from tljax.typed import at_least
 
 Source = Float[Array, "source width"]
 Target = Float[Array, "target width"]
@@ -15,7 +16,7 @@ BANDWIDTHS = (2**-3, 2**-2, 2**-1, 2**0, 2**1)
 """Multiples of the mean squared distance, as of the authors' code for DAN and JAN."""
 
 
-@shaped
+@single
 def mk_mmd(
     source: Source,
     target: Target,
@@ -32,7 +33,6 @@ def mk_mmd(
     "quadratic" takes the mean over all pairs of different examples within each domain, less twice
     the mean across. "linear" takes the mean over i of
     k(s_i, s_i+1) + k(t_i, t_i+1) − k(s_i, t_i+1) − k(s_i+1, t_i), the last followed by the first.
-    Half precision is widened to float32.
 
     Args:
       source, target: `[batch, width]`; "linear" needs equal batches.
@@ -53,7 +53,7 @@ def mk_mmd(
     return _discrepancy([_gaussians(d, mean, bandwidths) for d in distances], estimator)
 
 
-@shaped
+@single
 def joint_mmd(
     source_layers: list[Float[Array, "source _"]] | tuple[Float[Array, "source _"], ...],
     target_layers: list[Float[Array, "target _"]] | tuple[Float[Array, "target _"], ...],
@@ -106,10 +106,6 @@ def _check(function: str, bandwidths: tuple[float, ...], estimator: str) -> None
         raise wrong(f"{function}: bandwidths", bandwidths, "positive numbers")
 
 
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def _distances(source: Array, target: Array, estimator: str) -> tuple[list[Array], Array]:
     """Squared distances within source, within target and across, and the mean of all pairs."""
     at_least(2, source=source, target=target)
@@ -118,8 +114,8 @@ def _distances(source: Array, target: Array, estimator: str) -> tuple[list[Array
         raise wrong("batches of source and target", batches, "equal ones, estimator 'linear'")
     # Distances do not change with the origin. At one of the examples, little cancels in the
     # quadratic form, and nothing where all examples are the same.
-    origin = jax.lax.stop_gradient(_wide(source[:1]))
-    source, target = _wide(source) - origin, _wide(target) - origin
+    origin = jax.lax.stop_gradient(source[:1])
+    source, target = source - origin, target - origin
     pooled = jax.lax.stop_gradient(jnp.concatenate([source, target]))
     # mean |x − x'|² over all pairs is twice the variance: no pairs needed.
     mean = 2 * jnp.square(pooled - pooled.mean(0, keepdims=True)).sum(-1).mean()
@@ -160,12 +156,11 @@ def _different(kernel_BxB: Array) -> Array:
     return jnp.where(itself, 0, kernel_BxB).sum() / (batch * (batch - 1))
 
 
-@shaped
+@single
 def coral(source: Source, target: Target) -> Scalar:
     """The squared distance between the domains' covariances: ‖C_s − C_t‖²_F / (4·width²).
 
-    Covariances are unbiased, divided by batch − 1; means are not compared. Half precision is
-    widened to float32.
+    Covariances are unbiased, divided by batch − 1; means are not compared.
 
     Returns:
       A scalar ≥ 0.
@@ -181,12 +176,11 @@ def coral(source: Source, target: Target) -> Scalar:
 
 
 def _covariance(x_BxD: Array) -> Array:
-    x_BxD = _wide(x_BxD)
     centred_BxD = x_BxD - x_BxD.mean(0, keepdims=True)
     return jnp.matmul(centred_BxD.T, centred_BxD, precision="highest") / (len(x_BxD) - 1)
 
 
-@shaped
+@single
 def minimum_class_confusion(
     logits: Float[Array, "batch classes"], temperature: float | Scalar = 2.5
 ) -> Scalar:
@@ -203,8 +197,12 @@ def minimum_class_confusion(
     Returns:
       A scalar in [0, 1].
 
+    Raises:
+      UserError: a batch of one.
+
     Jin et al. 2020, "Minimum Class Confusion for Versatile Domain Adaptation", section 3.
     """
+    at_least(2, logits=logits)  # the classes of a single one share all of it, whatever they are
     log_p_BxC = jax.nn.log_softmax(logits / temperature)
     p_BxC = jax.lax.stop_gradient(jnp.exp(log_p_BxC))
     certainty_Bx1 = 1 + jnp.exp((p_BxC * jnp.log(p_BxC + 1e-5)).sum(-1, keepdims=True))

@@ -6,12 +6,13 @@ import optax
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.typed import shaped
+from tljax.losses.half import single
+from tljax.typed import at_least
 
 Clusters = Float[Array, "batch clusters"]
 
 
-@shaped
+@single
 def scan(
     logits: Clusters, neighbour_logits: Clusters, entropy_weight: float | Scalar = 5.0
 ) -> Scalar:
@@ -27,8 +28,12 @@ def scan(
     Returns:
       A scalar, at least −w · log(clusters): it is negative when it works.
 
+    Raises:
+      UserError: a batch of one.
+
     Van Gansbeke et al. 2020, "SCAN: Learning to Classify Images without Labels", eq. 2.
     """
+    at_least(2, logits=logits)  # the mean of a single p is p, which is to be sure and unsure
     log_p = jax.nn.log_softmax(logits)
     agreement = jax.nn.logsumexp(log_p + jax.nn.log_softmax(neighbour_logits), axis=-1)
     log_mean = jax.nn.logsumexp(log_p, axis=0) - jnp.log(len(logits))
@@ -36,7 +41,7 @@ def scan(
     return -agreement.mean() - entropy_weight * entropy
 
 
-@shaped
+@single
 def self_label(
     logits: Clusters, augmented_logits: Clusters, threshold: float | Scalar = 0.99
 ) -> Scalar:
@@ -68,7 +73,7 @@ def self_label(
     return (weights * losses).sum() / jnp.maximum(weights.sum(), 1)
 
 
-@shaped
+@single
 def soft_assignment(
     z: Float[Array, "batch features"],
     centroids: Float[Array, "clusters features"],
@@ -89,7 +94,7 @@ def soft_assignment(
     return jax.nn.softmax(-0.5 * (alpha + 1) * jnp.log1p(squares / alpha))
 
 
-@shaped
+@single
 def target_distribution(q: Clusters) -> Clusters:
     """What assignments are trained towards: squared, each cluster over its size, renormalised.
 
@@ -101,8 +106,12 @@ def target_distribution(q: Clusters) -> Clusters:
     Returns:
       Probabilities `[batch, clusters]`, through which no gradient flows.
 
+    Raises:
+      UserError: a batch of one.
+
     Xie, Girshick & Farhadi 2016, "Unsupervised Deep Embedding for Clustering Analysis", eq. 3.
     """
+    at_least(2, q=q)  # over the size of its cluster a single q is 1, and p is q
     q = jax.lax.stop_gradient(q)
     tiny = jnp.finfo(q.dtype).tiny
     # A cluster that nothing belongs to has a size of 0, and 0/0 is to be 0.

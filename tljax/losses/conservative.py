@@ -7,11 +7,13 @@ from jax import Array
 from jaxtyping import Float, Integer, Scalar
 
 from tljax.errors import UserError, wrong
-from tljax.typed import shaped
+from tljax.losses.half import single
+from tljax.typed import at_least
 
 Maps = Float[Array, "batch h w c"]
 
 
+@single
 def l2_sp(params: object, anchor: object) -> Array:
     """Half the squared distance of the parameters from where they started: ½ Σ‖w − w⁰‖².
 
@@ -51,6 +53,7 @@ def _name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+@single
 def l2_penalty(params: object) -> Array:
     """Half the sum of squares of all parameters: ½ Σ‖w‖².
 
@@ -67,7 +70,7 @@ def l2_penalty(params: object) -> Array:
     return 0.5 * jnp.asarray(sum(squares, 0.0))
 
 
-@shaped
+@single
 def distillation(
     logits: Float[Array, "*batch classes"],
     teacher_logits: Float[Array, "*batch classes"],
@@ -93,7 +96,7 @@ def distillation(
     return optax.losses.kl_divergence_with_log_targets(student, teacher)
 
 
-@shaped
+@single
 def feature_map_distance(
     maps: Maps, anchor_maps: Maps, channel_weights: Float[Array, "c"] | None = None
 ) -> Float[Array, "batch"]:
@@ -121,7 +124,7 @@ def feature_map_distance(
     return scale * (squares_BxC * channel_weights[None, :]).sum(-1)
 
 
-@shaped
+@single
 def channel_importance(
     increases: Float[Array, "c"], temperature: float | Scalar = 5.0
 ) -> Float[Array, "c"]:
@@ -145,13 +148,12 @@ def channel_importance(
     return jax.lax.stop_gradient(jax.nn.softmax(standard / temperature))
 
 
-@shaped
+@single
 def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) -> Scalar:
     """The sum of squares of the k smallest singular values of a batch of features.
 
     A matrix has min(batch, width) singular values; with fewer examples than features the smallest
-    of them depends on the batch size. Half precision is widened to float32. Only its first
-    derivative is right.
+    of them depends on the batch size. Only its first derivative is right.
 
     Args:
       features: `[batch, width]`, not centred.
@@ -161,14 +163,15 @@ def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) 
       A scalar ≥ 0. Where singular values coincide its gradient is a limit of those nearby.
 
     Raises:
-      UserError: k is out of range.
+      UserError: k is out of range, or a batch of one.
 
     Chen et al. 2019, "Catastrophic Forgetting Meets Negative Transfer: Batch Spectral Shrinkage
     for Safe Transfer Learning", section 4.
     """
+    at_least(2, features=features)  # a single one has its own length alone
     if not 1 <= k <= min(features.shape):
         raise wrong("batch_spectral_shrinkage: k", k, f"1…{min(features.shape)}, min(batch, width)")
-    x_NxM = features.astype(jnp.promote_types(features.dtype, jnp.float32))
+    x_NxM = features
     if x_NxM.shape[0] < x_NxM.shape[1]:
         x_NxM = x_NxM.T
     gram_MxM = jnp.matmul(x_NxM.T, x_NxM, precision="highest")
@@ -179,7 +182,7 @@ def batch_spectral_shrinkage(features: Float[Array, "batch width"], k: int = 1) 
     return jnp.square(jnp.matmul(x_NxM, smallest_MxK, precision="highest")).sum()
 
 
-@shaped
+@single
 def co_tuning(
     source_logits: Float[Array, "batch source"],
     relationship: Float[Array, "target source"],

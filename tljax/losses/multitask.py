@@ -4,12 +4,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.typed import shaped
+from tljax.losses.half import single
 
 Tasks = Float[Array, "tasks"]
 
 
-@shaped
+@single
 def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
     """The losses, each times its weight, which is not normalised, summed: Σ wᵢ Lᵢ.
 
@@ -18,7 +18,7 @@ def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
     return jnp.sum(losses * weights)
 
 
-@shaped
+@single
 def uncertainty_weighted(losses: Tasks, log_variances: Tasks) -> Scalar:
     """Losses weighted by learned noise: Σ Lᵢ / (2 exp(sᵢ)) + sᵢ / 2.
 

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.typed import at_least, shaped
+from tljax.losses.half import single, tamed
+from tljax.typed import at_least
 
 Views = Float[Array, "batch features"]
 
 
-@shaped
+@single
 def reconstruction(
     x: Float[Array, "batch *example"], decoded: Float[Array, "batch *example"]
 ) -> Float[Array, "batch"]:
@@ -30,7 +31,7 @@ def reconstruction(
     return jnp.square(decoded - x).mean(axis=tuple(range(1, x.ndim)))
 
 
-@shaped
+@single
 def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     """Contrast: each view must find its other view among all views of the batch, by cosine.
 
@@ -38,17 +39,22 @@ def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     a view's similarity with itself left out. A zero vector has a cosine of 0 with everything.
 
     Args:
-      z1, z2: `[batch, features]`, two views of the same examples; rows are normalised here.
+      z1, z2: `[batch, features]`, two views of the same examples, at least 2; rows are
+        normalised here.
       temperature: τ > 0, usually 0.1 to 0.5.
 
     Returns:
       A scalar ≥ 0; log(2B − 1) when all vectors are the same.
 
+    Raises:
+      UserError: a batch of 1.
+
     Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
     eq. 1. `optax.losses.ntxent` is the same number, in memory that grows with B² · features and
     with gradients that can be NaN at a low temperature.
     """
-    z = jnp.concatenate([z1, z2])
+    at_least(2, z1=z1)  # a single example has none to be told from
+    z = tamed(jnp.concatenate([z1, z2]), -1)
     # Written without a division by the norm, whose gradient at zero is NaN.
     z = z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(axis=-1, keepdims=True), 1e-12))
     batch = len(z1)
@@ -58,7 +64,7 @@ def nt_xent(z1: Views, z2: Views, temperature: float | Scalar = 0.5) -> Scalar:
     return jax.nn.logsumexp(others, axis=-1).mean() - of_pair.mean()
 
 
-@shaped
+@single
 def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> Scalar:
     """The cross-correlation of two views' dimensions is pulled to the identity matrix.
 
@@ -66,14 +72,18 @@ def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> S
     the batch's mean and biased variance + 1e-5: sums, not means, over the dimensions.
 
     Args:
-      z1, z2: `[batch, features]`, two views of the same examples.
+      z1, z2: `[batch, features]`, two views of the same examples, at least 2.
       off_diagonal: λ ≥ 0.
 
     Returns:
-      A scalar ≥ 0; where nothing varies, as in a batch of 1, it is the number of features.
+      A scalar ≥ 0; where nothing varies it is the number of features.
+
+    Raises:
+      UserError: a batch of 1.
 
     Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", eq. 1.
     """
+    at_least(2, z1=z1)  # nothing varies in a single example
     one, other = _standardised(z1), _standardised(z2)
     correlation_DxD = one.T @ other / len(z1)
     squares = jnp.square(correlation_DxD)
@@ -81,7 +91,7 @@ def barlow_twins(z1: Views, z2: Views, off_diagonal: float | Scalar = 5e-3) -> S
     return on + off_diagonal * _off_diagonal(squares).sum()
 
 
-@shaped
+@single
 def vicreg(
     z1: Views,
     z2: Views,
@@ -124,6 +134,7 @@ def vicreg(
 def _standardised(z: Array) -> Array:
     """Mean 0 and variance 1 per dimension, over the batch."""
     # Not jax.nn.standardize: its mean of squares less squared mean can be negative by rounding.
+    z = tamed(z, 0)
     centred = z - z.mean(axis=0, keepdims=True)
     return centred * jax.lax.rsqrt(jnp.square(centred).mean(axis=0, keepdims=True) + 1e-5)
 

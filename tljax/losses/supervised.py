@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.typed import shaped
+from tljax.losses.half import single
 
 
-@shaped
+@single
 def weighted_mean(values: Float[Array, "batch"], weights: Float[Array, "batch"]) -> Scalar:
     """The mean of losses under weights: Σ wᵢ lᵢ / Σ wᵢ.
 

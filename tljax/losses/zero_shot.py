@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Integer, Scalar
 
-from tljax.typed import shaped
+from tljax.losses.half import single
 
 Scores = Float[Array, "batch classes"]
 Labels = Integer[Array, "batch"]
 
 
-@shaped
+@single
 def compatibility(
     features: Float[Array, "batch features"],
     class_embeddings: Float[Array, "classes attributes"],
@@ -39,7 +39,7 @@ def _hinges(scores: Array, labels: Array, margin: float | Array) -> Array:
     return jnp.where(is_label, 0, jax.nn.relu(margin - of_label + scores))
 
 
-@shaped
+@single
 def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Every class that comes within the margin costs: Σ_{j≠y} max(0, m − s_y + s_j).
 
@@ -57,7 +57,7 @@ def devise(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Floa
     return _hinges(scores, labels, margin).sum(axis=-1)
 
 
-@shaped
+@single
 def sje(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Only the worst class costs: max_{j≠y} max(0, m − s_y + s_j), `[batch]`.
 
@@ -69,7 +69,7 @@ def sje(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[A
     return _hinges(scores, labels, margin).max(axis=-1)
 
 
-@shaped
+@single
 def ale(scores: Scores, labels: Labels, margin: float | Scalar = 0.1) -> Float[Array, "batch"]:
     """Classes within the margin cost, the more the fewer: β_r/r · Σ_{j≠y} max(0, m − s_y + s_j).
 

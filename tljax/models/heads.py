@@ -1,11 +1,10 @@
 """Heads: features to outputs `[batch, outputs]`. Each learns its input width when it is called."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from tljax.checks import Count, Outputs, Positive, Width
 from tljax.errors import UserError
 from tljax.solvers.readout import knn_logits
 
@@ -13,7 +12,7 @@ from tljax.solvers.readout import knn_logits
 class Linear(nn.Module, kw_only=True):
     """One dense layer."""
 
-    outputs: Any = None  # how many; None: as many as a term asks for
+    outputs: Outputs = None  # how many; None: as many as a term asks for
     bias: bool = True
 
     @nn.compact
@@ -24,8 +23,8 @@ class Linear(nn.Module, kw_only=True):
 class MLPHead(nn.Module, kw_only=True):
     """Dense layers of width `hidden` with ReLU, then one of `outputs`."""
 
-    outputs: Any = None  # how many; None: as many as a term asks for
-    hidden: tuple[int, ...] = (128,)
+    outputs: Outputs = None  # how many; None: as many as a term asks for
+    hidden: tuple[Width, ...] = (128,)
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -41,8 +40,8 @@ class Prototypes(nn.Module, kw_only=True):
     largest (Xie et al. 2016, eq. 1).
     """
 
-    outputs: Any = None  # how many; None: as many as a term asks for
-    alpha: float = 1.0
+    outputs: Outputs = None  # how many; None: as many as a term asks for
+    alpha: Positive = 1.0
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -55,9 +54,9 @@ class Prototypes(nn.Module, kw_only=True):
 class Neighbours(nn.Module, kw_only=True):
     """Weighted k nearest neighbours in a bank of features, which the preparation `knn` fills."""
 
-    outputs: Any = None  # how many; None: as many as a term asks for
-    k: int = 20
-    temperature: float = 0.07
+    outputs: Outputs = None  # how many; None: as many as a term asks for
+    k: Count = 20
+    temperature: Positive = 0.07
 
     @nn.compact
     def __call__(self, z: Array) -> Array:

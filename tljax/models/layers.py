@@ -1,6 +1,7 @@
 """The two layers that need more than linen's own: convolution and normalisation."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -62,6 +63,9 @@ def _offsets(size: int) -> Sequence[tuple[int, int]]:
     return [(i, j) for i in range(size) for j in range(size)]
 
 
+NormKind = Literal["none", "batch", "layer"]
+
+
 class Norm(nn.Module):
     """Normalisation by name: "none", "batch" or "layer".
 
@@ -69,7 +73,7 @@ class Norm(nn.Module):
     of its own, while scale and bias are shared. Without a name all streams share the statistics.
     """
 
-    kind: str = "none"
+    kind: NormKind = "none"
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
@@ -77,6 +81,8 @@ class Norm(nn.Module):
             return x
         if self.kind == "layer":
             return nn.LayerNorm(name="layer")(x)
+        if train and x.size < 2 * x.shape[-1]:
+            raise wrong("norm", "batch", "at least 2 examples in a batch or its part")
         name = "statistics" if stream is None else f"statistics_{stream}"
         x = nn.BatchNorm(not train, use_scale=False, use_bias=False, name=name)(x)
         shape = (1,) * (x.ndim - 1) + (-1,)

@@ -1,5 +1,8 @@
 """A network: a stem for each kind of input, one trunk, and heads by name."""
 
+import inspect
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tljax import trees
 from tljax.bind import find, split
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, calling, unknown, wrong
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
 
-NORMS = ("none", "batch", "layer")
 REMAT = {
     "none": None,  # everything is kept
     "products": jax.checkpoint_policies.dots_saveable,
@@ -57,6 +60,18 @@ def outputs_of(params: Any) -> int | None:
         return params["centroids"].shape[0]
     kernel = params.get("output", {}).get("kernel")
     return None if kernel is None else kernel.shape[-1]
+
+
+def check_memory(params: Any) -> None:
+    """Refuses parameters of which this machine does not hold three: they, a start, a gradient."""
+    sizes = {path: math.prod(leaf.shape) for path, leaf in trees.flatten(params).items()}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if 3 * 4 * sum(sizes.values()) > memory:
+        path = max(sizes, key=lambda path: sizes[path])
+        raise UserError(
+            f"network: got {sum(sizes.values()):,} parameters, most of them in {path}; expected at "
+            f"most {memory // 12:,}, of which this machine's memory holds three"
+        )
 
 
 class Scalars(nn.Module):
@@ -183,15 +198,22 @@ def module(registry: Mapping[str, type], config: Any, field: str) -> nn.Module:
     if not isinstance(config, Mapping) or "name" not in config:
         raise wrong(field, config, f"dict(name=..., ...) with a name among {sorted(registry)}")
     kind = find(config["name"], registry, f"{field}.name")
+    takes = dict(train=True, stream=None) if registry is TRUNKS else {}
+    if not _is_module(kind, takes):
+        call = "self, x, *, train, stream" if takes else "self, x"
+        raise wrong(f"{field}.name", config["name"], f"a flax.linen.Module of __call__({call})")
     fields = {key: value for key, value in config.items() if key != "name"}
     static, numbers = split(kind, fields, field, skip={"parent", "name"})
-    values = {**dict(static), **numbers}
-    if type(values.get("outputs")) not in (int, type(None)):
-        raise wrong(f"{field}.outputs", values["outputs"], "an integer of at least 1, or None")
-    if values.get("norm", "none") not in NORMS:
-        raise unknown(f"{field}.norm", values["norm"], NORMS)
-    for name, value in values.items():
-        sizes = value if isinstance(value, tuple) else (value,)
-        if any(isinstance(size, int) and not isinstance(size, bool) and size < 1 for size in sizes):
-            raise UserError(f"{field}.{name}: got {value!r}; expected sizes of at least 1")
-    return kind(**values)
+    with calling(field):
+        return kind(**dict(static), **numbers)
+
+
+def _is_module(kind: Any, takes: Mapping[str, Any]) -> bool:
+    """Whether it is a class of modules that can be called with one input and the keywords."""
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        return False
+    try:
+        inspect.signature(kind.__call__).bind(None, None, **takes)
+    except TypeError:
+        return False
+    return True

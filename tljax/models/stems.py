@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
+from tljax.checks import Width
+
 
 class Identity(nn.Module, kw_only=True):
     """The input as it is: the stem of a stream that names none."""
@@ -15,7 +17,7 @@ class Identity(nn.Module, kw_only=True):
 class Adapter(nn.Module, kw_only=True):
     """A 1×1 convolution to `features` channels: `[..., channels]` → `[..., features]`."""
 
-    features: int = 3
+    features: Width = 3
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

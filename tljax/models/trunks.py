@@ -3,14 +3,15 @@
 import flax.linen as nn
 from jax import Array
 
-from tljax.models.layers import Conv, Norm, max_pool
+from tljax.checks import Width
+from tljax.models.layers import Conv, Norm, NormKind, max_pool
 
 
 class MLP(nn.Module, kw_only=True):
     """Dense layers with ReLU on the flattened image."""
 
-    features: tuple[int, ...] = (256, 256)
-    norm: str = "none"
+    features: tuple[Width, ...] = (256, 256)
+    norm: NormKind = "none"
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
@@ -29,9 +30,9 @@ class CNN(nn.Module, kw_only=True):
     (Ganin & Lempitsky 2015, fig. 4); dense layers belong to the heads.
     """
 
-    channels: tuple[int, ...] = (32, 48)
+    channels: tuple[Width, ...] = (32, 48)
     pool: bool = True
-    norm: str = "none"
+    norm: NormKind = "none"
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:

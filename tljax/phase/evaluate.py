@@ -13,7 +13,7 @@ from tljax import metrics
 from tljax.data import streams, transforms
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
-from tljax.errors import UserError
+from tljax.errors import UserError, calling
 from tljax.metrics import generalised, validators
 from tljax.phase import objective
 from tljax.phase.phase import Stream, numbers
@@ -72,7 +72,8 @@ def _forward(
 ) -> tuple[jax.Array, jax.Array]:
     # A key for the example, not the batch: it looks the same in every evaluation of every run.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
-    inputs = transforms.apply(stream.transforms, inputs, keys, held_out=held_out)
+    with calling(f"{stream.name}.transforms"):
+        inputs = transforms.apply(stream.transforms, inputs, keys, held_out=held_out)
     params, batch_stats = variables
     return objective.predict(
         network, params, batch_stats, inputs, head=head, stem=stream.stem, stream=statistics

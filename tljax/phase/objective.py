@@ -12,8 +12,9 @@ from jax import Array
 from tljax import trees
 from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
-from tljax.errors import UserError, unknown
+from tljax.errors import UserError, calling, unknown
 from tljax.losses.adversarial import ramp
+from tljax.models.network import check_memory
 from tljax.models.statistics import staying
 from tljax.phase import transfer
 from tljax.phase.phase import Phase, Stream
@@ -73,13 +74,14 @@ def _features(
     for streams in groups.values():
         inputs = jnp.concatenate([batch[stream.name]["input"] for stream in streams])
         of = streams[0].base if phase.separate else None  # whose statistics
-        try:
-            z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=of)
-        except ScopeParamShapeError:
-            raise UserError(
-                f"streams.{streams[0].name}: inputs {inputs.shape[1:]} do not fit a network that "
-                "other streams pass, too; expected inputs alike, or a stem for them (network.stems)"
-            ) from None
+        with calling("network"):
+            try:
+                z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=of)
+            except ScopeParamShapeError:
+                raise UserError(
+                    f"inputs {inputs.shape[1:]} of stream {streams[0].name!r} do not fit a network "
+                    "that other streams pass, too; expected inputs alike, or a stem for them"
+                ) from None
         start = 0
         for stream in streams:
             stop = start + len(batch[stream.name]["input"])
@@ -169,16 +171,11 @@ def _evaluate(
         if "ramp" in fields:
             weight = weight * ramp(progress, fields.pop("ramp"))
         seen_by = view._replace(key=jax.random.fold_in(key, identity(name)))
-        try:
+        with calling(f"terms.{name}"):
             value = term.function(seen_by, **dict(term.static), **fields)
-        except (ValueError, ScopeParamShapeError) as error:  # of a loss, of two that share a head
-            cause = None if isinstance(error, UserError) else error
-            raise UserError(f"terms.{name}: {error}") from cause
-        if jnp.ndim(value) > 1:
-            raise UserError(
-                f"terms.{name}: returned shape {jnp.shape(value)}; expected () or [batch]"
-            )
-        scalars[name] = jnp.mean(value)
+            if jnp.ndim(value) > 1:
+                raise UserError(f"returned shape {jnp.shape(value)}; expected () or [batch]")
+            scalars[name] = jnp.mean(value)
         weighted.append(weight * scalars[name])
     return jnp.stack(weighted) if weighted else jnp.zeros(0), scalars
 
@@ -223,6 +220,7 @@ def initialise(
         return _evaluate(net, phase, batch, tables, {}, {}, progress, key)[0]
 
     variables = nn.init(run, phase.network)(key)
+    check_memory(variables.get("params", {}))
     return {kind: variables.get(kind, {}) for kind in KINDS}
 
 

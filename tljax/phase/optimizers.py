@@ -16,27 +16,33 @@ from jax import Array
 
 from tljax import trees
 from tljax.bind import Bound, bind, defaults, find, node, scalar, static
-from tljax.errors import UserError, unknown, wrong
+from tljax.checks import Decay, NotNegative, Positive, Range
+from tljax.errors import UserError, calling, unknown, wrong
 
 
-def sgd(rate: Array, *, momentum: float = 0.9, nesterov: bool = False):
+def sgd(rate: Array, *, momentum: Decay = 0.9, nesterov: bool = False):
     """Stochastic gradient descent with momentum."""
     return optax.sgd(rate, momentum, nesterov)
 
 
-def adam(rate: Array, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8):
+def adam(rate: Array, *, b1: Decay = 0.9, b2: Decay = 0.999, eps: Positive = 1e-8):
     """Adam (Kingma & Ba 2015)."""
     return optax.adam(rate, b1, b2, eps)
 
 
 def adamw(
-    rate: Array, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, decay: float = 1e-4
+    rate: Array,
+    *,
+    b1: Decay = 0.9,
+    b2: Decay = 0.999,
+    eps: Positive = 1e-8,
+    decay: NotNegative = 1e-4,
 ):
     """AdamW: Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
     return optax.adamw(rate, b1, b2, eps, weight_decay=decay)
 
 
-def lion(rate: Array, *, b1: float = 0.9, b2: float = 0.99, decay: float = 1e-3):
+def lion(rate: Array, *, b1: Decay = 0.9, b2: Decay = 0.99, decay: NotNegative = 1e-3):
     """Lion (Chen et al. 2023)."""
     return optax.lion(rate, b1, b2, weight_decay=decay)
 
@@ -49,17 +55,17 @@ def constant(progress: Array) -> Array:
     return jnp.ones_like(progress)
 
 
-def cosine(progress: Array, *, final: float = 0.0) -> Array:
+def cosine(progress: Array, *, final: NotNegative = 0.0) -> Array:
     """Half a cosine from 1 to `final`."""
     return final + (1 - final) * optax.schedules.cosine_decay_schedule(1.0, 1)(progress)
 
 
-def linear(progress: Array, *, final: float = 0.0) -> Array:
+def linear(progress: Array, *, final: NotNegative = 0.0) -> Array:
     """A straight line from 1 to `final`."""
     return 1.0 + (final - 1.0) * progress
 
 
-def inverse(progress: Array, *, gamma: float = 10.0, power: float = 0.75) -> Array:
+def inverse(progress: Array, *, gamma: NotNegative = 10.0, power: NotNegative = 0.75) -> Array:
     """(1 + γ·p)^−power: Ganin & Lempitsky 2015, section 4."""
     return (1.0 + gamma * progress) ** -power
 
@@ -91,7 +97,8 @@ class Recipe:
             return None
         warm = jnp.minimum(1.0, progress / jnp.maximum(self.warmup, 1e-9))
         warm = jnp.where(self.warmup > 0, warm, 1.0)
-        return self.learning_rate * warm * self.schedule(progress)
+        with calling("optimizer.schedule"):
+            return self.learning_rate * warm * self.schedule(progress)
 
     def build(self, progress: Array) -> optax.GradientTransformationExtraArgs:
         """The transformation of one step; its state holds no number of the config."""
@@ -102,8 +109,10 @@ class Recipe:
         if self.weight_decay is not None:
             chain.append(optax.add_decayed_weights(self.weight_decay, mask))
         masked = mask and "mask" in inspect.signature(self.rule.function).parameters
-        chain.append(self.rule(self.rate(progress), **({"mask": mask} if masked else {})))
-        return optax.chain(*chain)
+        with calling("optimizer"):
+            chain.append(self.rule(self.rate(progress), **({"mask": mask} if masked else {})))
+            chained = optax.chain(*chain)
+        return chained
 
     def _decays(self, params: Any) -> Any:
         return trees.named(params, lambda path: any(trees.match(p, path) for p in self.decayed))
@@ -189,6 +198,12 @@ def optimizer(name: str | Callable[..., Any] = "sgd", **fields: Any) -> Optimize
 
 
 _PARTS = ("name", "learning_rate", "schedule", "warmup", "clip", "weight_decay", "decayed")
+RANGES = {
+    "learning_rate": Range(0),
+    "warmup": Range(0, 1),
+    "clip": Range(0, ends="(]"),
+    "weight_decay": Range(0),
+}
 _SKIPPED = ("rate", "learning_rate", "mask")  # what is filled in by us
 
 
@@ -196,7 +211,7 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
     """Reads the fields of `optimizer` as a config gives them, `name` among them."""
     usual = {"name": "sgd", "learning_rate": None, "schedule": "constant", "warmup": 0.0}
     config = {**usual, "clip": None, "weight_decay": 0.0, "decayed": ("**",), **config}
-    function = find(config["name"], OPTIMIZERS, f"{field}.name")
+    function = find(config["name"], OPTIMIZERS, f"{field}.name", ("rate|learning_rate",))
     fields = {key: value for key, value in config.items() if key not in _PARTS}
     for key in fields:
         if key not in defaults(function, _SKIPPED):
@@ -205,15 +220,14 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
     if not isinstance(schedule, str | Mapping):
         raise wrong(f"{field}.schedule", schedule, f"one of {sorted(SCHEDULES)}, or dict(name=...)")
     schedule = {"name": schedule} if isinstance(schedule, str) else dict(schedule)
-    kind = find(schedule.pop("name", None), SCHEDULES, f"{field}.schedule.name")
-    parts = {part: config[part] for part in ("learning_rate", "warmup")}
-    for part, none in (("clip", None), ("weight_decay", 0)):
-        value = config[part]
-        if isinstance(value, jax.Array) or (value is not None and value != none):
-            parts[part] = value
-    if parts.get("clip") is not None and not isinstance(parts["clip"], jax.Array):
-        if parts["clip"] == 0:
-            raise wrong(f"{field}.clip", config["clip"], "a number above 0, or None")
+    named = schedule.pop("name", None)
+    kind = find(named, SCHEDULES, f"{field}.schedule.name", ("progress",))
+    parts = {part: config[part] for part in RANGES}
+    if type(parts["weight_decay"]) in (int, float) and not parts["weight_decay"]:
+        parts["weight_decay"] = None  # there is less to compute
+    for part in ("clip", "weight_decay"):
+        if parts[part] is None:
+            del parts[part]
     decayed = config["decayed"]
     if not isinstance(decayed, list | tuple) or not all(isinstance(p, str) for p in decayed):
         raise wrong(f"{field}.decayed", decayed, "a list of patterns")
@@ -221,7 +235,7 @@ def parse(config: Mapping[str, Any], field: str) -> Optimizer:
         rule=bind(function, fields, field, skip=_SKIPPED),
         schedule=bind(kind, schedule, f"{field}.schedule"),
         decayed=tuple(decayed),
-        **{part: scalar(f"{field}.{part}", value) for part, value in parts.items()},
+        **{part: scalar(f"{field}.{part}", value, RANGES[part]) for part, value in parts.items()},
     )
     return Optimizer(recipe)
 

@@ -16,9 +16,10 @@ import optax
 
 from tljax import checks, trees
 from tljax.bind import Bound, bind, find
+from tljax.checks import Count, Positive
 from tljax.data.streams import NEIGHBOURS
 from tljax.data.table import Table
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, calling, unknown, wrong
 from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
 from tljax.models.network import outputs_of
@@ -100,7 +101,7 @@ def _linear(kernel: np.ndarray, bias: np.ndarray | None = None) -> dict[str, Any
 
 
 def kmeans(
-    context: Context, *, stream: str = "target", head: str = "cluster", restarts: int = 10
+    context: Context, *, stream: str = "target", head: str = "cluster", restarts: Count = 10
 ) -> Prepared:
     """k-means of the features, into a head of kind "prototypes" (scikit-learn's, best of n)."""
     features = context.outputs(stream).features
@@ -109,14 +110,14 @@ def kmeans(
 
 
 def ridge(
-    context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
+    context: Context, *, stream: str = "target", head: str = "label", penalty: Positive = 1.0
 ) -> Prepared:
     """A ridge regression to the labels, one-hot, into a head of kind "linear"."""
     return _readout(readout.ridge, context, stream, head, penalty)
 
 
 def softmax(
-    context: Context, *, stream: str = "target", head: str = "label", penalty: float = 1.0
+    context: Context, *, stream: str = "target", head: str = "label", penalty: Positive = 1.0
 ) -> Prepared:
     """A logistic regression on the features, into a head of kind "linear"."""
     return _readout(readout.softmax, context, stream, head, penalty)
@@ -146,8 +147,8 @@ def eszsl(
     stream: str = "source",
     head: str = "embed",
     table: str = "attributes",
-    gamma: float = 1.0,
-    lam: float = 1.0,
+    gamma: Positive = 1.0,
+    lam: Positive = 1.0,
 ) -> Prepared:
     """ESZSL's closed form, into a head of kind "linear" without bias; read by `compatibility`."""
     outputs, labels = context.labelled(stream)
@@ -163,7 +164,7 @@ def sae(
     stream: str = "source",
     head: str = "embed",
     table: str = "attributes",
-    lam: float = 1.0,
+    lam: Positive = 1.0,
 ) -> Prepared:
     """The semantic autoencoder, into a head of kind "linear" without bias; read by `cosine`."""
     outputs, labels = context.labelled(stream)
@@ -171,7 +172,7 @@ def sae(
     return Prepared({head: _linear(np.asarray(solution).T)})
 
 
-def neighbours(context: Context, *, stream: str = "target", k: int = 10) -> Prepared:
+def neighbours(context: Context, *, stream: str = "target", k: Count = 10) -> Prepared:
     """The k nearest neighbours of every example, without itself, for streams with `neighbour`."""
     nearest = readout.neighbours(context.outputs(stream).features, k)
     base = context.phase.streams[stream].base
@@ -198,13 +199,13 @@ def channel_importance(
     *,
     stream: str = "source",
     head: str = "label",
-    channels: int = 1,
+    channels: Count = 1,
     table: str = "importance",
 ) -> Prepared:
     """DELTA's weights: how much the loss on a stream rises when a channel is zeroed."""
     outputs, labels = context.labelled(stream, head)
     width = outputs.features.shape[-1]
-    if channels < 1 or width % channels:
+    if width % channels:
         raise wrong("channels", channels, f"a divisor of the {width} features")
     checks.within("labels", labels, outputs.logits.shape[-1])
     shaped = outputs.features.reshape(len(labels), -1, channels)
@@ -242,7 +243,7 @@ def parse(preparations: Mapping[str, Any], field: str) -> dict[str, Bound]:
         if not isinstance(config, Mapping):
             raise wrong(here, config, "dict(solver=..., ...)")
         fields = {"solver": name, **config}
-        function = find(fields.pop("solver"), PREPARATIONS, f"{here}.solver")
+        function = find(fields.pop("solver"), PREPARATIONS, f"{here}.solver", ("context",))
         parsed[name] = bind(function, fields, here)
     return parsed
 
@@ -251,15 +252,13 @@ def run(context: Context) -> Prepared:
     """All preparations of a phase, in order; each sees the heads and tables of those before."""
     fitted = Prepared({}, {}, {})
     for name, preparation in context.phase.prepare.items():
-        try:
+        with calling(f"prepare.{name}"):
             fields = {key: float(value) for key, value in preparation.numbers.items()}
             new = preparation.function(context, **dict(preparation.static), **fields)
             if not isinstance(new, Prepared):
                 raise wrong("its result", new, "tljax.phase.prepare.Prepared(heads, tables, rows)")
             for head, values in new.heads.items():
                 _check_head(context, head, values)
-        except UserError as error:
-            raise UserError(f"prepare.{name}: {error}") from None
         heads = {**context.params.get("heads", {}), **new.heads}
         context = context._replace(
             params={**context.params, "heads": heads}, tables={**context.tables, **new.tables}

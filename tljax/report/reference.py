@@ -4,7 +4,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from tljax.bind import defaults
+from tljax.balance import BALANCERS
+from tljax.bind import defaults, limits
 from tljax.data.transforms import TRANSFORMS
 from tljax.experiment.fields import (
     PHASE_FIELDS,
@@ -24,6 +25,7 @@ from tljax.phase.optimizers import OPTIMIZERS, SCHEDULES
 from tljax.phase.prepare import PREPARATIONS
 from tljax.terms import TERMS
 
+WEIGHERS = {name: balancer.weigh for name, balancer in BALANCERS.items()}
 FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("terms.NAME, `term=`, beside weight and ramp", TERMS, ("view",)),
     ("optimizer, `name=`", OPTIMIZERS, ("rate", "mask")),
@@ -33,6 +35,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("network.trunk, `name=`", TRUNKS, ("parent", "name")),
     ("network.heads.NAME, `name=`", HEADS, ("parent", "name")),
     ("network.stems.NAME, `name=`", STEMS, ("parent", "name")),
+    ("balance, `name=`, beside tasks and shared", WEIGHERS, ("state", "losses", "gramian", "key")),
 )
 
 
@@ -63,16 +66,28 @@ def reference() -> str:
             cells = (f"`{field}`", expected(info), f"`{default!r}`", info.description)
             lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
     for title, functions, skip in FUNCTIONS:
-        lines += ["", f"## {title}", "", "| name | fields | meaning |", "| --- | --- | --- |"]
+        lines += ["", f"## {title}", "", "| name | fields | take | meaning |"]
+        lines += ["| --- | --- | --- | --- |"]
         for name, function in functions.items():
             fields = [
                 field if default is inspect.Parameter.empty else f"{field}={default!r}"
                 for field, default in defaults(function, skip).items()
             ]
+            ranges = limits(function, skip).items()
+            takes = "; ".join(f"`{field}` {_short(limit)}" for field, limit in ranges)
             meaning = str(function.__doc__).strip().partition("\n")[0]
-            row = (f"`{name}`", f"`{', '.join(fields)}`" if fields else "", meaning)
+            row = (f"`{name}`", f"`{', '.join(fields)}`" if fields else "", takes, meaning)
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _short(limit: str) -> str:
+    """A range as a table has room for."""
+    for words, sign in (("of at least", "≥"), ("above", ">"), ("one of", "")):
+        limit = limit.replace(words, sign)
+    for kind in ("a finite number ", "a number "):
+        limit = limit.removeprefix(kind)
+    return limit.strip()
 
 
 if __name__ == "__main__":

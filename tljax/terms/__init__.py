@@ -74,7 +74,7 @@ def term(
     Raises:
       UserError: an unknown term or field, or a value that does not fit.
     """
-    function = find(name, TERMS, f"{field}.term")
+    function = find(name, TERMS, f"{field}.term", takes=("view",))
     for key in fields:
         if key not in defaults(function, {"view"}):
             raise unknown(field, key, ("term", "weight", "ramp", *defaults(function, {"view"})))

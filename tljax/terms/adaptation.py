@@ -1,9 +1,12 @@
 """Terms that bring an unlabelled target's features to the source's: by an adversary, by moments."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from tljax.checks import NotNegative, Positive
 from tljax.losses import adversarial, alignment
 from tljax.losses.adversarial import reverse_gradient
 from tljax.phase.objective import View
@@ -15,8 +18,8 @@ def domain_adversarial(
     source: str = "source",
     target: str = "target",
     head: str = "domain",
-    scale: float = 1.0,
-    gamma: float = 10.0,
+    scale: NotNegative = 1.0,
+    gamma: NotNegative = 10.0,
 ) -> Array:
     """DANN: a discriminator behind a gradient reversed by λ = `scale` · ramp(progress, `gamma`)."""
     reversal = scale * adversarial.ramp(view.progress, gamma)
@@ -35,8 +38,8 @@ def conditional_adversarial(
     head: str = "domain",
     label_head: str = "label",
     entropy: bool = True,
-    scale: float = 1.0,
-    gamma: float = 10.0,
+    scale: NotNegative = 1.0,
+    gamma: NotNegative = 10.0,
 ) -> Array:
     """CDAN: DANN's discriminator on softmax ⊗ features, weighted by certainty: CDAN+E.
 
@@ -62,9 +65,9 @@ def margin_disparity(
     target: str = "target",
     head: str = "label",
     adversary: str = "adversary",
-    margin: float = 4.0,
-    scale: float = 0.1,
-    gamma: float = 10.0,
+    margin: Positive = 4.0,
+    scale: NotNegative = 0.1,
+    gamma: NotNegative = 10.0,
 ) -> Array:
     """MDD: a second classifier that agrees on the source and not on the target, reversed.
 
@@ -82,7 +85,11 @@ def margin_disparity(
 
 
 def mk_mmd(
-    view: View, *, source: str = "source", target: str = "target", estimator: str = "quadratic"
+    view: View,
+    *,
+    source: str = "source",
+    target: str = "target",
+    estimator: Literal["quadratic", "linear"] = "quadratic",
 ) -> Array:
     """The multi-kernel mean discrepancy of the features (Long et al. 2015, DAN)."""
     return alignment.mk_mmd(view.features[source], view.features[target], estimator=estimator)
@@ -106,7 +113,7 @@ def coral(view: View, *, source: str = "source", target: str = "target") -> Arra
 
 
 def class_confusion(
-    view: View, *, stream: str = "target", head: str = "label", temperature: float = 2.5
+    view: View, *, stream: str = "target", head: str = "label", temperature: Positive = 2.5
 ) -> Array:
     """MCC: the confusion between classes in the predictions on the target (Jin et al. 2020)."""
     logits = view.net.head(head, view.features[stream], default=len(view.names[stream]))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tljax import trees
+from tljax.checks import Count, Positive
 from tljax.errors import UserError
 from tljax.losses import conservative
 from tljax.phase.objective import View
@@ -33,7 +34,7 @@ def _chosen(params: Any, only: tuple) -> dict[str, Array]:
 
 
 def distillation(
-    view: View, *, stream: str = "target", head: str = "label", temperature: float = 3.0
+    view: View, *, stream: str = "target", head: str = "label", temperature: Positive = 3.0
 ) -> Array:
     """KL of the head's outputs from those of the anchored model (Li & Hoiem 2016, LwF)."""
     anchored = view.anchored(stream, head)
@@ -41,7 +42,7 @@ def distillation(
     return conservative.distillation(logits, anchored, temperature)
 
 
-def delta(view: View, *, stream: str = "target", channels: int = 1, table: str = "") -> Array:
+def delta(view: View, *, stream: str = "target", channels: Count = 1, table: str = "") -> Array:
     """½ Σ of squares between the feature maps and the anchored ones (Li et al. 2019, DELTA).
 
     Args:
@@ -58,7 +59,7 @@ def delta(view: View, *, stream: str = "target", channels: int = 1, table: str =
     return conservative.feature_map_distance(maps.reshape(shape), anchored.reshape(shape), weights)
 
 
-def spectral_shrinkage(view: View, *, stream: str = "target", k: int = 1) -> Array:
+def spectral_shrinkage(view: View, *, stream: str = "target", k: Count = 1) -> Array:
     """Σ of the k smallest squared singular values of the features (Chen et al. 2019, BSS)."""
     return conservative.batch_spectral_shrinkage(view.features[stream], k)
 

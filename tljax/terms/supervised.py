@@ -1,11 +1,14 @@
 """Terms that read labels: classification, attributes, and compatibility with class embeddings."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 
-from tljax.errors import UserError, unknown, wrong
+from tljax.checks import Decay, NotNegative, Positive
+from tljax.errors import UserError, wrong
 from tljax.losses import weighted_mean, zero_shot
 from tljax.phase.objective import View
 
@@ -15,10 +18,10 @@ def cross_entropy(
     *,
     stream: str = "source",
     head: str = "label",
-    smoothing: float = 0.0,
-    class_weights: tuple = (),
+    smoothing: Decay = 0.0,
+    class_weights: tuple[NotNegative, ...] = (),
 ) -> Array:
-    """Softmax cross-entropy with the stream's labels, smoothed by `smoothing` in [0, 1].
+    """Softmax cross-entropy with the stream's labels, smoothed by `smoothing`.
 
     `class_weights`, one for each class, weigh the examples: Σ wᵢ Lᵢ / Σ wᵢ over the batch.
     """
@@ -65,7 +68,9 @@ def squared_error(view: View, *, stream: str = "source", head: str = "value") ->
     return optax.losses.squared_error(*_predicted(view, stream, head)).mean(-1)
 
 
-def huber(view: View, *, stream: str = "source", head: str = "value", delta: float = 1.0) -> Array:
+def huber(
+    view: View, *, stream: str = "source", head: str = "value", delta: Positive = 1.0
+) -> Array:
     """Huber's loss: ½ e² up to |e| = `delta`, linear beyond (Huber 1964)."""
     return optax.losses.huber_loss(*_predicted(view, stream, head), delta=delta).mean(-1)
 
@@ -92,9 +97,9 @@ def compatibility(
     stream: str = "source",
     head: str = "embed",
     table: str = "attributes",
-    loss: str = "softmax",
-    scale: float = 1.0,
-    margin: float = 0.1,
+    loss: Literal["softmax", "devise", "sje", "ale"] = "softmax",
+    scale: Positive = 1.0,
+    margin: NotNegative = 0.1,
 ) -> Array:
     """Labels against the compatibility with each class's embedding: head(z)·φ(y), times `scale`.
 
@@ -108,8 +113,6 @@ def compatibility(
     places = jnp.searchsorted(seen, view.batch[stream]["label"])
     if loss == "softmax":
         return optax.losses.softmax_cross_entropy_with_integer_labels(scores, places)
-    if loss not in RANKINGS:
-        raise unknown("loss", loss, ("softmax", *RANKINGS))
     return RANKINGS[loss](scores, places, margin)
 
 

@@ -4,6 +4,7 @@ import jax
 import optax
 from jax import Array
 
+from tljax.checks import NotNegative, Positive, Share
 from tljax.errors import UserError
 from tljax.losses import clustering, self_taught
 from tljax.phase.objective import View
@@ -47,7 +48,7 @@ def nt_xent(
     first: str = "source",
     second: str = "view",
     head: str = "projection",
-    temperature: float = 0.5,
+    temperature: Positive = 0.5,
 ) -> Array:
     """SimCLR: each view is to find the other among the batch (Chen et al. 2020)."""
     return self_taught.nt_xent(*_pair(view, first, second, head), temperature)
@@ -59,7 +60,7 @@ def barlow_twins(
     first: str = "source",
     second: str = "view",
     head: str = "projection",
-    off_diagonal: float = 5e-3,
+    off_diagonal: NotNegative = 5e-3,
 ) -> Array:
     """The views' cross-correlation is to be the identity (Zbontar et al. 2021)."""
     return self_taught.barlow_twins(*_pair(view, first, second, head), off_diagonal)
@@ -71,9 +72,9 @@ def vicreg(
     first: str = "source",
     second: str = "view",
     head: str = "projection",
-    similarity: float = 25.0,
-    variance: float = 25.0,
-    covariance: float = 1.0,
+    similarity: NotNegative = 25.0,
+    variance: NotNegative = 25.0,
+    covariance: NotNegative = 1.0,
 ) -> Array:
     """Agreement of the views, with variance kept and covariance removed (Bardes et al. 2022)."""
     pair = _pair(view, first, second, head)
@@ -86,7 +87,7 @@ def scan(
     stream: str = "target",
     neighbour: str = "neighbour",
     head: str = "cluster",
-    entropy_weight: float = 5.0,
+    entropy_weight: NotNegative = 5.0,
 ) -> Array:
     """SCAN: the same cluster for an example and its neighbour, all clusters in use.
 
@@ -103,7 +104,7 @@ def self_label(
     stream: str = "target",
     augmented: str = "augmented",
     head: str = "cluster",
-    threshold: float = 0.99,
+    threshold: Share = 0.99,
 ) -> Array:
     """SCAN's self-labelling: an augmented view takes the cluster of a confident example."""
     return clustering.self_label(
