@@ -46,7 +46,7 @@ BUDGETS = {
     "report": 810,
     "solvers": 530,
     "terms": 540,
-    "train": 1860,
+    "train": 1880,
 }
 # A library on the left is imported only in the files on the right.
 ONLY = {

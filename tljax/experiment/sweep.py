@@ -247,8 +247,19 @@ def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
 
     plain = write_csv(rows, workdir / "results.csv")
     partial = workdir / f"results.parquet.{os.getpid()}.partial"
-    parquet.write_table(pyarrow.Table.from_pylist(plain), partial)
+    columns = {field: [row[field] for row in plain] for field in (plain[0] if plain else ())}
+    parquet.write_table(pyarrow.table({k: _column(v) for k, v in columns.items()}), partial)
     partial.replace(workdir / "results.parquet")
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """Values as a column of parquet: of one kind, or else all as text."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (ValueError, TypeError, OverflowError):
+        return pyarrow.array([None if value is None else str(value) for value in values])
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> list[dict[str, Any]]:
