@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pyarrow import parquet
 from sklearn import metrics as sklearn
 
 import tljax
@@ -46,6 +47,14 @@ class Maps(nn.Module):
     @nn.compact
     def __call__(self, z):
         return nn.Dense(4, name="map")(z).reshape(-1, 2, 2)
+
+
+class Narrow(nn.Module):
+    """A head of two outputs, as no field of it says."""
+
+    @nn.compact
+    def __call__(self, z):
+        return nn.Dense(2, name="mine")(z)
 
 
 class Steep(nn.Module):
@@ -134,6 +143,17 @@ class TestWhatIsNotDefined:
         tables.show(tmp_path / "s", "new/entropy")
         assert "new/entropy" in capsys.readouterr().out
 
+    def test_a_table_of_fields_of_two_kinds(self, tmp_path):
+        rows = [
+            {"member": "a", "status": "finished", "terms.label": 1.0, "x": None, "near/loss": 0.5},
+            {"member": "b", "status": "finished", "terms.label": "cross_entropy", "x": 10**20},
+        ]
+        sweep.write(rows, tmp_path)
+        table = parquet.read_table(tmp_path / "results.parquet").to_pylist()
+        assert [row["terms.label"] for row in table] == ["1.0", "cross_entropy"]
+        assert [row["near/loss"] for row in table] == [0.5, None]
+        assert [row["x"] for row in table] == [None, str(10**20)]
+
     def test_what_some_members_lack_counts_as_worst(self):
         config = {"evaluate": {"blind": dict(data="digits", labelled=False)}}
         rows = [
@@ -178,6 +198,44 @@ class TestAskedBefore:
         vectors.evaluate.later = {**vectors.evaluate.near, "phase": "second", **evaluation}
         self.refused(vectors, tmp_path / "run", match)
 
+    @pytest.mark.parametrize(
+        ("fields", "match"),
+        [
+            (dict(train=(("trnk/**", 0.0), ("**", 1.0))), r"^second\.train: pattern 'trnk/\*\*'"),
+            (dict(start=(("**", "frist"),)), r"^second\.start\[0\]: unknown name 'frist'"),
+            (dict(start=(("heads/**", "first"),)), r"^second\.start: no pattern matches"),
+            (dict(terms=dict(label=dict(term="cross_entropy", head="lable"))), r"'lable'"),
+        ],
+    )
+    def test_what_a_later_phase_starts_from(self, vectors, tmp_path, fields, match):
+        vectors.phases = ("first", "second")
+        vectors.first, vectors.second = {}, fields
+        self.refused(vectors, tmp_path / "run", match)
+
+    def test_statistics_that_would_stay_fresh(self, vectors, tmp_path):
+        vectors.streams.other = dict(vectors.streams.source)
+        vectors.network.trunk.norm = "batch"
+        vectors.statistics = "separate"
+        vectors.phases = ("first", "second")
+        vectors.first = dict(flow=("source",))
+        label = dict(term="cross_entropy", stream="other")
+        frozen = (("trunk/**", 0.0), ("**", 1.0))
+        vectors.second = dict(flow=("other",), terms=dict(label=label), train=frozen)
+        vectors.evaluate.near.statistics = "other"
+        self.refused(vectors, tmp_path / "run", r"^second\.freeze_statistics: got None.*False")
+        vectors.second.freeze_statistics = False
+        assert "failed" not in experiment.run(vectors, tmp_path / "run")
+
+    def test_a_label_without_an_output_of_a_head_of_ones_own(self, vectors, tmp_path):
+        """The head tells of its outputs only when it is called."""
+        vectors.network.heads.narrow = dict(name="test_judging:Narrow")
+        vectors.terms.narrow = dict(term="test_judging:squares", head="narrow")
+        vectors.evaluate.near.head = "narrow"
+        match = (
+            r"^evaluate\.near: label 2 has no output in head 'narrow'; expected labels from 0 to 1"
+        )
+        self.refused(vectors, tmp_path / "run", match)
+
     def test_numbers_that_json_does_not_have(self, vectors, tmp_path):
         vectors.resident_megabytes = math.inf
         self.refused(vectors, tmp_path / "run", r"^resident_megabytes: got inf; expected a finite")
@@ -197,8 +255,8 @@ class TestAskedBefore:
         assert int(state.step) == 0
 
 
-def squares(view):
-    return (view.net.head("maps", view.features["source"]) ** 2).mean()
+def squares(view, *, head="maps"):
+    return (view.net.head(head, view.features["source"]) ** 2).mean()
 
 
 class TestFailedAtTheEnd:

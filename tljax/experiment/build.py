@@ -100,18 +100,19 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
 
 def _check_phases(built: Built) -> None:
     """Refuses what a later phase or its evaluations lack: better said now than then."""
-    carried: Any = results.carried({})  # shapes; None where a phase has fitted what is not known
+    earlier: Any = {}  # phase -> shapes; None from where a phase has what is not known yet
     for name, phase in built.phases.items():
+        if phase.prepare or any(origin.startswith("run:") for _, origin in phase.start):
+            earlier = None
         if phase.prepare:
-            carried = None
             continue
         with place_errors(name):
-            flows = flowing(built, name)
-            shapes = starting.check(phase, flows, built.readers[name], built.key(name))
-        if carried is not None:
-            carried = results.with_heads(carried, shapes)
+            read = (flowing(built, name), built.readers[name])
+            shapes = starting.check(phase, *read, built.key(name), earlier)
+        if earlier is not None:
+            earlier[name] = results.with_heads(results.carried(earlier), shapes)
             splits = [split for split in built.splits.values() if split.phase == name]
-            results.check_splits(built.network, splits, carried)
+            results.check_splits(built.network, splits, earlier[name])
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from tljax import trees
 from tljax.data.streams import check_finite
 from tljax.errors import UserError, failure, unknown, wrong
 from tljax.experiment.check import Checked
-from tljax.models.network import outputs_of
 from tljax.phase.evaluate import (
     READOUTS,
     Outputs,
@@ -67,7 +66,7 @@ def check_splits(network: Any, splits: Iterable[Split], variables: Variables) ->
         if split.table.resident:
             check_finite(split.table.input, f"evaluate.{split.name}")
         shape = check_fit(network, variables, split)
-        check_width(split, outputs_of(heads[split.head]) if split.head else None)
+        check_width(split, shape[-1] if split.head and len(shape) == 2 else None)
         rehearse(split, shape)
 
 

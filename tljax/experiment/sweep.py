@@ -222,8 +222,19 @@ def write(rows: Sequence[Mapping[str, Any]], workdir: Path) -> None:
     from pyarrow import parquet
 
     plain, buffer = write_csv(rows, workdir / "results.csv"), io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_pylist(plain), buffer)
+    columns = {field: [row[field] for row in plain] for field in (plain[0] if plain else ())}
+    parquet.write_table(pyarrow.table({k: _column(v) for k, v in columns.items()}), buffer)
     files.write(workdir / "results.parquet", buffer.getvalue())
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """Values as a column of parquet: of one kind, or else all as text."""
+    import pyarrow
+
+    try:
+        return pyarrow.array(values)
+    except (ValueError, TypeError, OverflowError):
+        return pyarrow.array([None if value is None else str(value) for value in values])
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> list[dict[str, Any]]:

@@ -140,13 +140,34 @@ def _prepared(
 
 
 def check(
-    phase: Phase, data: Mapping[str, Table], readers: Mapping[str, Reader], key: jax.Array
+    phase: Phase,
+    data: Mapping[str, Table],
+    readers: Mapping[str, Reader],
+    key: jax.Array,
+    earlier: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The shapes of what a phase starts from; refuses terms that ask for what is not there."""
-    phase = numbers(phase)
-    batch, tables = blank(phase, data, readers), _rowless(data, readers)
-    made = functools.partial(objective.initialise, scalars=gradients.learned(phase))
-    return jax.eval_shape(made, phase, batch, tables, key)
+    """The shapes of the variables that a phase without preparations starts from.
+
+    Args:
+      phase, data, readers, key: see `start`.
+      earlier: the shapes of those that it may start from; None where they are not known yet.
+
+    Raises:
+      UserError: terms, starts or moving parameters that ask for what is not there.
+    """
+    phase, names = numbers(phase), tuple(earlier or ())
+    if earlier is None:
+        phase = phase.changed(start=())
+
+    def made(earlier: Mapping[str, Any]) -> dict[str, Any]:
+        in_order = {name: earlier[name] for name in names}
+        return _variables(phase, data, readers, key, in_order, {})
+
+    shapes = jax.eval_shape(made, dict(earlier or {}))
+    if earlier is not None:
+        transfer.moving(shapes["params"], phase.train)
+        transfer.check_still(phase, shapes, earlier)
+    return shapes
 
 
 def _rowless(data: Mapping[str, Table], readers: Mapping[str, Reader]) -> dict[str, Table]:
