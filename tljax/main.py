@@ -19,6 +19,7 @@ EXAMPLES = """commands:
   tljax search --config my_config.py --workdir runs/search \\
         --over 'terms.domain.weight=log(0.01, 10)'                    Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]             its figures and choices
+  tljax evaluate --run runs/dann --data folder:NEW   what a finished run is worth on other data
   tljax params --config finetune             what each phase copies, moves and freezes
   tljax configs                              the shipped configs, by name
   tljax methods                              the field's table and its configs
@@ -60,6 +61,12 @@ def parser() -> Parser:
     add("--over", action="append", default=[], metavar="PATH=VALUES", help="values of a field to "
         "sweep; several make a grid; left out: the config file's own sweep(). A search takes "
         "uniform(low, high), log(low, high), integer(low, high), choice(value, value)")  # fmt: skip
+    add("--run", metavar="DIR", help="the finished run that is evaluated")
+    add("--data", metavar="SOURCE", help="on what: folder:DIR, npz:FILE, any source of a config")
+    add("--split", default="all", help="the part of it (all)")
+    add("--like", default="", help="the evaluation of the run whose preprocessing, head and "
+        "readout are taken (the first with labels)")  # fmt: skip
+    add("--unlabelled", action="store_true", help="read no labels: validators judge")
     add("--trials", type=_count, default=32, help="how many points a search tries (32)")
     add("--batch", type=_count, default=8, help="how many run before the next are drawn (8)")
     add("--seeds", type=_count, default=1, help="runs of a trial, from config.seed on (1)")
@@ -200,6 +207,19 @@ def _report(flags: Any, changes: Any, words: Sequence[str]) -> None:
     tables.show(words[0], flags.select)
 
 
+def _evaluate(flags: Any, changes: Any, words: Any) -> None:
+    from tljax.experiment import model, results
+    from tljax.train.records import Display
+
+    for flag, value in (("--run", flags.run), ("--data", flags.data)):
+        if not value:
+            raise wrong(flag, value, "tljax evaluate --run DIR --data SOURCE")
+    fields = {"labelled": False} if flags.unlabelled else {}
+    reached = model.evaluate(flags.run, flags.data, flags.split, flags.like, **fields)
+    shown = {"method": flags.run, "evaluations": {flags.data: reached}}
+    results.show(Display(flags.quiet), shown)
+
+
 def _params(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import inventory
 
@@ -223,6 +243,7 @@ COMMANDS = {
     "sweep": _sweep,
     "search": _search,
     "report": _report,
+    "evaluate": _evaluate,
     "params": _params,
     "configs": _configs,
     "methods": _methods,

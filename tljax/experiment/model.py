@@ -10,12 +10,13 @@ import numpy as np
 
 from tljax.bind import Bound
 from tljax.data.table import Table
-from tljax.errors import wrong
-from tljax.experiment import start
+from tljax.errors import unknown, wrong
+from tljax.experiment import results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import network_of
 from tljax.experiment.check import check
-from tljax.phase.evaluate import Outputs, Split, check_fit, outputs
+from tljax.experiment.opening import elsewhere
+from tljax.phase.evaluate import Outputs, Split, check_fit, outputs, score
 from tljax.phase.phase import Stream
 
 
@@ -90,3 +91,44 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
             classes.setdefault(config.fields.evaluate[name].head, tuple(names))
     network = network_of(config, max(map(len, classes.values()), default=0))
     return Model(network, finals[phase or list(finals)[-1]], classes)
+
+
+def evaluate(
+    workdir: str | os.PathLike, data: str, split: str = "all", like: str = "", **fields: Any
+) -> dict[str, Any]:
+    """What a run that has ended is worth on other data; nothing is trained or written.
+
+    Args:
+      workdir: of the run.
+      data: a source as in a config, `folder:NEW`. Classes meet those of the run by name.
+      split: of the data, in TFDS's grammar.
+      like: the evaluation of the run whose preprocessing, head and readout are taken; "": the
+        first with labels, or else the first.
+      **fields: others of the evaluation, as `labelled=False`.
+
+    Returns:
+      What an evaluation has in `result.json`.
+
+    Raises:
+      UserError: no run there, one that has not ended, data that do not fit.
+    """
+    workdir = Path(workdir)
+    before = workdirs.recorded(workdir).config
+    known = before["evaluate"]
+    if like and like not in known:
+        raise unknown("--like", like, known)
+    like = like or next(
+        (name for name in known if known[name].get("labelled", True)), next(iter(known))
+    )
+    changed = {**known[like], "data": data, "split": split, "calibrate": "", **fields}
+    config = check({**before, "evaluate": {like: changed}})
+    model, reached = load(workdir, config.fields.evaluate[like].phase), workdirs.result(workdir)
+    classes = workdirs.kept(workdir).get(f"evaluate.{like}", {}).get("classes", ())
+    if isinstance(classes, int):
+        classes = model.classes.get(config.fields.evaluate[like].head, ())
+    judged = elsewhere(config, like, classes)
+    results.check_splits(model.network, [judged], model.variables)
+    params, batch_stats = model.variables["params"], model.variables["batch_stats"]
+    found = outputs(model.network, params, batch_stats, judged)
+    gamma = (reached or {})["evaluations"][like].get("gamma", 0.0)
+    return results.evaluation(judged, found, score(found, judged, gamma))

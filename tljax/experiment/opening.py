@@ -1,17 +1,18 @@
 """What a config's streams, tables and evaluations name, opened."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tljax.data import semantics, sources, transforms
+from tljax.data.classes import renumbered
 from tljax.data.scaling import scaled
 from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment.check import Checked
+from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
 from tljax.phase import rehearsal
@@ -222,6 +223,29 @@ def _numbers(classes: Any, read: Table, table: Table, field: str) -> tuple[int, 
         if name not in table.classes:
             raise unknown(field, name, table.classes)
     return tuple(map(table.classes.index, names))
+
+
+def elsewhere(config: Checked, name: str, classes: Sequence[str]) -> Split:
+    """An evaluation of a config by itself, where no training data is to be had.
+
+    Args:
+      config: checked; the evaluation names what is to be judged.
+      name: of the evaluation.
+      classes: the names that its run has for them, in the order of their numbers; (): none known.
+
+    Raises:
+      UserError: data that cannot be read, or hold other classes.
+    """
+    fields, field = config.fields.evaluate[name], f"evaluate.{name}"
+    table = read = _table(fields, config, field, Opened({}, {}))
+    if classes and read.classes:
+        table = renumbered(read, classes, field)
+    tables = {n: each for n, each in config.plain["tables"].items() if n == fields.table}
+    described = check({**config.plain, "tables": tables})
+    like = {each.like or name: table for each in described.fields.tables.values()}
+    split = _split(name, fields, read, table, config, _attributes(described, like))
+    rehearsal.check(split, field)
+    return split
 
 
 def check_unseen(

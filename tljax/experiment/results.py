@@ -150,7 +150,7 @@ def assemble(
     splits: Mapping[str, Split],
 ) -> dict[str, Any]:
     """What `result.json` holds; with an evaluation that failed, `failed` says which and why."""
-    evaluations = {name: _evaluation(splits[name], *each) for name, each in judged.items()}
+    evaluations = {name: evaluation(splits[name], *each) for name, each in judged.items()}
     failed = [each["failed"] for each in evaluations.values() if "failed" in each]
     return {
         "method": config.fields.method,
@@ -161,24 +161,36 @@ def assemble(
     }
 
 
-def _evaluation(split: Split, found: Outputs | None, values: Mapping[str, Any]) -> dict[str, Any]:
+def evaluation(split: Split, found: Outputs | None, values: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation in `result.json`; of many classes no matrix, and no list of mere numbers."""
     if found is None:
         return dict(values)
-    evaluation = {**values, "examples": len(found.features)}
+    reached = {**values, "examples": len(found.features)}
     if found.labels is None or split.readout != "logits":
-        return evaluation
+        return reached
     names, size = split.table.classes, found.logits.shape[-1]
     numbered = len(names) > MATRIX and names == tuple(map(str, range(len(names))))
-    evaluation["classes"] = len(names) if numbered else list(names)
+    reached["classes"] = len(names) if numbered else list(names)
     if size <= MATRIX:
-        return {**evaluation, "confusion": confusion(found).tolist()}
-    return {**evaluation, "confused": confused(found, names)}
+        return {**reached, "confusion": confusion(found).tolist()}
+    return {**reached, "confused": confused(found, names)}
 
 
 def show(display: Display, result: Mapping[str, Any]) -> None:
     shown = ("accuracy", "per_class_accuracy", "loss")
-    extra = ("harmonic", "calibrated_harmonic", "nmi", "ari", "information_maximisation", "entropy")
+    extra = (
+        "mean_average_precision",
+        "f1_macro",
+        "mae",
+        "rmse",
+        "r2",
+        "harmonic",
+        "calibrated_harmonic",
+        "nmi",
+        "ari",
+        "information_maximisation",
+        "entropy",
+    )
     present = [
         key
         for key in (*shown, *extra)
@@ -194,7 +206,8 @@ def show(display: Display, result: Mapping[str, Any]) -> None:
     ]
     names = [key.replace("per_class", "per-class").replace("_", " ") for key in present]
     columns = ["evaluation", *names, "examples"]
-    display.table(f"{result['method']}, seed {result['seed']}", columns, rows)
+    seed = f", seed {result['seed']}" if "seed" in result else ""
+    display.table(f"{result['method']}{seed}", columns, rows)
 
 
 def timing(began: float) -> dict[str, Any]:

@@ -253,11 +253,15 @@ def keep_data(workdir: Path, found: Mapping[str, Any]) -> None:
         write_json(path, {**before, **found})
 
 
-def classes(workdir: Path) -> dict[str, tuple[str, ...]]:
-    """Head -> the names of its outputs, of those that a run has taught with labels."""
+def kept(workdir: Path) -> dict[str, Any]:
+    """What `keep_data` has kept; nothing where that is not to be read."""
     try:
-        kept = read_json(workdir / DATA)
+        return read_json(workdir / DATA)
     except (OSError, UserError):
         return {}
-    heads = {name.removeprefix("heads."): each for name, each in kept.items() if "heads." in name}
-    return {head: tuple(each["classes"]) for head, each in heads.items()}
+
+
+def classes(workdir: Path) -> dict[str, tuple[str, ...]]:
+    """Head -> the names of its outputs, of those that a run has taught with labels."""
+    heads = {n: each for n, each in kept(workdir).items() if n.startswith("heads.")}
+    return {name.removeprefix("heads."): tuple(each["classes"]) for name, each in heads.items()}
