@@ -132,6 +132,7 @@ class TestRules:
 
     def test_it_is_the_phase_just_before(self, small):
         earlier = {"zeroth": filled(small, 2.0), "first": filled(small, 3.0)}
+        small.phases, small.zeroth = ("zeroth", "first", "second"), small.first
         assert set(fillings(begin(small, 1, earlier)[0]).values()) == {3.0}
 
     def test_a_part_of_the_trunk_that_the_phase_before_lacks_is_refused(self, small):
@@ -146,8 +147,9 @@ class TestRules:
 
     def test_rules_say_which_is_copied_and_which_is_fresh(self, small):
         earlier = {"zeroth": filled(small, 2.0), "first": filled(small, 3.0)}
+        small.phases, small.zeroth = ("zeroth", "first", "second"), small.first
         small.second.start = (("heads/**", "fresh"), ("**/bias", "zeroth"), ("**", "first"))
-        started, _ = begin(small, 1, earlier)
+        started, _ = begin(small, 2, earlier)
         assert fillings(started) == {
             "trunk/dense_0/bias": 2.0,
             "trunk/dense_0/kernel": 3.0,
