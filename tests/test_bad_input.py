@@ -32,6 +32,22 @@ def get_config():
     return config
 """
 
+THEIRS = """
+import flax.linen as nn
+
+def nothing(context): ...
+def nothing_of(view): ...
+def two(view, other): ...
+def blind(image, key): return image
+def tearing(image, key, *, held_out=False): return image / (1 // 0)
+def raising(view): return {}["not there"]
+def looking(view): return 1.0 if view.features["source"].sum() > 0 else 2.0
+
+class Broken(nn.Module):
+    @nn.compact
+    def __call__(self, x, *, train, stream=None):
+        return x.no_such_thing
+"""
 PREPARED = "config.steps = 0; config.prepare = "
 EMBED = 'config.terms.c = dict(term="compatibility", head="embed", table="segments"); '
 ZERO = 'config.evaluate.zero = dict(target, head="embed", readout="compatibility", table="segments"'
@@ -348,7 +364,125 @@ CASES = {
     "an empty module": [PREPARED + 'dict(x=dict(solver=":f"))', *["prepare.x.solver", "':f'"]],
     "a function that is no preparation": [
         PREPARED + 'dict(x=dict(solver="builtins:print"))',
+        *["prepare.x.solver", "'builtins:print'", "a function (context, *, ...)"],
+    ],
+    "a preparation that gives none": [
+        PREPARED + 'dict(x=dict(solver="theirs:nothing"))',
         *["prepare.x", "got None", "Prepared"],
+    ],
+    "a loss for a term": [
+        'config.terms.x = dict(term="tljax.losses:coral")',
+        *["terms.x.term", "'tljax.losses:coral'", "a function (view, *, ...)"],
+    ],
+    "a class for a term": ['config.terms.x = dict(term="json:JSONDecoder")', "terms.x.term"],
+    "a term of two views": ['config.terms.x = dict(term="theirs:two")', "terms.x.term"],
+    "a function for a trunk": [
+        'config.network.trunk = dict(name="theirs:nothing")',
+        *["network.trunk.name", "'theirs:nothing'", "flax.linen.Module of __call__(self, x, *, tr"],
+    ],
+    "a head for a trunk": [
+        'config.network.trunk = dict(name="tljax.models:Linear")',
+        *["network.trunk.name", "'tljax.models:Linear'", "__call__(self, x, *, train, stream)"],
+    ],
+    "a loss for an optimizer": [
+        'config.optimizer = dict(name="tljax.losses:coral", learning_rate=0.1)',
+        *["optimizer.name", "'tljax.losses:coral'", "a function (rate or learning_rate, *, ...)"],
+    ],
+    "a loss for a schedule": [
+        'config.optimizer.schedule = dict(name="math:cos")',
+        *["optimizer.schedule.name", "'math:cos'", "a function (progress, *, ...)"],
+    ],
+    "a transform without held_out": [
+        'config.streams.source.transforms = (dict(name="theirs:blind"),)',
+        *["streams.source.transforms[0].name", "a function (input, key, *, held_out, ...)"],
+    ],
+    "a term that raises": [
+        'config.terms.x = dict(term="theirs:raising")',
+        *["terms.x: KeyError: 'not there'"],
+    ],
+    "a term that asks what it does not know": [
+        'config.terms.x = dict(term="theirs:looking")',
+        *["terms.x: TracerBoolConversionError: "],
+    ],
+    "a term that gives nothing": ['config.terms.x = dict(term="theirs:nothing_of")', "terms.x: "],
+    "a transform that raises": [
+        'config.streams.source.transforms = (dict(name="theirs:tearing"),)',
+        *["streams.source.transforms: ZeroDivisionError: "],
+    ],
+    "a trunk that raises": [
+        'config.network.trunk = dict(name="theirs:Broken")',
+        *["network: AttributeError: "],
+    ],
+    "a module that raises": [
+        'config.terms.x = dict(term="raising:term")',
+        *["terms.x.term", "'raising'", "no numbers today"],
+    ],
+    "a module that exits": [
+        'config.terms.x = dict(term="exiting:term")',
+        "terms.x.term",
+        "'exiting'",
+    ],
+    "more pixels than memory": [
+        "config.streams.source.size = 10**30",
+        *["streams.source.size", "an integer from 1 to 4096"],
+    ],
+    "a layer wider than memory": [
+        "config.network.trunk.features = (10**30,)",
+        *["network.trunk.features[0]", "an integer from 1 to 1000000"],
+    ],
+    "layers that memory does not hold": [
+        "config.network.trunk.features = (10**6, 10**6)",
+        *["network: got 1,0", "parameters, most of them in trunk/dense_1/kernel"],
+    ],
+    "a head wider than memory": [
+        "config.network.heads.label = dict(name='linear', outputs=10**9)",
+        *["network.heads.label.outputs", "from 1 to 1000000"],
+    ],
+    "more steps than a count holds": [
+        "config.log_every = 10**30",
+        *["log_every", "an integer of at least 1 that 32 bits hold"],
+    ],
+    "an image moved out of itself": [
+        'config.streams.source.transforms = (dict(name="shift", pixels=5),)',
+        *["streams.source.transforms", "pixels: got 5", "at most 4"],
+    ],
+    "an evaluation of an image cut out": [
+        'config.evaluate.target.transforms = (dict(name="cutout", size=5),)',
+        *["target.transforms", "size: got 5", "at most 4"],
+    ],
+    "contrast of one": [
+        VIEW + '); config.terms.c = dict(term="nt_xent", first="target", head="embed"); '
+        "config.accumulate = 8",
+        *["terms.c", "z1: got [1, ", "at least 2"],
+    ],
+    "a correlation of one": [
+        VIEW + ", batch=1); config.streams.target.batch = 1; config.terms.c = dict("
+        'term="barlow_twins", first="target", head="embed")',
+        *["terms.c", "z1: got [1, ", "at least 2"],
+    ],
+    "clusters of one": [
+        'config.streams.target.batch = 1; config.terms.c = dict(term="embedded_clustering")',
+        *["terms.c", "q: got [1, ", "at least 2"],
+    ],
+    "batch statistics of one": [
+        'config.network.trunk.norm = "batch"; config.accumulate = 8; config.flow = ("source",)',
+        *["network: norm", "at least 2 examples"],
+    ],
+    "float images of 255": [
+        "config.streams.source = dict(data='npz:floats.npz', split='all', batch=8)",
+        *["streams.source", "from 0 to 255", "[0, 1]", "streams.source.scale"],
+    ],
+    "float images below 0": [
+        "config.evaluate.target = dict(data='npz:signed.npz', split='all')",
+        *["evaluate.target", "from -1 to 1", "[0, 1]"],
+    ],
+    "float images over too small a number": [
+        "config.streams.source = dict(data='npz:floats.npz', split='all', batch=8, scale=2)",
+        *["streams.source", "from 0 to 127.5 after division by streams.source.scale=2"],
+    ],
+    "a scale of integers": [
+        "config.streams.source.scale = 255.0",
+        *["streams.source.scale", "255.0", "no float images"],
     ],
     "half labelled": [
         'config.streams.source.labelled = "no"',
@@ -382,6 +516,12 @@ def files(tmp_path_factory):
     np.savez(folder / "nan.npz", classes=[str(i) for i in range(10)], attributes=spoilt)
     images = np.zeros((40, 4, 4, 1), np.uint8)
     np.savez(folder / "two.npz", images=images, labels=np.arange(40) % 2)
+    floats = np.linspace(0, 255, 640, dtype=np.float32).reshape(40, 4, 4, 1)
+    np.savez(folder / "floats.npz", images=floats, labels=np.arange(40) % 2)
+    np.savez(folder / "signed.npz", images=floats / 127.5 - 1, labels=np.arange(40) % 2)
+    (folder / "theirs.py").write_text(THEIRS)
+    (folder / "raising.py").write_text("raise ArithmeticError('no numbers today')")
+    (folder / "exiting.py").write_text("raise SystemExit(0)")
     (folder / "words.txt").write_text("".join(f"{i} 0.5 {i}\n" for i in range(8)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -478,3 +618,24 @@ def test_a_mistake_in_params_gets_one_line(tmp_path, capsys):
     path.write_text(BASE.replace("{lines}", lines))
     code = main(["tljax", "params", f"--config={path}"])
     refused((code, capsys.readouterr().err), "second.start[0]", "'frist'", "mean 'first'?")
+
+
+def test_float_images_over_their_scale_are_those_of_integers(tljax, tmp_path):
+    """As uint8 is divided by 255 in the step. Feature vectors may hold any numbers."""
+    of = "data='npz:{}.npz', split='all', {}"
+    of = f"config.streams.source = dict({of}, batch=8); config.evaluate.target = dict({of}); "
+    of += "config.flow = ('source',)"
+    pixels = (np.arange(640).reshape(40, 4, 4, 1) % 256).astype(np.uint8)
+    np.savez("pixels.npz", images=pixels, labels=np.arange(40) % 2)
+    np.savez("scaled.npz", images=pixels.astype(np.float32), labels=np.arange(40) % 2)
+    np.savez("vectors.npz", input=pixels.reshape(40, 16) * 3.0 - 99, labels=np.arange(40) % 2)
+    losses = []
+    for name, fields in (
+        ("pixels", "scale=None"),
+        ("scaled", "scale=255"),
+        ("vectors", "scale=None"),
+    ):
+        assert tljax(of.format(*(name, fields) * 2), name) == (0, ""), name
+        result = json.loads((tmp_path / name / "result.json").read_text())
+        losses.append(result["evaluations"]["target"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -192,7 +192,7 @@ def _like(default: Any, value: Any, field: str, limit: Any = None) -> Any:
     """`value` as the kind of thing that `default` is; without a telling default, as it stands."""
     of_list = isinstance(default, tuple) or isinstance(value, list | tuple)
     if isinstance(limit, tuple) and not of_list:
-        if not isinstance(value, str) or value not in limit:
+        if not any(type(value) is type(choice) and value == choice for choice in limit):
             raise unknown(field, value, limit)
         return value
     match default:

@@ -6,7 +6,7 @@ from jax import Array
 from jaxtyping import Float, Scalar
 
 from tljax.errors import UserError, unknown, wrong
-from tljax.losses.half import single
+from tljax.half import single
 from tljax.typed import at_least
 
 Source = Float[Array, "source width"]

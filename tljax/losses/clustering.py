@@ -6,7 +6,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.losses.half import single
+from tljax.half import single
 from tljax.typed import at_least
 
 Clusters = Float[Array, "batch clusters"]

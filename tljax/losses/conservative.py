@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import Float, Integer, Scalar
 
 from tljax.errors import UserError, wrong
-from tljax.losses.half import single
+from tljax.half import single
 from tljax.typed import at_least
 
 Maps = Float[Array, "batch h w c"]

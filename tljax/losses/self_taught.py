@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.losses.half import single, tamed
+from tljax.half import single, tamed
 from tljax.typed import at_least
 
 Views = Float[Array, "batch features"]

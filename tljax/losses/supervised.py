@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
 
-from tljax.losses.half import single
+from tljax.half import single
 
 
 @single

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Integer, Scalar
 
-from tljax.losses.half import single
+from tljax.half import single
 
 Scores = Float[Array, "batch classes"]
 Labels = Integer[Array, "batch"]

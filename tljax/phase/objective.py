@@ -79,8 +79,8 @@ def _features(
                 z = net.features_and_maps(inputs, stem=streams[0].stem, train=train, stream=of)
             except ScopeParamShapeError:
                 raise UserError(
-                    f"inputs {inputs.shape[1:]} of stream {streams[0].name!r} do not fit a network "
-                    "that other streams pass, too; expected inputs alike, or a stem for them"
+                    f"streams.{streams[0].name}: inputs {inputs.shape[1:]} do not fit a network "
+                    "that other streams pass, too; expected inputs alike, or a stem (network.stems)"
                 ) from None
         start = 0
         for stream in streams:
