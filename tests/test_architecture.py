@@ -47,7 +47,7 @@ ROOMS = {
 BUDGETS = {
     "balance": 460,
     "data": 2360,
-    "experiment": 3020,
+    "experiment": 3130,
     "losses": 1080,
     "metrics": 730,
     "models": 530,
