@@ -1,8 +1,10 @@
 """The one kind of error that a user's mistake raises: a single line, exit code 2."""
 
+import contextlib
 import difflib
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from numbers import Real
 from typing import Any
 
@@ -46,6 +48,18 @@ def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
 def wrong(field: str, value: Any, expected: str) -> UserError:
     """The error for a value that does not fit: `field: got value; expected …`."""
     return UserError(f"{field}: got {value!r}; expected {expected}")
+
+
+@contextlib.contextmanager
+def reading(
+    field: str, path: str | os.PathLike, expected: str = "a file that can be read"
+) -> Iterator[None]:
+    """Within it an error of the system is a `UserError` of the field, the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        where = os.fsdecode(error.filename or path)
+        raise wrong(field, where, f"{expected} ({error.strerror or error})") from None
 
 
 def number(field: str, value: Any, expected: str = "a finite number of at least 0") -> float:

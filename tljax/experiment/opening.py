@@ -111,13 +111,15 @@ def _table(
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
         channels=fields.channels,
+        background=fields.background,
+        limit_bytes=config.fields.resident_megabytes * 2**20,
         root=config.fields.data_dir or None,
     )
     same = repr((fields.data, fields.split, sorted(arguments.items())))
     if same not in opened.tables:
         table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
-        limit = int(config.fields.resident_megabytes * 2**20)
-        opened.tables[same] = sources.materialise(table, limit)
+        limit = arguments["limit_bytes"]
+        opened.tables[same] = sources.materialise(table, limit, f"{field}.data")
     return opened.tables[same]
 
 
