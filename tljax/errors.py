@@ -1,9 +1,10 @@
 """The one kind of error that a user's mistake raises: a single line, exit code 2."""
 
+import contextlib
 import difflib
+import os
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 SHOWN = 300  # characters of a value in a line
@@ -77,7 +78,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-@contextmanager
+@contextlib.contextmanager
 def calling(field: str) -> Iterator[None]:
     """Within it whatever goes wrong is a mistake of one line, named after `field`.
 
@@ -91,3 +92,15 @@ def calling(field: str) -> Iterator[None]:
         raise UserError(f"{field}: {error}") from error.__cause__
     except Exception as error:
         raise UserError(f"{field}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def reading(
+    field: str, path: str | os.PathLike, expected: str = "a file that can be read"
+) -> Iterator[None]:
+    """Within it an error of the system is a `UserError` of the field, the file and the reason."""
+    try:
+        yield
+    except OSError as error:
+        where = os.fsdecode(error.filename or path)
+        raise wrong(field, where, f"{expected} ({error.strerror or error})") from None

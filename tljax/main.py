@@ -20,6 +20,7 @@ EXAMPLES = """commands:
         --over 'terms.domain.weight=log(0.01, 10)'                    Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]             its figures and choices
   tljax evaluate --run runs/dann --data folder:NEW   what a finished run is worth on other data
+  tljax data --data folder:DIR               what a source of data is understood as
   tljax params --config finetune             what each phase copies, moves and freezes
   tljax configs                              the shipped configs, by name
   tljax methods                              the field's table and its configs
@@ -62,8 +63,9 @@ def parser() -> Parser:
         "sweep; several make a grid; left out: the config file's own sweep(). A search takes "
         "uniform(low, high), log(low, high), integer(low, high), choice(value, value)")  # fmt: skip
     add("--run", metavar="DIR", help="the finished run that is evaluated")
-    add("--data", metavar="SOURCE", help="on what: folder:DIR, npz:FILE, any source of a config")
-    add("--split", default="all", help="the part of it (all)")
+    add("--data", metavar="SOURCE", help="what it is evaluated on, or what `data` describes: "
+        "folder:DIR, npz:FILE, any source of a config")  # fmt: skip
+    add("--split", default="", help="the part of it (all)")
     add("--like", default="", help="the evaluation of the run whose preprocessing, head and "
         "readout are taken (the first with labels)")  # fmt: skip
     add("--unlabelled", action="store_true", help="read no labels: validators judge")
@@ -215,9 +217,17 @@ def _evaluate(flags: Any, changes: Any, words: Any) -> None:
         if not value:
             raise wrong(flag, value, "tljax evaluate --run DIR --data SOURCE")
     fields = {"labelled": False} if flags.unlabelled else {}
-    reached = model.evaluate(flags.run, flags.data, flags.split, flags.like, **fields)
+    reached = model.evaluate(flags.run, flags.data, flags.split or "all", flags.like, **fields)
     shown = {"method": flags.run, "evaluations": {flags.data: reached}}
     results.show(Display(flags.quiet), shown)
+
+
+def _data(flags: Any, changes: Any, words: Any) -> None:
+    if not flags.data:
+        raise wrong("--data", flags.data, "tljax data --data SOURCE")
+    from tljax.report import described
+
+    described.show(flags.data, flags.split)
 
 
 def _params(flags: Any, changes: Any, words: Any) -> None:
@@ -244,6 +254,7 @@ COMMANDS = {
     "search": _search,
     "report": _report,
     "evaluate": _evaluate,
+    "data": _data,
     "params": _params,
     "configs": _configs,
     "methods": _methods,

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any) -> "Table":
-    """A split of a data set as a table of columns, decoded into memory.
+    """A split of a data set as a table of columns, in memory.
 
     Args:
       data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
-      limit_bytes: a table that would take more stays lazy, its images decoded when asked for.
-      options: `labelled`, `classes`, `per_class`, `seed`, `size`, `channels`, `root` and `field`,
-        as `tljax.data.sources` has them.
+      limit_bytes: a table that would take more stays lazy, its inputs read when asked for.
+      options: `labelled`, `classes`, `per_class`, `seed`, `size`, `channels`, `background`, `root`
+        and `field`, as `tljax.data.sources` has them.
 
     Returns:
       The table, columns `[n, ...]`.
@@ -26,7 +26,8 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
     """
     from tljax.data import sources
 
-    return sources.materialise(sources.load(data, split, **options), limit_bytes)
+    table = sources.load(data, split, limit_bytes=limit_bytes, **options)
+    return sources.materialise(table, limit_bytes, options.get("field", "data"))
 
 
 def __getattr__(name: str) -> Any:

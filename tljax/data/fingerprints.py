@@ -37,7 +37,7 @@ def _array(digest: Any, column: Any) -> None:
 
 def _lazy(digest: Any, images: Lazy) -> None:
     items = images.items
-    if items and isinstance(items[0], str):
+    if not isinstance(items, np.ndarray) and isinstance(items[0], str):
         common = len(os.path.commonpath([os.path.dirname(item) for item in items]))
         digest.update("\n".join(item[common:] for item in items).encode(errors="surrogateescape"))
         sizes = [os.path.getsize(items[i]) for i in _spaced(len(items), SIZED)]

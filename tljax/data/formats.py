@@ -1,4 +1,4 @@
-"""Readers of the formats that hold images on disk.
+"""What readers of formats have in common, and the reader of IDX files.
 
 A reader takes a `Request` and gives, for each split, a function that opens it as `Rows`. A split
 that nobody asks for is not opened, and the images of files are not decoded here.
@@ -9,7 +9,7 @@ import functools
 import gzip
 import math
 import os
-import re
+import stat
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tljax.data.lazy import Lazy
+from tljax.data.lazy import Stored, rows_of
 from tljax.data.table import TARGETS, Table
 from tljax.errors import wrong
 
@@ -30,6 +30,10 @@ class Request:
     field: str  # where it was given, for error messages
     targets: tuple[str, ...] = TARGETS  # others are not read, and need not be readable
     root: str | None = None  # what relative paths start from; TFDS's data directory
+    background: tuple[int, int, int] = (255, 255, 255)  # red, green, blue behind transparency
+    limit_bytes: float = math.inf  # inputs of more bytes stay in their file, where they can
+    apart: set[str] = dataclasses.field(default_factory=set)  # splits that "all" has no part in
+    skipped: dict[str, str] = dataclasses.field(default_factory=dict)  # path -> why; readers add
 
     @property
     def labelled(self) -> bool:
@@ -37,12 +41,36 @@ class Request:
 
     @property
     def path(self) -> Path:
-        return Path(self.root or "", Path(self.where).expanduser())
+        return Path(self.root or "", os.path.expanduser(self.where))
 
     def directory(self) -> Path:
-        if not self.path.is_dir():
-            raise wrong(self.field, str(self.path), "an existing directory")
+        if not stat.S_ISDIR(_mode(self.path, self.field, "an existing directory")):
+            raise wrong(self.field, str(self.path), "an existing directory, not a file")
         return self.path
+
+    def file(self, expected: str) -> Path:
+        check_file(self.path, self.field, expected)
+        return self.path
+
+
+def check_file(path: str | Path, field: str, expected: str = "an existing file") -> None:
+    """Refuses what is no ordinary file: it is missing, or a pipe on which a reader would wait."""
+    mode = _mode(path, field, expected)
+    if not stat.S_ISREG(mode):
+        raise wrong(
+            field, str(path), f"{expected}, not {_KINDS.get(stat.S_IFMT(mode), 'a device')}"
+        )
+
+
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+
+
+def _mode(path: str | Path, field: str, expected: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # the latter of a path that no file system has
+        reason = getattr(error, "strerror", error)
+        raise wrong(field, str(path), f"{expected} ({reason})") from None
 
 
 class Rows(NamedTuple):
@@ -50,6 +78,7 @@ class Rows(NamedTuple):
 
     table: Table
     image: bool = True  # whether its inputs are images, which can be resized
+    bare: str = ""  # why it holds no labels, where there is more to say
     label: Any = None  # label[indices] is an array of integers; for labels that are slow to read
 
 
@@ -62,13 +91,15 @@ def read_idx(request: Request) -> Splits:
 
     def find(kind: str, rank: int) -> Path | None:
         names = (f"{kind}{dot}idx{rank}-ubyte{gz}" for dot in "-." for gz in ("", ".gz"))
-        return next((folder / name for name in names if (folder / name).is_file()), None)
+        return next((folder / name for name in names if os.path.lexists(folder / name)), None)
 
     def rows(image_file: Path, label_file: Path | None) -> Rows:
-        images = _idx_array(image_file, 3, request.field)[..., None]
+        images: Any = _idx_array(image_file, 3, request)
+        if isinstance(images, Stored):
+            images = rows_of(images, first, request.field)
         label = None
         if label_file is not None and request.labelled:
-            label = _idx_array(label_file, 1, request.field)
+            label = _idx_array(label_file, 1, request)
         return Rows(Table(input=images, label=label, field=request.field))
 
     splits = {}
@@ -81,103 +112,41 @@ def read_idx(request: Request) -> Splits:
     return splits
 
 
-def _idx_array(path: Path, rank: int, field: str) -> np.ndarray:
-    """The unsigned bytes of an IDX file: 0, 0, 8, rank, big-endian int32 dimensions, values."""
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
-        try:
-            raw = gzip.decompress(raw)
-        except (OSError, EOFError, zlib.error) as error:
-            raise wrong(field, str(path), f"an undamaged gzip file ({error})") from None
-    start = 4 + 4 * rank
-    if raw[:4] != bytes([0, 0, 8, rank]) or len(raw) < start:
-        expected = f"an IDX file of unsigned bytes in {rank} dimensions, magic 0000080{rank}"
-        raise wrong(field, str(path), f"{expected}; it begins with {raw[:4].hex()}")
-    shape = [int(n) for n in np.frombuffer(raw, ">u4", rank, offset=4)]
-    if len(raw) - start != math.prod(shape):
-        expected = f"{math.prod(shape)} bytes of data as its header says, {shape}"
-        raise wrong(field, str(path), f"{expected}; it holds {len(raw) - start}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+def first(rows: np.ndarray, row: int) -> np.ndarray:
+    """A row `[...]` of rows `[1, ...]`, as it is."""
+    return np.asarray(rows)[0]
 
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
+def _idx_array(path: Path, rank: int, request: Request) -> np.ndarray | Stored:
+    """The unsigned bytes of an IDX file: 0, 0, 8, rank, big-endian int32 dimensions, values.
 
-
-def read_folder(request: Request) -> Splits:
-    """Image files: DIR/<split>/<class>/*, or DIR/<class>/* as the split `train`, or lists of files.
-
-    A list DIR/NAME.txt or DIR/image_list/NAME.txt is the split NAME; its lines are
-    `relative/path label`, relative to DIR, else to the list's own directory. Classes of
-    directories are sorted by name, and the same for every split; those of lists have numbers.
+    Images are `[n, height, width, 1]`. Nothing is allocated by what the header alone says.
     """
-    base = request.directory()
-    inner = {child.name: child for child in _children(base) if _children(child)}
-    homes = inner or ({"train": base} if _children(base) else {})
-    classes = tuple(sorted({child.name for home in homes.values() for child in _children(home)}))
-    splits = {
-        name: functools.partial(_class_rows, home, classes, request.field)
-        for name, home in homes.items()
-    }
-    for path in sorted([*base.glob("*.txt"), *base.glob("image_list/*.txt")]):
-        splits[path.stem] = functools.partial(_list_rows, path, base, request)
-    if not splits:
-        expected = "images in DIR/<split>/<class>/ or DIR/<class>/, or lists of them DIR/NAME.txt"
-        raise wrong(request.field, str(base), expected)
-    return splits
-
-
-def _children(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        shown = (entry for entry in entries if entry.name[0] != "." and entry.name != "image_list")
-        return [Path(entry.path) for entry in shown if entry.is_dir()]
-
-
-def _class_rows(home: Path, classes: tuple[str, ...], field: str) -> Rows:
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = (home / name).glob("[!.]*")
-        images = sorted(str(path) for path in files if path.suffix.lower() in _SUFFIXES)
-        paths += images
-        labels += [label] * len(images)
-    if not paths:
-        raise wrong(field, str(home), f"images in its directories, *{', *'.join(_SUFFIXES)}")
-    return Rows(Table(input=_files(paths, field), label=labels, classes=classes, field=field))
-
-
-def _list_rows(path: Path, base: Path, request: Request) -> Rows:
-    field = request.field
-    names, labels = [], []
-    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                match = re.fullmatch(r"(.+?)\s+(-?\d+)", line.strip())
-                if match is None:
-                    expected = f"'relative/path label' in line {number} of {path}"
-                    raise wrong(field, line.strip(), expected)
-                names.append(match[1])
-                labels.append(int(match[2]))
-    if not names:
-        raise wrong(field, str(path), "lines 'relative/path label'; it is empty")
-    home = next((home for home in (base, path.parent) if (home / names[0]).is_file()), None)
-    if home is None:
-        raise wrong(field, names[0], f"an image in {base}, as {path} lists it")
-    images = _files([str(home / name) for name in names], field)
-    return Rows(Table(input=images, label=labels if request.labelled else None, field=field))
-
-
-def _files(paths: list[str], field: str) -> Lazy:
-    return Lazy(functools.partial(_decode_file, field=field), paths, field)
-
-
-def _decode_file(path: str, field: str) -> np.ndarray:
-    """An image file as uint8 [H, W, 3]."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            mode, pixels = image.mode, np.asarray(image.convert("RGB"))
-    except Exception as error:  # each of PIL's decoders fails in its own way
-        raise wrong(field, path, f"a readable image ({error})") from None
-    if mode.startswith(("I", "F")):  # PIL would clip these at 255
-        raise wrong(field, path, f"an image of 8 bits a channel, not of PIL's mode {mode!r}")
-    return pixels
+    field, start = request.field, 4 + 4 * rank
+    check_file(path, field)
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        values: Any = gzip.open(file) if zipped else file
+        try:
+            head = values.read(start)
+            if head[:4] != bytes([0, 0, 8, rank]) or len(head) < start:
+                expected = (
+                    f"an IDX file of unsigned bytes in {rank} dimensions, magic 0000080{rank}"
+                )
+                raise wrong(field, str(path), f"{expected}; it begins with {head[:4].hex()}")
+            shape = [int(n) for n in np.frombuffer(head, ">u4", rank, offset=4)]
+            size, whole = math.prod(shape), (*shape, 1) if rank == 3 else tuple(shape)
+            held = size if zipped else os.fstat(file.fileno()).st_size - start
+            if not zipped and held == size > request.limit_bytes:
+                return Stored(path, start, np.dtype(np.uint8), whole)
+            content = bytearray()
+            while held == size and (piece := values.read(min(2**20, size + 1 - len(content)))):
+                content += piece
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise wrong(field, str(path), f"an undamaged gzip file ({error})") from None
+    held = len(content) if held == size else held
+    if held != size:
+        expected = f"{size} bytes of data as its header says, {shape}"
+        raise wrong(field, str(path), f"{expected}; it holds {held}")
+    return np.frombuffer(content, np.uint8).reshape(whole)

@@ -1,47 +1,116 @@
-"""Images that are decoded when they are asked for."""
+"""Inputs that are read when they are asked for: pictures in files, rows of large arrays."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tljax.errors import wrong
+from tljax.errors import reading, wrong
 
 
 @dataclasses.dataclass(frozen=True)
 class Lazy:
-    """Images of one shape, each decoded when it is asked for."""
+    """Inputs of one shape, each decoded when it is asked for."""
 
-    decode: Callable[[Any], np.ndarray]  # the image [H, W, C] of an item
-    items: Sequence[Any]  # what stands for an image: its path, or its split and row
+    decode: Callable[[Any], np.ndarray]  # the input of an item: an image [H, W, C], or a row
+    items: Sequence[Any] | np.ndarray  # what stands for an input: a path, a split and row, a row
     field: str
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        item = self.items[index]
-        image = self.decode(item)
-        if image.shape != self.first.shape:
-            expected = f"{self.first.shape}, the shape of {self.items[0]}; size= resizes them all"
-            raise wrong(self.field, image.shape, f"{item} to have {expected}")
+        image, first = self._decoded(index), self.first
+        if image.shape != first.shape:
+            expected = f"{first.shape}, the shape of {self.items[0]}; size= resizes them all"
+            raise wrong(self.field, image.shape, f"{self.items[index]} to have {expected}")
+        if image.dtype != first.dtype:
+            expected = f"input {index} to be {first.dtype}, as the first is"
+            raise wrong(self.field, str(image.dtype), expected)
         return image
+
+    def _decoded(self, index: int) -> np.ndarray:
+        item = self.items[index]
+        with reading(self.field, str(item)):
+            return self.decode(item)
 
     @functools.cached_property
     def first(self) -> np.ndarray:
-        return self.decode(self.items[0])
+        return self._decoded(0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self), *self.first.shape
 
     @property
     def nbytes(self) -> int:
         return len(self) * self.first.nbytes
 
     def take(self, rows: Any) -> "Lazy":
-        """The images of a slice, of indices, or of a bool each."""
+        """The inputs of a slice, of indices, or of a bool each."""
+        if isinstance(self.items, np.ndarray):
+            return dataclasses.replace(self, items=self.items[rows])
         return dataclasses.replace(self, items=[self.items[i] for i in np.arange(len(self))[rows]])
 
     @staticmethod
     def concatenate(parts: Sequence["Lazy"]) -> "Lazy":
-        """One sequence of several that decode alike."""
+        """One sequence of several; those of files decode alike."""
+        if any(isinstance(part.items, np.ndarray) for part in parts):
+            rows = np.arange(sum(map(len, parts)))
+            return Lazy(functools.partial(_row_of, parts=tuple(parts)), rows, parts[0].field)
         return dataclasses.replace(parts[0], items=[item for part in parts for item in part.items])
+
+
+def _row_of(row: int, parts: Sequence[Lazy]) -> np.ndarray:
+    """The input at `row` of several sequences, one after another."""
+    for part in parts:
+        if row < len(part):
+            return part[row]
+        row -= len(part)
+    raise IndexError(row)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """An array within a file, as numpy lays one out; its rows are read from the mapped file."""
+
+    path: Path
+    offset: int  # bytes before its first value
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    order: str = "C"  # or "F", Fortran's
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._mapped[rows]
+
+    @functools.cached_property
+    def _mapped(self) -> np.ndarray:
+        return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)  # type: ignore[call-overload]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is mapped: each process that reads maps the file itself."""
+        return {name: value for name, value in vars(self).items() if name != "_mapped"}
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
+
+
+def rows_of(array: np.ndarray | Stored, decode: Callable[..., np.ndarray], field: str) -> Lazy:
+    """The rows of an array, each as `decode(rows, row)` gives it, `[...]` of rows `[1, ...]`."""
+    read = functools.partial(_decode_row, array=array, decode=decode)
+    return Lazy(read, np.arange(len(array)), field)
+
+
+def _decode_row(row: int, array: np.ndarray | Stored, decode: Callable) -> np.ndarray:
+    return decode(array[row : row + 1], row)

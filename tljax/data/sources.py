@@ -2,19 +2,22 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from tljax.data import pictures
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
-from tljax.data.formats import Request, Splits, read_folder, read_idx
-from tljax.data.lazy import Lazy
+from tljax.data.folders import loud, read_folder, tell
+from tljax.data.formats import Request, Splits, first, read_idx
+from tljax.data.lazy import Lazy, rows_of
 from tljax.data.prepared import read_tfds
 from tljax.data.splits import resolve
 from tljax.data.table import TARGETS, Table
-from tljax.errors import unknown, wrong
+from tljax.errors import reading, unknown, wrong
 
 
 def load(
@@ -28,7 +31,9 @@ def load(
     seed: int = 0,
     size: int | None = None,
     channels: int | None = None,
+    background: str = "white",
     root: str | None = None,
+    limit_bytes: float = math.inf,
 ) -> Table:
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
@@ -48,19 +53,17 @@ def load(
       size: resizes images to size x size pixels, bilinear with antialiasing (PIL's).
       channels: 1 or 3: grey by the luma of ITU-R 601, or colour. As stored, if left out; image
         files are then read as colour.
+      background: the colour behind transparent picture files, by PIL's names.
       root: the directory that relative paths start from, and TFDS's data directory.
+      limit_bytes: inputs of an array of more bytes stay in their file, which is mapped; those of
+        a compressed one are read.
 
     Returns:
       The table; images are uint8 in 0..255, or float32 as stored.
+
+    Raises:
+      UserError: what cannot be read, or does not fit together.
     """
-    if not isinstance(data, str):
-        raise wrong(field, data, "a source such as 'folder:DIR'")
-    scheme, _, where = data.partition(":")
-    if scheme not in SCHEMES:
-        raise unknown(field, scheme, SCHEMES)
-    if bool(where) == (scheme in BUNDLED):
-        expected = f"{scheme!r} alone" if where else f"'{scheme}:' and its place or name"
-        raise wrong(field, data, expected)
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
     for name, count, least in (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0)):
         optional = count is None and name != "seed"
@@ -72,19 +75,28 @@ def load(
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
     targets = TARGETS if labelled else ("label",) if classes is not None else ()
-    splits = SCHEMES[scheme](Request(where, field, targets, root))
-    # A split that is not mentioned stays closed: its size plays no part.
-    asked = splits if split == "all" else [name for name in splits if name in str(split)]
-    opened = {name: splits[name]() for name in asked}
-    sizes = {name: len(opened[name].table) if name in opened else 0 for name in splits}
+    behind = pictures.colour(background, beside + "background")
+    with reading(field, str(data)):
+        request, splits = opened(data, field, targets, root, behind, limit_bytes)
+        # A split that is not mentioned stays closed: its size plays no part.
+        if split == "all":
+            splits = {name: splits[name] for name in splits if name not in request.apart}
+        asked = splits if split == "all" else [name for name in splits if name in str(split)]
+        held = {name: splits[name]() for name in asked}
+    if items := loud(request):
+        tell(str(request.path), tuple(items))
+    sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
     pieces = []
     for name, start, stop in resolve(split, sizes, beside + "split"):
-        rows, at = opened[name], np.arange(start, stop)
-        piece = rows.table.take(at)
+        rows, at = held[name], np.arange(start, stop)
+        piece = rows.table.take(at)  # a copy, which is safe to change
         if rows.label is not None and targets:
-            piece = piece.with_column("label", rows.label[at])
+            with reading(field, data):
+                piece = piece.with_column("label", rows.label[at])
+        piece = piece if targets else piece.unlabelled()
         if labelled and not piece.labelled:
-            raise wrong(field, data, f"labels in its split {name!r}, or labelled=False")
+            bare = f" ({rows.bare})" if rows.bare else ""
+            raise wrong(field, data, f"labels in its split {name!r}, or labelled=False{bare}")
         of_labels = dict(classes=classes, per_class=per_class) if piece.label is None else {}
         of_images = {} if rows.image else dict(size=size, channels=channels)
         for option, value in {**of_labels, **of_images}.items():
@@ -105,15 +117,39 @@ def load(
     return table if labelled else table.unlabelled()
 
 
-def materialise(table: Table, limit_bytes: float) -> Table:
-    """Decodes a lazy table that then takes at most `limit_bytes`; returns others as they are.
+def opened(
+    data: str,
+    field: str,
+    targets: tuple[str, ...] = TARGETS,
+    root: str | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+    limit_bytes: float = math.inf,
+) -> tuple[Request, Splits]:
+    """What is asked of the reader of a source, and the splits that it finds, none opened."""
+    if not isinstance(data, str):
+        raise wrong(field, data, "a source such as 'folder:DIR'")
+    scheme, _, where = data.partition(":")
+    if scheme not in SCHEMES:
+        raise unknown(field, scheme, SCHEMES)
+    if bool(where) == (scheme in BUNDLED):
+        expected = f"{scheme!r} alone" if where else f"'{scheme}:' and its place or name"
+        raise wrong(field, data, expected)
+    request = Request(where, field, targets, root, background, limit_bytes)
+    return request, SCHEMES[scheme](request)
+
+
+def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
+    """A table in memory if it then takes at most `limit_bytes`, else one of lazy inputs.
 
     Raises:
       UserError: images of different shapes, or one that cannot be decoded.
     """
-    if table.resident or table.nbytes > limit_bytes:
-        return table
     images = table.input
+    if table.nbytes > limit_bytes:
+        lazy = images if isinstance(images, Lazy) else rows_of(np.asarray(images), first, field)
+        return table.with_column("input", lazy)
+    if table.resident:
+        return table
     decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
     for i in range(len(images)):
         decoded[i] = images[i]
@@ -170,9 +206,10 @@ def _joined(pieces: Sequence[Table], field: str) -> Table:
             expected = f"splits of the same columns, {list(pieces[0].columns)}"
             raise wrong(field, list(piece.columns), expected)
     columns: dict[str, Any] = {}
-    for name, first in pieces[0].columns.items():
+    for name in pieces[0].columns:
         parts = [piece.columns[name] for piece in pieces]
-        if isinstance(first, Lazy):
+        if any(isinstance(part, Lazy) for part in parts):
+            parts = [p if isinstance(p, Lazy) else rows_of(p, first, field) for p in parts]
             columns[name] = Lazy.concatenate(parts)
             continue
         kinds = sorted({(str(part.dtype), *part.shape[1:]) for part in parts})

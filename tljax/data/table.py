@@ -98,8 +98,9 @@ class Table:
 
     def __repr__(self) -> str:
         shown = (
-            f"{name}={'lazy' if isinstance(column, Lazy) else getattr(column, 'dtype', '')}"
-            f"[{', '.join(map(str, getattr(column, 'shape', (len(column), '...'))))}]"
+            f"{name}=lazy[{len(column)}, ...]"
+            if isinstance(column, Lazy)
+            else f"{name}={getattr(column, 'dtype', '')}{list(getattr(column, 'shape', '?'))}"
             for name, column in self.columns.items()
         )
         return f"Table({', '.join(shown)}, {len(self.classes)} classes)"

@@ -118,13 +118,15 @@ def _table(
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
         channels=fields.channels,
+        background=fields.background,
+        limit_bytes=config.fields.resident_megabytes * 2**20,
         root=config.fields.data_dir or None,
     )
     same = repr((fields.data, fields.split, fields.scale, sorted(arguments.items())))
     if same not in opened.tables:
         table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
-        limit = config.fields.resident_megabytes * 2**20
-        opened.tables[same] = scaled(sources.materialise(table, limit), fields.scale, field)
+        table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
+        opened.tables[same] = scaled(table, fields.scale, field)
     return opened.tables[same]
 
 
