@@ -62,9 +62,7 @@ Classes = Annotated[
     Expected("a list of names or numbers of classes, at least one, or None"),
 ]
 Rules = Annotated[
-    tuple[tuple[str, Any], ...],
-    BeforeValidator(_pairs),
-    Expected("pairs ((pattern, value), ...)"),
+    tuple[tuple[str, Any], ...], BeforeValidator(_pairs), Expected("pairs ((pattern, value), ...)")
 ]
 Section = Annotated[dict[str, Any], Expected("dict(...)")]
 Sections = Annotated[dict[str, Any], Expected("dict(...) by name")]
