@@ -208,7 +208,7 @@ CASES = {
         'config.tables.few = dict(data="csv:few.csv", like="two"); config.streams.two = dict('
         'data="npz:two.npz", split="all", batch=8, size=4); config.terms.attributes = '
         'dict(head="embed", table="few")',
-        *["terms.attributes", "'few' has 2 rows", "label 9 of stream 'source'"],
+        *["tables.few.data", "no row in", "'9'"],
     ],
     "more neighbours than examples": [
         "config.prepare = dict(neighbours=dict(stream='source', k=40))",
@@ -533,7 +533,7 @@ def test_a_mistake_gets_one_line(name, tljax, tmp_path):
     lines, *needles = CASES[name]
     refused(tljax(lines), *needles)
     left = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert set(left) <= {"config.json", "metrics.jsonl"}
+    assert set(left) <= {"config.json", "metrics.jsonl", "data.json", ".lock"}
 
 
 def test_the_base_is_no_mistake_and_a_mistake_leaves_a_finished_run_as_it_is(tljax, tmp_path):
@@ -598,7 +598,7 @@ def test_a_config_that_is_not_there_is_named(tmp_path, capsys):
 def test_a_config_json_of_something_else_is_left_alone(text, tljax, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text(text)
-    refused(tljax(), "workdir", "config.json is of something else")
+    refused(tljax(), "workdir", "config.json", "or take another workdir")
     assert (tmp_path / "run" / "config.json").read_text() == text
 
 

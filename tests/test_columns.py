@@ -215,7 +215,10 @@ class TestRun:
             np.savez(tmp_path / "a.npz", **{**arrays, f"test_{column}": wide[120:, :3]})
             term = dict(labels="binary_cross_entropy", value="squared_error")[column]
             config = config_of(tmp_path / "a.npz", term, "label")
-            says = rf"^evaluate\.source\.head: .* has 2 outputs; expected 3, .* of '{column}' \(net"
+            says = {
+                "labels": r"^evaluate\.source: classes: got \['2'\]",
+                "value": r"^evaluate\.source\.head: .* has 2 outputs; expected 3, .* of 'value' \(net",
+            }[column]
             with pytest.raises(UserError, match=says):
                 experiment.run(config, tmp_path / column)
             assert not (tmp_path / column / "metrics.jsonl").read_text()

@@ -14,7 +14,7 @@ import numpy as np
 
 from tljax.bind import defaults
 from tljax.errors import UserError, shown
-from tljax.experiment import fields, sweep
+from tljax.experiment import fields, grid, sweep
 from tljax.experiment.build import build
 from tljax.experiment.check import check
 from tljax.experiment.fields import plain
@@ -72,7 +72,8 @@ BESIDE = {
 }
 ANY_SIGN = {"mean"}  # numbers that may be below 0: what an image is standardised by
 POSITIVE_ALPHA = {"gradnorm": False}  # its α may be 0, a prototype's not
-OPTIONAL = {  # where None says that there is none
+OPTIONAL = {
+    "freeze_statistics",  # where None says that there is none
     *("classes", "per_class", "seed", "size", "channels", "scale", "statistics", "permute"),
     *("steps_per_dispatch", "clip", "weight_decay", "outputs"),
 }
@@ -153,7 +154,7 @@ def kind_of(name, default, annotation=None):
     """The kind of a field, by its default; of one that may be None, by its annotation."""
     if default is None or default is inspect.Parameter.empty:
         text = str(annotation)
-        kinds = {"float": float, "int": int, "tuple": tuple, "str": str}
+        kinds = {"bool": bool, "float": float, "int": int, "tuple": tuple, "str": str}
         return next((kind for word, kind in kinds.items() if word in text), int)
     return {list: tuple}.get(type(default), type(default))
 
@@ -350,7 +351,7 @@ def test_a_sweep_refuses_what_does_not_fit_before_any_member_runs(tmp_path):
     for path in PATHS:
         for text in TYPED[:-2]:
             try:
-                points = sweep.parse([f"{path}={typed_default(path)},{text}"])
+                points = grid.parse([f"{path}={typed_default(path)},{text}"])
                 sweep.built(sweep.members(typed(), points), tmp_path)
                 failures.append((path, text, "accepted"))
             except UserError as error:

@@ -14,7 +14,7 @@ from sklearn import metrics as sklearn
 import tljax
 from tljax import experiment, metrics
 from tljax.errors import UserError, failure
-from tljax.experiment import choice, results, sweep
+from tljax.experiment import choice, grid, results, sweep
 from tljax.main import main
 from tljax.metrics import validators
 from tljax.phase import evaluate
@@ -136,7 +136,7 @@ class TestWhatIsNotDefined:
     def test_a_sweep_and_its_report_do_without_it(self, vectors, tmp_path, capsys):
         vectors.evaluate.new = dict(vectors.evaluate.near, split="train[:1]", labelled=False)
         rows = sweep.run(
-            vectors, sweep.parse(["seed=0,1", "terms.label.weight=0.5,1"]), tmp_path / "s"
+            vectors, grid.parse(["seed=0,1", "terms.label.weight=0.5,1"]), tmp_path / "s"
         )
         assert all("new/entropy" in row for row in rows)
         assert not any("new/soft_neighbourhood_density" in row for row in rows)
@@ -188,7 +188,7 @@ class TestAskedBefore:
         [
             (dict(head="other"), r"^evaluate\.later\.head: unknown name 'other'"),
             (dict(head=""), r"^evaluate\.later\.head: got ''"),
-            (dict(data="digits", size=8), r"^evaluate\.later: inputs \(8, 8, 1\)"),
+            (dict(data="digits", size=8, labelled=False), r"^evaluate\.later: inputs \(8, 8, 1\)"),
         ],
     )
     def test_evaluations_of_a_later_phase(self, vectors, tmp_path, evaluation, match):
@@ -295,7 +295,7 @@ class TestFailedAtTheEnd:
     def test_a_member_of_a_sweep(self, vectors, tmp_path, capsys):
         config = far(vectors)
         config.evaluate.blind = dict(config.evaluate.near, labelled=False)
-        rows = sweep.run(config, sweep.parse(["seed=0,1"]), tmp_path / "sweep")
+        rows = sweep.run(config, grid.parse(["seed=0,1"]), tmp_path / "sweep")
         assert all(row["status"].startswith("evaluate.far: ") for row in rows)
         assert all("near/accuracy" in row and "far/failed" not in row for row in rows)
         for row in rows:
@@ -427,7 +427,7 @@ class TestManyClasses:
         logits = np.eye(classes)[[7, 7, classes - 1, 0]]
         found = outputs_of(logits, labels=[3, 3, 7, 0])
         split = Split("many", table, tljax.Stream("many"))
-        evaluation = results._evaluation(split, found, score(found, split))
+        evaluation = results.evaluation(split, found, score(found, split))
         assert evaluation["classes"] == list(names)
         assert evaluation["accuracy"] == 0.25 and evaluation["per_class_accuracy"] == 1 / 3
         wanted = [["species 3", "species 7", 2], ["species 7", f"species {classes - 1}", 1]]

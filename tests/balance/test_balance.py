@@ -17,6 +17,8 @@ from tljax.balance import (
     famo_gradient,
     gradnorm,
 )
+from tljax.errors import UserError
+from tljax.phase.phase import balance
 
 GRAMIAN = jnp.array([[4.0, -1.0, 0.5], [-1.0, 1.0, -0.5], [0.5, -0.5, 2.0]])
 
@@ -176,8 +178,8 @@ def test_dwa_averages_epochs_and_waits_for_two():
     np.testing.assert_array_equal(weights[:4], 1)
     for step, ratios in ((4, [0.5, 1.0]), (5, [0.5, 1.0]), (6, [1.0, 2.0])):
         np.testing.assert_allclose(weights[step], 2 * jax.nn.softmax(jnp.array(ratios)), rtol=1e-6)
-    with pytest.raises(ValueError, match="dwa: got an epoch of 0 steps"):
-        run("dwa", losses, epoch=0)
+    with pytest.raises(UserError, match="balance.epoch: got 0; expected an integer of at least 1"):
+        balance("dwa", epoch=0)
 
 
 def test_gradnorm_shortens_the_long_gradient():

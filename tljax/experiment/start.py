@@ -5,8 +5,9 @@ prepared) and `phases/NAME/final` what it ended as; both are saved once and veri
 that a run resumes to the same numbers whatever has become of the run it began from.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,8 @@ def _runs(start: trees.Rules) -> dict[str, Variables]:
     found = {}
     for i, (_, origin) in enumerate(start):
         if origin.startswith(RUN) and origin not in found:
-            try:
+            with _of_rule(i, origin):
                 found[origin] = _origin(origin)
-            except UserError as error:
-                raise UserError(f"start[{i}]: got {origin!r}; {error}") from None
     return found
 
 
@@ -173,12 +172,22 @@ def identities(built: Built, workdir: Path) -> dict[str, dict[str, str]]:
     """What tells the runs that phases still have to start from, from any others."""
     found = {}
     for name, phase in built.phases.items():
-        for _, origin in phase.start if not (workdir / "phases" / name / "start").exists() else ():
+        begun = (workdir / "phases" / name / "start").exists()
+        for i, (_, origin) in enumerate(() if begun else phase.start):
             if origin.startswith(RUN):
-                paths, _ = _places(origin)
-                sums = "+".join(checkpoint.identity(path) for path in paths)
+                with place_errors(name), _of_rule(i, origin):
+                    sums = "+".join(map(checkpoint.identity, _places(origin)[0]))
                 found[f"start {origin}"] = {"fingerprint": sums}
     return found
+
+
+@contextlib.contextmanager
+def _of_rule(place: int, origin: str) -> Iterator[None]:
+    """Within it a mistake in an origin is named with its rule."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"start[{place}]: got {origin!r}; {error}") from None
 
 
 def _origin(origin: str) -> Variables:

@@ -102,7 +102,7 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
     try:
         there = recorded(workdir)
     except UserError as error:
-        if not begun:
+        if not (workdir / "config.json").stat().st_size and not begun:  # cut off at once
             return None
         raise UserError(f"workdir: {error}; put it back, or take another workdir") from None
     written = f"it was written by tljax {there.version}, this is {__version__}"
