@@ -23,6 +23,8 @@ from tljax.report import tables
 from tljax.train import checkpoint, files
 from tljax.train.records import Records, read
 
+RACES = int(os.environ.get("TLJAX_RACES", "1"))  # TLJAX_RACES=10 for the long form
+
 
 def small(**changes):
     """A network of one layer on 8×8 digits: 6 steps, saved at each second."""
@@ -102,14 +104,18 @@ class TestHeld:
         with pytest.warns(Noticed, match=r"has no locks \(No locks available\)"):
             experiment.run(small(steps=2), tmp_path / "run")
 
-    def test_two_starts_at_once_leave_one_run(self, tmp_path):
+    @pytest.mark.parametrize("race", range(RACES))
+    def test_two_starts_at_once_leave_one_run(self, tmp_path, race):
         (tmp_path / "config.py").write_text(
             "from tests.test_workdir import small\n\n\n"
             "def get_config():\n    return small(steps=200)\n"
         )
         command = [sys.executable, "-m", "tljax.main", f"--config={tmp_path}/config.py", "--quiet"]
         command += [f"--workdir={tmp_path}/run"]
-        both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+        both = []
+        for _ in range(2):
+            both.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+            time.sleep(race % 5 * 0.02)
         errors = [process.communicate(timeout=120)[1] for process in both]
         assert sorted(process.returncode for process in both) == [0, 2], errors
         assert "holds it" in "".join(errors) and "".join(errors).count("\n") == 1
@@ -464,3 +470,46 @@ def test_signals_end_in_one_line(tmp_path, moment):
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 130, error
     assert error.count("\n") == 1 and error.startswith("tljax: "), error
+
+
+def test_loader_processes_end_with_a_run_that_is_killed(tmp_path):
+    from PIL import Image
+
+    for i in range(32):
+        path = tmp_path / "images" / str(i % 2) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(path)
+    (tmp_path / "config.py").write_text(
+        "from tests.test_workdir import small\n\n\ndef get_config():\n"
+        "    config = small(steps=10**6, log_every=10, evaluate_every=10**6, "
+        "checkpoint_every=10**6, resident_megabytes=0.0, workers=2)\n"
+        f"    config.streams.source = dict(data='folder:{tmp_path}/images', batch=8)\n"
+        f"    config.evaluate.target = dict(data='folder:{tmp_path}/images')\n"
+        "    return config\n"
+    )
+    command = [sys.executable, "-m", "tljax.main", f"--config={tmp_path}/config.py", "--quiet"]
+    command += [f"--workdir={tmp_path}/run"]
+    mark = f"TLJAX_TEST={tmp_path}"
+    process = subprocess.Popen(command, env={**os.environ, "TLJAX_TEST": str(tmp_path)})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/phases/train/start").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert len(marked(mark)) > 2  # the run, and its loaders
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while marked(mark) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not marked(mark)
+
+
+def marked(mark):
+    """The processes with this in their environment."""
+    found = []
+    for place in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{place}/environ", "rb") as file:
+                if mark.encode() in file.read():
+                    found.append(int(place))
+    return found

@@ -145,8 +145,9 @@ def _read_csv(request: Request, classes: Sequence[str]) -> _Table:
         text = request.path.read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise wrong(request.field, str(request.path), "a CSV file in UTF-8") from None
-    except OSError:
-        raise wrong(request.field, str(request.path), "an existing CSV file") from None
+    except OSError as error:
+        expected = f"an existing CSV file ({error.strerror})"
+        raise wrong(request.field, str(request.path), expected) from None
     return _parsed(text, str(request.path), classes, request.field)
 
 
@@ -156,8 +157,13 @@ def _read_garments(request: Request, classes: Sequence[str]) -> _Table:
 
 
 def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Table:
-    """The table that the text of a CSV file holds: a header, then class and numbers."""
-    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
+    """The table that the text of a CSV file holds: a header, then class and numbers.
+
+    Where the header has no comma, semicolons or tabs part its cells.
+    """
+    header = text.partition("\n")[0]
+    between = next((sign for sign in ",;\t" if sign in header), ",")
+    reader = csv.reader(io.StringIO(text), delimiter=between, skipinitialspace=True)
     try:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
