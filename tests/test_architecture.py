@@ -35,7 +35,7 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 2100,
+    "data": 2800,
     "experiment": 2400,
     "losses": 1050,
     "metrics": 690,

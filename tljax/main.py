@@ -16,6 +16,7 @@ EXAMPLES = """commands:
         --over 'terms.domain.weight=log(0.01, 10)'                    Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]             its figures and choices
   tljax params --config finetune             what each phase copies, moves and freezes
+  tljax data --data folder:DIR [--split S]   what is understood of a source of data
   tljax configs                              the shipped configs, by name
   tljax methods                              the field's table and its configs
 """
@@ -66,6 +67,9 @@ def parser() -> Parser:
     add("--connect_timeout", type=_count, default=300, metavar="S", help="seconds that processes "
         "wait for each other at the start (300)")  # fmt: skip
     add("--configs", metavar="DIR", help="the files that configs and methods list (the shipped)")
+    add("--data", metavar="SOURCE", help="what `tljax data` shows: folder:DIR, npz:FILE, idx:DIR, "
+        "digits, tfds:NAME")  # fmt: skip
+    add("--split", default="", help="one split of it (all)")
     add("--quiet", action="store_true", help="show nothing but errors")
     return flags
 
@@ -82,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for argument in rest:
             names = [name for action in known._actions for name in action.option_strings]
             raise unknown("flags", argument.partition("=")[0], names)
+        logging.getLogger("tljax").setLevel(logging.ERROR if flags.quiet else logging.WARNING)
         command, *words = flags.words or ["run"]
         if command not in COMMANDS or (words and command != "report"):
             raise unknown("command", " ".join([command, *words]), set(COMMANDS) - {"run"})
@@ -193,6 +198,15 @@ def _params(flags: Any, changes: Any, words: Any) -> None:
     inventory.show(_config(flags, changes))
 
 
+def _data(flags: Any, changes: Any, words: Any) -> None:
+    if not flags.data:
+        raise wrong("--data", flags.data, "a source such as folder:DIR")
+    from tljax.data import describe
+
+    for line in describe.lines(flags.data, flags.split):
+        print(line)
+
+
 def _methods(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import methods
 
@@ -212,6 +226,7 @@ COMMANDS = {
     "report": _report,
     "params": _params,
     "configs": _configs,
+    "data": _data,
     "methods": _methods,
 }
 

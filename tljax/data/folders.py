@@ -1,17 +1,15 @@
-"""Directories of pictures: `folder:DIR`, its layouts, and lists of files."""
+"""Directories of pictures: `folder:DIR`, its layouts and what of it is left out."""
 
-import contextlib
 import functools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tljax.data import pictures
-from tljax.data.formats import Request, Rows, Splits, check_file
-from tljax.data.lazy import Lazy
+from tljax.data import lists, pictures
+from tljax.data.formats import Request, Rows, Splits, check_file, in_order
 from tljax.data.table import Table
 from tljax.errors import UserError, reading, wrong
 
@@ -27,37 +25,47 @@ QUIET = ("hidden", "beside")  # how reasons begin for which nobody is warned
 
 
 def read_folder(request: Request) -> Splits:
-    """Pictures in DIR/<split>/<class>/**, DIR/<class>/** (`train`), or without classes, or in lists.
+    """Pictures in DIR/<split>/<class>/**, in DIR/<class>/** (`train`), without classes, in lists.
 
     Pictures straight in DIR/<split>/ or in DIR (`train`) are unlabelled. Directories that hold
     pictures are classes, but for names such as `train` and `test`; what may be both is refused. A
-    list DIR/NAME.txt or DIR/image_list/NAME.txt is the split NAME, see `_read_list`. Classes are
+    list DIR/NAME.txt or DIR/image_list/NAME.txt is the split NAME, see `lists.read`. Classes are
     sorted by name, as numbers if all are, and the same for every split; a directory is one if it
     holds a picture in any of them.
     """
     base = request.directory()
     top = _listed(base, request)
     holders = [d for d in top.directories if _holds(d, request)]
-    lists = sorted(_texts(base))
-    homes, classes = _homes(base, top, holders, request)
+    texts = lists.texts(base)
+    begun = {path for path in texts if lists.begins(path, base, request)}
+    try:
+        homes, classes = _homes(base, top, holders, request)
+    except UserError:
+        if not begun:  # lists need no layout
+            raise
+        homes, classes = {}, ()
     splits: dict[str, Callable[[], Rows]] = {
         name: functools.partial(_home_rows, home, classes, request) for name, home in homes.items()
     }
-    read = functools.cache(functools.partial(_read_list, base=base, request=request))
-    for path in lists:
-        if homes and not _begins(path, base, request):
+    read = functools.cache(functools.partial(lists.read, base=base, request=request))
+    for path in texts:
+        name = Path(path).stem
+        rows = functools.partial(lists.rows, path, texts, read, classes, request)
+        if (homes or begun) and path not in begun:
             request.skipped[path] = "beside the splits, and no list of pictures"
-        else:
-            splits[Path(path).stem] = functools.partial(
-                _list_rows, path, lists, read, classes, request
-            )
+            if name not in splits:
+                request.aside[name] = rows  # if it is asked for, it says what is wrong
+            continue
+        if name in homes:
+            request.skipped[homes[name]] = f"beside the list {path}, which has its name"
+        splits[name] = rows
     if not splits:
         expected = (
-            "pictures, *.png, *.jpg and what else PIL reads, in DIR/<split>/<class>/, DIR/<class>/, "
-            "DIR/<split>/ or DIR, or lists of them DIR/NAME.txt"
+            "pictures, *.png, *.jpg and what else PIL reads, in DIR/<split>/<class>/, DIR/<class>/,"
+            " DIR/<split>/ or DIR, or lists of them DIR/NAME.txt"
         )
         raise wrong(request.field, str(base), f"{expected}{lacking(request)}")
-    return splits
+    return {**request.aside, **splits}
 
 
 # Layouts.
@@ -77,6 +85,8 @@ def _listed(folder: str | Path, request: Request) -> _Listed:
         for entry in sorted(all_, key=lambda entry: entry.name):
             if _hidden(entry.name):
                 request.skipped[entry.path] = "hidden, or left by the system"
+            elif entry.name == "image_list" and folder == request.path:
+                continue
             elif _is_directory(entry):
                 shown.directories.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() not in pictures.suffixes():
@@ -129,7 +139,7 @@ def _homes(
         homes = {"train": str(base)} if holders or top.pictures else {}
     elif (named and (not rest or len(flat) < len(holders))) or not flat:
         homes = {_name(directory): directory for directory in holders}
-        request.skipped |= dict.fromkeys(top.pictures, "a picture in no split")
+        request.skip(top.pictures, "a picture in no split")
     else:
         one = _name((named or flat)[0])
         other = _name(next(d for d in holders if (d in rest if named else d not in flat)))
@@ -144,7 +154,7 @@ def _homes(
                 homes[_name(directory)] = directory  # it says what it lacks when it is asked for
             else:
                 inner.append(directory)
-        request.skipped |= dict.fromkeys(top.others, "beside the splits, and no picture")
+        request.skip(top.others, "beside the splits, and no picture")
     lacking = [directory for directory in inner if _name(directory) not in classes]
     for directory in lacking:
         if directory not in holders:
@@ -164,14 +174,6 @@ def _name(path: str) -> str:
     return os.path.basename(path)
 
 
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names sorted; as numbers, if all of them are."""
-    names = sorted(names)
-    if all(re.fullmatch(r"\d+", name, re.ASCII) for name in names):
-        names.sort(key=int)
-    return tuple(names)
-
-
 def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
     """The pictures of one split, each labelled by the directory of its class; or without labels."""
     shown = _listed(home, request)
@@ -180,14 +182,14 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
         _refuse_both(home, shown.pictures, holders, request)
     if holders and all(_SPLIT.fullmatch(_name(directory)) for directory in holders):
         _refuse_level(home, "holds splits, not classes", request)
-    request.skipped |= dict.fromkeys(shown.others, "no picture that PIL reads")
+    request.skip(shown.others, "no picture that PIL reads")
     paths, labels = list(shown.pictures), []
     for directory in sorted(holders, key=lambda holder: classes.index(_name(holder))):
         first, *deeper = _walk(directory, request)
         if len(classes) == 1 and not first.pictures and len(first.directories) > 1:
             _refuse_level(directory, "would be the only class, and holds directories", request)
         for within in (first, *deeper):
-            request.skipped |= dict.fromkeys(within.others, "no picture that PIL reads")
+            request.skip(within.others, "no picture that PIL reads")
         images = sorted(path for within in (first, *deeper) for path in within.pictures)
         paths += images
         labels += [classes.index(_name(directory))] * len(images)
@@ -195,7 +197,7 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
         expected = f"pictures, *.png, *.jpg and what else PIL reads{lacking(request)}"
         raise wrong(request.field, home, expected)
     table = Table(
-        input=_files(paths, request),
+        input=pictures.files(paths, request),
         label=labels if holders else None,
         classes=classes,
         field=request.field,
@@ -208,121 +210,6 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
 def _refuse_level(home: str, found: str, request: Request) -> None:
     expected = f"directories of classes; it {found}: name 'folder:{home}'"
     raise wrong(request.field, home, expected)
-
-
-def _files(paths: list[str], request: Request) -> Lazy:
-    options = dict(field=request.field, background=request.background)
-    return Lazy(functools.partial(pictures.decode, **options), paths, request.field)
-
-
-# Lists of files.
-
-
-def _texts(base: Path) -> list[str]:
-    return [str(path) for path in (*base.glob("*.txt"), *base.glob("image_list/*.txt"))]
-
-
-def _lines(path: str, request: Request) -> Iterator[tuple[int, str]]:
-    """The lines of a list that are not blank, with their numbers."""
-    check_file(path, request.field)
-    with reading(request.field, path), open(path, "rb") as file:
-        raw = file.read()
-    wide = raw[:2] in (b"\xff\xfe", b"\xfe\xff")  # as Windows calls Unicode
-    text = raw.decode("utf-16" if wide else "utf-8-sig", "replace" if wide else "surrogateescape")
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            yield number, line.strip()
-
-
-def _places(path: str, base: Path) -> tuple[str, ...]:
-    """Where the paths of a list may start from."""
-    return str(base), os.path.dirname(path)
-
-
-def _begins(path: str, base: Path, request: Request) -> bool:
-    """Whether a text's first line that is no comment names a file."""
-    first = next((line for _, line in _lines(path, request) if line[0] != "#"), "")
-    return any(_parted(line=first, home=home) for home in _places(path, base))
-
-
-def _parted(line: str, home: str) -> tuple[str, str] | None:
-    """The path of a file and what follows it, if the line begins with one; spaces may be in both."""
-    ends = [len(line), *(m.start() for m in reversed([*re.finditer(r"[\s,;]+", line)]))]
-    for end in ends:
-        path = os.path.join(home, line[:end].strip("\"'"))
-        if os.path.lexists(path) and not os.path.isdir(path):
-            return path, line[end:].strip(" \t,;\"'")
-    return None
-
-
-def _read_list(path: str, base: Path, request: Request) -> tuple[list[str], list[str] | None]:
-    """The files of a list and their labels: whole numbers, names of classes, or None for none.
-
-    A line is `relative/path label`, relative to DIR, else to the list's own directory, with
-    spaces, a comma or a semicolon between; or `relative/path` in all lines. Blank lines and those
-    that begin with `#` say nothing, nor does a byte-order mark.
-    """
-    paths: list[str] = []
-    labels: list[str] = []
-    homes = _places(path, base)
-    for number, line in _lines(path, request):
-        entry = next(filter(None, (_parted(line, home) for home in homes)), None)
-        if entry is None and line[0] == "#":
-            continue
-        if entry is None:
-            given = re.sub(r"[\s,;]+-?\d+$", "", line)
-            expected = (
-                f"an image in {base}, as in 'relative/path label', in line {number} of {path}"
-            )
-            raise wrong(request.field, given, expected)
-        homes = homes if paths else tuple(h for h in homes if _parted(line, h))[:1]
-        file, label = entry
-        check_file(file, request.field)
-        kind, before = _kind(label), _kind(labels[0]) if labels else _kind(label)
-        if kind != before or kind == "neither":
-            expected = "all labels whole numbers, or all names of classes, or none"
-            where = f"'relative/path label' in line {number} of {path}; {expected}"
-            raise wrong(request.field, line, where)
-        paths.append(file)
-        labels.append(label)
-    if not paths:
-        raise wrong(request.field, path, "lines 'relative/path label'; it is empty")
-    return paths, labels if any(labels) else None
-
-
-def _kind(label: str) -> str:
-    if not label:
-        return "none"
-    if re.fullmatch(r"-?\d+", label, re.ASCII):
-        return "number"
-    return "name" if re.search(r"[^\W\d_]", label) else "neither"
-
-
-def _list_rows(
-    path: str, lists: list[str], read: Any, classes: tuple[str, ...], request: Request
-) -> Rows:
-    paths, labels = read(path)
-    images = _files(paths, request)
-    if labels is None or not request.labelled:
-        bare = "" if labels else f"{path} lists paths without labels"
-        return Rows(Table(input=images, field=request.field), bare=bare)
-    numbers, names = labels, None
-    if _kind(labels[0]) == "name":
-        names = classes if set(labels) <= set(classes) else _names(lists, read)
-        places = {name: place for place, name in enumerate(names)}
-        numbers = [places[label] for label in labels]
-    label = [int(number) for number in numbers]
-    return Rows(Table(input=images, label=label, classes=names, field=request.field))
-
-
-def _names(lists: list[str], read: Any) -> tuple[str, ...]:
-    """The names of classes in all lists that have such, so that they are the same for each."""
-    names: set[str] = set()
-    for path in lists:
-        with contextlib.suppress(UserError):  # a text that is no list, unless it is asked for
-            labels = read(path)[1] or [""]
-            names |= set(labels) if _kind(labels[0]) == "name" else set()
-    return in_order(names)
 
 
 # What was left out.

@@ -18,7 +18,7 @@ import numpy as np
 
 from tljax.data.formats import Request
 from tljax.data.words import number, numbered, read_vectors
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, reading, unknown, wrong
 
 _Table = tuple[np.ndarray, Sequence[str]]  # [classes, attributes], and names of attributes
 
@@ -141,18 +141,21 @@ def _are_numbers(classes: Sequence[str]) -> bool:
 
 
 def _read_csv(request: Request, classes: Sequence[str]) -> _Table:
+    path = request.file("an existing CSV file")
     try:
-        text = request.path.read_text("utf-8-sig")
+        with reading(request.field, path):
+            text = path.read_text("utf-8-sig")
     except UnicodeDecodeError:
-        raise wrong(request.field, str(request.path), "a CSV file in UTF-8") from None
-    except OSError:
-        raise wrong(request.field, str(request.path), "an existing CSV file") from None
+        raise wrong(request.field, str(path), "a CSV file in UTF-8") from None
     return _parsed(text, str(request.path), classes, request.field)
 
 
 def _read_garments(request: Request, classes: Sequence[str]) -> _Table:
     file = importlib.resources.files("tljax.data") / "garments.csv"
     return _parsed(file.read_text("utf-8"), "garments", classes, request.field)
+
+
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # what others put between cells
 
 
 def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Table:
@@ -163,6 +166,10 @@ def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Tabl
     except csv.Error as error:
         raise wrong(field, source, f"a CSV file ({error})") from None
     names = [cell.strip() for _, header in lines[:1] for cell in header[1:]]
+    if lines and not names:
+        other = next((name for cell, name in _OTHERS.items() if cell in lines[0][1][0]), "none")
+        expected = f"cells with commas between in line 1 of {source}; there are {other}"
+        raise wrong(field, lines[0][1][0][:80], expected)
     rows, values = [], []
     for line, cells in lines[1:]:
         if len(cells) != len(names) + 1:
@@ -183,15 +190,14 @@ _DAMAGE = (ValueError, EOFError, AttributeError, TypeError)  # the last two of o
 
 
 def _read_npz(request: Request, classes: Sequence[str]) -> _Table:
-    field, path = request.field, str(request.path)
-    try:
-        with np.load(path) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive if key in _ARRAYS}
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
-        expected = f"an undamaged archive that np.savez wrote, without pickled objects ({error})"
-        raise wrong(field, path, expected) from None
-    except OSError:
-        raise wrong(field, path, "an existing .npz file") from None
+    field, path = request.field, str(request.file("an existing .npz file"))
+    with reading(field, path):
+        try:
+            with np.load(path) as archive:
+                arrays = {key: np.asarray(archive[key]) for key in archive if key in _ARRAYS}
+        except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+            expected = "an undamaged archive that np.savez wrote, without pickled objects"
+            raise wrong(field, path, f"{expected} ({error})") from None
     for key in _ARRAYS[:2]:
         if key not in arrays:
             raise wrong(field, path, f"arrays 'classes' and 'attributes', not without {key!r}")

@@ -78,6 +78,8 @@ def load(
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         request, splits = opened(data, field, targets, root, behind, limit_bytes)
+        if split == "all":
+            splits = {n: rows for n, rows in splits.items() if n not in request.aside}
         # A split that is not mentioned stays closed: its size plays no part.
         asked = splits if split == "all" else [name for name in splits if name in str(split)]
         held = {name: splits[name]() for name in asked}
@@ -86,10 +88,11 @@ def load(
     sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
     pieces = []
     for name, start, stop in resolve(split, sizes, beside + "split"):
-        rows, piece = held[name], held[name].table[start:stop]
+        rows, at = held[name], np.arange(start, stop)
+        piece = rows.table.take(at)
         if rows.label is not None and targets:
             with reading(field, data):
-                piece = piece.with_column("label", rows.label[np.arange(start, stop)])
+                piece = piece.with_column("label", rows.label[at])
         piece = piece if targets else piece.unlabelled()
         if labelled and not piece.labelled:
             bare = f" ({rows.bare})" if rows.bare else ""
@@ -142,10 +145,9 @@ def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
       UserError: images of different shapes, or one that cannot be decoded.
     """
     images = table.input
-    if table.nbytes > limit_bytes:
-        lazy = images if isinstance(images, Lazy) else rows_of(np.asarray(images), first, field)
-        return table.with_column("input", lazy)
-    if table.resident:
+    if table.resident and table.nbytes > limit_bytes:
+        return table.with_column("input", rows_of(np.asarray(images), first, field))
+    if table.resident or table.nbytes > limit_bytes:
         return table
     decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
     for i in range(len(images)):
