@@ -21,6 +21,7 @@ _SPLIT = re.compile(
     r"uation)?([ _.-]?(set|data|images?|imgs?|split))?[ _.-]?([a-d]|\d+)?",
     re.IGNORECASE,
 )
+UNREAD = "no picture that PIL reads"
 QUIET = ("hidden", "beside")  # how reasons begin for which nobody is warned
 
 
@@ -182,17 +183,18 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
         _refuse_both(home, shown.pictures, holders, request)
     if holders and all(_SPLIT.fullmatch(_name(directory)) for directory in holders):
         _refuse_level(home, "holds splits, not classes", request)
-    request.skip(shown.others, "no picture that PIL reads")
+    request.skip(shown.others, "beside the classes, and no picture" if holders else UNREAD)
+    place = {name: label for label, name in enumerate(classes)}
     paths, labels = list(shown.pictures), []
-    for directory in sorted(holders, key=lambda holder: classes.index(_name(holder))):
+    for directory in sorted(shown.directories, key=lambda path: place.get(_name(path), -1)):
         first, *deeper = _walk(directory, request)
         if len(classes) == 1 and not first.pictures and len(first.directories) > 1:
             _refuse_level(directory, "would be the only class, and holds directories", request)
         for within in (first, *deeper):
-            request.skip(within.others, "no picture that PIL reads")
+            request.skip(within.others, UNREAD)
         images = sorted(path for within in (first, *deeper) for path in within.pictures)
         paths += images
-        labels += [classes.index(_name(directory))] * len(images)
+        labels += [place[_name(directory)]] * len(images) if images else []
     if not paths:
         expected = f"pictures, *.png, *.jpg and what else PIL reads{lacking(request)}"
         raise wrong(request.field, home, expected)
@@ -202,9 +204,7 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
         classes=classes,
         field=request.field,
     )
-    return Rows(
-        table, bare="" if holders else f"the pictures of {home} are in no class directories"
-    )
+    return Rows(table, bare="" if holders else f"{home} holds pictures, no directories of classes")
 
 
 def _refuse_level(home: str, found: str, request: Request) -> None:

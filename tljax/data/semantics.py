@@ -166,10 +166,10 @@ def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Tabl
     except csv.Error as error:
         raise wrong(field, source, f"a CSV file ({error})") from None
     names = [cell.strip() for _, header in lines[:1] for cell in header[1:]]
-    if lines and not names:
-        other = next((name for cell, name in _OTHERS.items() if cell in lines[0][1][0]), "none")
-        expected = f"cells with commas between in line 1 of {source}; there are {other}"
-        raise wrong(field, lines[0][1][0][:80], expected)
+    for sign, other in _OTHERS.items():
+        if lines and not names and sign in lines[0][1][0]:
+            expected = f"commas between the cells of line 1 of {source}, not {other}"
+            raise wrong(field, lines[0][1][0][:80], expected)
     rows, values = [], []
     for line, cells in lines[1:]:
         if len(cells) != len(names) + 1:
