@@ -46,7 +46,7 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 2960,
+    "data": 3070,
     "experiment": 3130,
     "losses": 1080,
     "metrics": 730,

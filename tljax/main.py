@@ -222,18 +222,19 @@ def _evaluate(flags: Any, changes: Any, words: Any) -> None:
     results.show(Display(flags.quiet), shown)
 
 
-def _data(flags: Any, changes: Any, words: Any) -> None:
-    if not flags.data:
-        raise wrong("--data", flags.data, "tljax data --data SOURCE")
-    from tljax.report import described
-
-    described.show(flags.data, flags.split)
-
-
 def _params(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import inventory
 
     inventory.show(_config(flags, changes))
+
+
+def _data(flags: Any, changes: Any, words: Any) -> None:
+    if not flags.data:
+        raise wrong("--data", flags.data, "a source such as folder:DIR")
+    from tljax.data import describe
+
+    for line in describe.lines(flags.data, flags.split):
+        print(line)
 
 
 def _methods(flags: Any, changes: Any, words: Any) -> None:

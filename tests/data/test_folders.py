@@ -10,7 +10,6 @@ from PIL import Image
 from tljax.data.sources import load, materialise
 from tljax.errors import Noticed, UserError
 from tljax.main import main
-from tljax.report.described import describe
 
 
 def write(root, *names, size=4):
@@ -36,7 +35,7 @@ class TestLayouts:
         write(tmp_path, "train/0.png", "train/1.png", "test/2.png")
         assert labels(tmp_path, "train", labelled=False) == ((), None)
         assert len(load(f"folder:{tmp_path}", "test", labelled=False)) == 1
-        refused(tmp_path, "labels in its split 'train', or labelled=False", "no class directories")
+        refused(tmp_path, "labels in its split 'train', or labelled=False")
 
     def test_pictures_straight_in_the_directory_are_its_train_split(self, tmp_path):
         write(tmp_path, "0.png", "1.jpg")
@@ -184,24 +183,10 @@ class TestStrangeFiles:
             assert capsys.readouterr().err.count("\n") == 1
 
 
-class TestDescribed:
-    def test_everything_that_was_understood(self, tmp_path):
-        write(tmp_path, "train/cat/0.png", "train/cat/1.png", "train/dog/2.png", "test/3.png")
-        Image.new("L", (6, 5)).save(tmp_path / "train/dog/4.png")
-        (tmp_path / "train/dog/notes.md").write_text("")
-        found = describe(f"folder:{tmp_path}")
-        assert found["splits"]["train"] == {
-            "examples": 4,
-            "inputs": {"4 × 4 pixels, RGB": 3, "6 × 5 pixels, L": 1},
-            "labels": {"cat": 2, "dog": 2},
-        }
-        assert "no class directories" in found["splits"]["test"]["labels"]["none"]
-        assert list(found["skipped"]) == [str(tmp_path / "train/dog/notes.md")]
-
-    def test_what_cannot_be_opened_says_why(self, tmp_path, capsys):
-        write(tmp_path, "im/0.png")
-        (tmp_path / "some.txt").write_text("im/0.png 1\nim/0.png x\n")
-        assert main(["tljax", "data", f"--data=folder:{tmp_path}"]) == 0
-        assert "refused" in capsys.readouterr().out
-        assert main(["tljax", "data", f"--data=folder:{tmp_path}", "--split=sone"]) == 2
-        assert "Did you mean 'some'?" in capsys.readouterr().err
+def test_what_cannot_be_opened_is_told_beside_the_rest(tmp_path, capsys):
+    write(tmp_path, "im/0.png")
+    (tmp_path / "some.txt").write_text("im/0.png 1\nim/0.png x\n")
+    assert main(["tljax", "data", f"--data=folder:{tmp_path}"]) == 0
+    assert "some: cannot be opened" in capsys.readouterr().out
+    assert main(["tljax", "data", f"--data=folder:{tmp_path}", "--split=sone"]) == 2
+    assert "Did you mean 'some'?" in capsys.readouterr().err

@@ -342,18 +342,3 @@ def test_refusals_common_to_all():
     refused("got (); expected at least one class", data="one_hot", classes=())
     refused("animals.permute: got 0; expected None for a single class, 'cat'", data="one_hot",
             permute=0, classes=("cat",))  # fmt: skip
-
-
-@pytest.mark.parametrize("sign", [",", ";", "\t", "; "])
-def test_what_parts_the_cells_of_a_table(tmp_path, sign):
-    lines = (("class", "legs", "wings"), ("cat", "4", "0"), ("emu", "2", "2.5"))
-    (tmp_path / "a.csv").write_text("".join(sign.join(line) + "\n" for line in lines))
-    table = load_semantics(f"csv:{tmp_path}/a.csv", ("emu", "cat"))
-    assert table.names == ("legs", "wings")
-    assert table.values.tolist() == [[2.0, 2.5], [4.0, 0.0]]
-
-
-def test_a_decimal_comma_is_named(tmp_path):
-    (tmp_path / "a.csv").write_text("class;legs\ncat;4,5\n")
-    with pytest.raises(UserError, match=r"got '4,5'; expected a finite number in line 2"):
-        load_semantics(f"csv:{tmp_path}/a.csv", ("cat",))

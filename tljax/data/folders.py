@@ -1,4 +1,4 @@
-"""Directories of pictures: `folder:DIR`, its layouts, and lists of files."""
+"""Directories of pictures: `folder:DIR`, its layouts and what of it is left out."""
 
 import functools
 import os
@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tljax.data import pictures
-from tljax.data.formats import Request, Rows, Splits, check_file
-from tljax.data.lists import begins, files_of, in_order, list_rows, read_list, texts
+from tljax.data import lists, pictures
+from tljax.data.formats import Request, Rows, Splits, check_file, in_order
 from tljax.data.table import Table
-from tljax.errors import reading, warn, wrong
+from tljax.errors import UserError, reading, warn, wrong
 
 # What systems leave in directories; and the names by which parts of a data set go.
 _LEFT = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information",
@@ -21,39 +20,52 @@ _SPLIT = re.compile(
     r"uation)?([ _.-]?(set|data|images?|imgs?|split))?[ _.-]?([a-d]|\d+)?",
     re.IGNORECASE,
 )
+UNREAD = "no picture that PIL reads"
 QUIET = ("hidden", "beside")  # how reasons begin for which nobody is warned
 
 
 def read_folder(request: Request) -> Splits:
-    """Pictures in DIR/<split>/<class>/**, DIR/<class>/** (`train`), without classes, or in lists.
+    """Pictures in DIR/<split>/<class>/**, in DIR/<class>/** (`train`), without classes, in lists.
 
     Pictures straight in DIR/<split>/ or in DIR (`train`) are unlabelled. Directories that hold
     pictures are classes, but for names such as `train` and `test`; what may be both is refused. A
-    list DIR/NAME.txt or DIR/image_list/NAME.txt is the split NAME, see `read_list`. Classes are
+    list DIR/NAME.txt or DIR/image_list/NAME.txt is the split NAME, see `lists.read`. Classes are
     sorted by name, as numbers if all are, and the same for every split; a directory is one if it
     holds a picture in any of them.
     """
     base = request.directory()
-    top, lists = _listed(base, request), sorted(texts(base))
-    top.directories[:] = [d for d in top.directories if _name(d) != "image_list" or not lists]
+    top = _listed(base, request)
     holders = [d for d in top.directories if _holds(d, request)]
-    homes, classes = _homes(base, top, holders, request)
+    texts = lists.texts(base)
+    begun = {path for path in texts if lists.begins(path, base, request)}
+    try:
+        homes, classes = _homes(base, top, holders, request)
+    except UserError:
+        if not begun:  # lists need no layout
+            raise
+        homes, classes = {}, ()
     splits: dict[str, Callable[[], Rows]] = {
         name: functools.partial(_home_rows, home, classes, request) for name, home in homes.items()
     }
-    read = functools.cache(functools.partial(read_list, base=base, request=request))
-    for path in lists:
-        if homes and not begins(path, base, request):
+    read = functools.cache(functools.partial(lists.read, base=base, request=request))
+    for path in texts:
+        name = Path(path).stem
+        rows = functools.partial(lists.rows, path, texts, read, classes, request)
+        if (homes or begun) and path not in begun:
             request.skipped[path] = "beside the splits, and no list of pictures"
-            request.apart.add(Path(path).stem)  # it says what it lacks when it is asked for
-        splits[Path(path).stem] = functools.partial(list_rows, path, lists, read, classes, request)
+            if name not in splits:
+                request.aside[name] = rows  # if it is asked for, it says what is wrong
+            continue
+        if name in homes:
+            request.skipped[homes[name]] = f"beside the list {path}, which has its name"
+        splits[name] = rows
     if not splits:
         expected = (
-            "pictures, *.png, *.jpg and what else PIL reads, in DIR/<split>/<class>/, "
-            "DIR/<class>/, DIR/<split>/ or DIR, or lists of them DIR/NAME.txt"
+            "pictures, *.png, *.jpg and what else PIL reads, in DIR/<split>/<class>/, DIR/<class>/,"
+            " DIR/<split>/ or DIR, or lists of them DIR/NAME.txt"
         )
         raise wrong(request.field, str(base), f"{expected}{lacking(request)}")
-    return splits
+    return {**request.aside, **splits}
 
 
 # Layouts.
@@ -73,6 +85,8 @@ def _listed(folder: str | Path, request: Request) -> _Listed:
         for entry in sorted(all_, key=lambda entry: entry.name):
             if _hidden(entry.name):
                 request.skipped[entry.path] = "hidden, or left by the system"
+            elif entry.name == "image_list" and folder == request.path:
+                continue
             elif _is_directory(entry):
                 shown.directories.append(entry.path)
             elif os.path.splitext(entry.name)[1].lower() not in pictures.suffixes():
@@ -125,7 +139,7 @@ def _homes(
         homes = {"train": str(base)} if holders or top.pictures else {}
     elif (named and (not rest or len(flat) < len(holders))) or not flat:
         homes = {_name(directory): directory for directory in holders}
-        request.skipped.update(dict.fromkeys(top.pictures, "a picture in no split"))
+        request.skip(top.pictures, "a picture in no split")
     else:
         one = _name((named or flat)[0])
         other = _name(next(d for d in holders if (d in rest if named else d not in flat)))
@@ -140,7 +154,7 @@ def _homes(
                 homes[_name(directory)] = directory  # it says what it lacks when it is asked for
             else:
                 inner.append(directory)
-        request.skipped.update(dict.fromkeys(top.others, "beside the splits, and no picture"))
+        request.skip(top.others, "beside the splits, and no picture")
     lacking = [directory for directory in inner if _name(directory) not in classes]
     for directory in lacking:
         if directory not in holders:
@@ -168,29 +182,28 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
         _refuse_both(home, shown.pictures, holders, request)
     if holders and all(_SPLIT.fullmatch(_name(directory)) for directory in holders):
         _refuse_level(home, "holds splits, not classes", request)
-    request.skipped.update(dict.fromkeys(shown.others, "no picture that PIL reads"))
+    request.skip(shown.others, "beside the classes, and no picture" if holders else UNREAD)
+    place = {name: label for label, name in enumerate(classes)}
     paths, labels = list(shown.pictures), []
-    for directory in sorted(holders, key=lambda holder: classes.index(_name(holder))):
+    for directory in sorted(shown.directories, key=lambda path: place.get(_name(path), -1)):
         first, *deeper = _walk(directory, request)
         if len(classes) == 1 and not first.pictures and len(first.directories) > 1:
             _refuse_level(directory, "would be the only class, and holds directories", request)
         for within in (first, *deeper):
-            request.skipped.update(dict.fromkeys(within.others, "no picture that PIL reads"))
+            request.skip(within.others, UNREAD)
         images = sorted(path for within in (first, *deeper) for path in within.pictures)
         paths += images
-        labels += [classes.index(_name(directory))] * len(images)
+        labels += [place[_name(directory)]] * len(images) if images else []
     if not paths:
         expected = f"pictures, *.png, *.jpg and what else PIL reads{lacking(request)}"
         raise wrong(request.field, home, expected)
     table = Table(
-        input=files_of(paths, request),
+        input=pictures.files(paths, request),
         label=labels if holders else None,
         classes=classes,
         field=request.field,
     )
-    return Rows(
-        table, bare="" if holders else f"the pictures of {home} are in no class directories"
-    )
+    return Rows(table, bare="" if holders else f"{home} holds pictures, no directories of classes")
 
 
 def _refuse_level(home: str, found: str, request: Request) -> None:

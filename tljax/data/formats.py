@@ -9,9 +9,10 @@ import functools
 import gzip
 import math
 import os
+import re
 import stat
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +33,8 @@ class Request:
     root: str | None = None  # what relative paths start from; TFDS's data directory
     background: tuple[int, int, int] = (255, 255, 255)  # red, green, blue behind transparency
     limit_bytes: float = math.inf  # inputs of more bytes stay in their file, where they can
-    apart: set[str] = dataclasses.field(default_factory=set)  # splits that "all" has no part in
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)  # path -> why; readers add
+    aside: dict[str, Any] = dataclasses.field(default_factory=dict)  # splits that `all` leaves out
 
     @property
     def labelled(self) -> bool:
@@ -42,6 +43,9 @@ class Request:
     @property
     def path(self) -> Path:
         return Path(self.root or "", os.path.expanduser(self.where))
+
+    def skip(self, paths: Iterable[str], why: str) -> None:
+        self.skipped.update(dict.fromkeys(paths, why))
 
     def directory(self) -> Path:
         if not stat.S_ISDIR(_mode(self.path, self.field, "an existing directory")):
@@ -83,6 +87,14 @@ class Rows(NamedTuple):
 
 
 Splits = Mapping[str, Callable[[], Rows]]
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names sorted; as numbers, if all of them are."""
+    names = sorted(names)
+    if all(re.fullmatch(r"\d+", name, re.ASCII) for name in names):
+        names.sort(key=int)
+    return tuple(names)
 
 
 def read_idx(request: Request) -> Splits:
@@ -149,4 +161,4 @@ def _idx_array(path: Path, rank: int, request: Request) -> np.ndarray | Stored:
     if held != size:
         expected = f"{size} bytes of data as its header says, {shape}"
         raise wrong(field, str(path), f"{expected}; it holds {held}")
-    return np.frombuffer(content, np.uint8).reshape(whole)
+    return np.array(memoryview(content), np.uint8).reshape(whole)

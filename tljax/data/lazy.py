@@ -107,7 +107,7 @@ class Stored:
 
 
 def rows_of(array: np.ndarray | Stored, decode: Callable[..., np.ndarray], field: str) -> Lazy:
-    """The rows of an array, each as `decode(rows, row)` gives it, `[...]` of rows `[1, ...]`."""
+    """The rows of an array, each as `decode([1, ...], row)` gives it, `[...]`."""
     read = functools.partial(_decode_row, array=array, decode=decode)
     return Lazy(read, np.arange(len(array)), field)
 

@@ -1,22 +1,21 @@
-"""Lists of picture files: `relative/path label` in the lines of a text."""
+"""Lists of picture files: a split of `folder:DIR` is DIR/NAME.txt."""
 
 import contextlib
-import functools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tljax.data import pictures
-from tljax.data.formats import Request, Rows, check_file
-from tljax.data.lazy import Lazy
+from tljax.data.formats import Request, Rows, check_file, in_order
 from tljax.data.table import Table
 from tljax.errors import UserError, reading, wrong
 
 
 def texts(base: Path) -> list[str]:
-    return [str(path) for path in (*base.glob("*.txt"), *base.glob("image_list/*.txt"))]
+    """The texts in a directory of data that may be lists."""
+    return sorted(str(path) for path in (*base.glob("*.txt"), *base.glob("image_list/*.txt")))
 
 
 def _lines(path: str, request: Request) -> Iterator[tuple[int, str]]:
@@ -43,7 +42,7 @@ def begins(path: str, base: Path, request: Request) -> bool:
 
 
 def _parted(line: str, home: str) -> tuple[str, str] | None:
-    """The path of a file and what follows it, if a line begins with one; both may hold spaces."""
+    """The path of a file with which a line begins, and what follows; spaces may be in both."""
     ends = [len(line), *(m.start() for m in reversed([*re.finditer(r"[\s,;]+", line)]))]
     for end in ends:
         path = os.path.join(home, line[:end].strip("\"'"))
@@ -52,7 +51,7 @@ def _parted(line: str, home: str) -> tuple[str, str] | None:
     return None
 
 
-def read_list(path: str, base: Path, request: Request) -> tuple[list[str], list[str] | None]:
+def read(path: str, base: Path, request: Request) -> tuple[list[str], list[str] | None]:
     """The files of a list and their labels: whole numbers, names of classes, or None for none.
 
     A line is `relative/path label`, relative to DIR, else to the list's own directory, with
@@ -95,42 +94,28 @@ def _kind(label: str) -> str:
     return "name" if re.search(r"[^\W\d_]", label) else "neither"
 
 
-def list_rows(
-    path: str, lists: list[str], read: Any, classes: tuple[str, ...], request: Request
+def rows(
+    path: str, texts: list[str], read: Any, classes: tuple[str, ...], request: Request
 ) -> Rows:
     paths, labels = read(path)
-    images = files_of(paths, request)
+    images = pictures.files(paths, request)
     if labels is None or not request.labelled:
         bare = "" if labels else f"{path} lists paths without labels"
         return Rows(Table(input=images, field=request.field), bare=bare)
     numbers, names = labels, None
     if _kind(labels[0]) == "name":
-        names = classes if set(labels) <= set(classes) else _names(lists, read)
+        names = classes if set(labels) <= set(classes) else _names(texts, read)
         places = {name: place for place, name in enumerate(names)}
         numbers = [places[label] for label in labels]
     label = [int(number) for number in numbers]
     return Rows(Table(input=images, label=label, classes=names, field=request.field))
 
 
-def _names(lists: list[str], read: Any) -> tuple[str, ...]:
+def _names(texts: list[str], read: Any) -> tuple[str, ...]:
     """The names of classes in all lists that have such, so that they are the same for each."""
     names: set[str] = set()
-    for path in lists:
+    for path in texts:
         with contextlib.suppress(UserError):  # a text that is no list, unless it is asked for
             labels = read(path)[1] or [""]
             names |= set(labels) if _kind(labels[0]) == "name" else set()
     return in_order(names)
-
-
-def files_of(paths: list[str], request: Request) -> Lazy:
-    """Pictures by their paths, decoded when they are asked for."""
-    decode = functools.partial(pictures.decode, field=request.field, background=request.background)
-    return Lazy(decode, paths, request.field)
-
-
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Names sorted; as numbers, if all of them are."""
-    names = sorted(names)
-    if all(re.fullmatch(r"\d+", name, re.ASCII) for name in names):
-        names.sort(key=int)
-    return tuple(names)

@@ -1,12 +1,12 @@
 """Picture files as a viewer shows them, through PIL."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tljax.data.formats import check_file
+from tljax.data.formats import Request, check_file
+from tljax.data.lazy import Lazy
 from tljax.errors import UserError, wrong
 
 
@@ -24,21 +24,24 @@ def suffixes() -> frozenset[str]:
     return frozenset(end for end, name in Image.registered_extensions().items() if name in decoded)
 
 
-def is_picture(path: str | Path) -> bool:
-    """Whether a file's name ends as those of pictures do."""
-    return Path(path).suffix.lower() in suffixes()
-
-
 def colour(name: Any, field: str) -> tuple[int, int, int]:
     """The red, green and blue of a colour that PIL knows: `white`, `#f0f0f0`, `rgb(9, 9, 9)`."""
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getrgb(name)  # type: ignore[misc]  # of alpha: refused
-    except (ValueError, AttributeError, TypeError):  # of no colour, of one with alpha, of no string
-        expected = "an opaque colour by PIL's names: 'white', '#f0f0f0'"
-        raise wrong(field, name, expected) from None
-    return red, green, blue
+        parts: Any = ImageColor.getrgb(name)
+    except (ValueError, AttributeError, TypeError):  # of no colour, of no string
+        parts = ()
+    if len(parts) != 3:
+        raise wrong(field, name, "an opaque colour by PIL's names: 'white', '#f0f0f0'")
+    return parts
+
+
+def files(paths: list[str], request: Request) -> Lazy:
+    """The pictures of some paths, decoded when they are asked for."""
+    field, behind = request.field, request.background
+    read = functools.partial(decode, field=field, background=behind)
+    return Lazy(read, paths, field)
 
 
 def decode(path: str, field: str, background: tuple[int, int, int]) -> np.ndarray:
@@ -56,8 +59,8 @@ def decode(path: str, field: str, background: tuple[int, int, int]) -> np.ndarra
     check_file(path, field)
     try:
         with Image.open(path) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
-                raise ValueError(f"{image.width} × {image.height} pixels are a decompression bomb")
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):  # PIL only warns
+                raise ValueError(f"{image.width} × {image.height} pixels, a decompression bomb")
             image.load()
             return np.asarray(_flat(_upright(_eight_bits(image)), background))
     except UserError:

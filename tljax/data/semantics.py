@@ -18,7 +18,7 @@ import numpy as np
 
 from tljax.data.formats import Request
 from tljax.data.words import number, numbered, read_vectors
-from tljax.errors import UserError, unknown, wrong
+from tljax.errors import UserError, reading, unknown, wrong
 
 _Table = tuple[np.ndarray, Sequence[str]]  # [classes, attributes], and names of attributes
 
@@ -141,13 +141,12 @@ def _are_numbers(classes: Sequence[str]) -> bool:
 
 
 def _read_csv(request: Request, classes: Sequence[str]) -> _Table:
+    path = request.file("an existing CSV file")
     try:
-        text = request.path.read_text("utf-8-sig")
+        with reading(request.field, path):
+            text = path.read_text("utf-8-sig")
     except UnicodeDecodeError:
-        raise wrong(request.field, str(request.path), "a CSV file in UTF-8") from None
-    except OSError as error:
-        expected = f"an existing CSV file ({error.strerror})"
-        raise wrong(request.field, str(request.path), expected) from None
+        raise wrong(request.field, str(path), "a CSV file in UTF-8") from None
     return _parsed(text, str(request.path), classes, request.field)
 
 
@@ -156,19 +155,21 @@ def _read_garments(request: Request, classes: Sequence[str]) -> _Table:
     return _parsed(file.read_text("utf-8"), "garments", classes, request.field)
 
 
-def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Table:
-    """The table that the text of a CSV file holds: a header, then class and numbers.
+_OTHERS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # what others put between cells
 
-    Where the header has no comma, semicolons or tabs part its cells.
-    """
-    header = text.partition("\n")[0]
-    between = next((sign for sign in ",;\t" if sign in header), ",")
-    reader = csv.reader(io.StringIO(text), delimiter=between, skipinitialspace=True)
+
+def _parsed(text: str, source: str, classes: Sequence[str], field: str) -> _Table:
+    """The table that the text of a CSV file holds: a header, then class and numbers."""
+    reader = csv.reader(io.StringIO(text), skipinitialspace=True)
     try:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
         raise wrong(field, source, f"a CSV file ({error})") from None
     names = [cell.strip() for _, header in lines[:1] for cell in header[1:]]
+    for sign, other in _OTHERS.items():
+        if lines and not names and sign in lines[0][1][0]:
+            expected = f"commas between the cells of line 1 of {source}, not {other}"
+            raise wrong(field, lines[0][1][0][:80], expected)
     rows, values = [], []
     for line, cells in lines[1:]:
         if len(cells) != len(names) + 1:
@@ -189,15 +190,14 @@ _DAMAGE = (ValueError, EOFError, AttributeError, TypeError)  # the last two of o
 
 
 def _read_npz(request: Request, classes: Sequence[str]) -> _Table:
-    field, path = request.field, str(request.path)
-    try:
-        with np.load(path) as archive:
-            arrays = {key: np.asarray(archive[key]) for key in archive if key in _ARRAYS}
-    except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
-        expected = f"an undamaged archive that np.savez wrote, without pickled objects ({error})"
-        raise wrong(field, path, expected) from None
-    except OSError:
-        raise wrong(field, path, "an existing .npz file") from None
+    field, path = request.field, str(request.file("an existing .npz file"))
+    with reading(field, path):
+        try:
+            with np.load(path) as archive:
+                arrays = {key: np.asarray(archive[key]) for key in archive if key in _ARRAYS}
+        except (*_DAMAGE, zipfile.BadZipFile, zlib.error) as error:
+            expected = "an undamaged archive that np.savez wrote, without pickled objects"
+            raise wrong(field, path, f"{expected} ({error})") from None
     for key in _ARRAYS[:2]:
         if key not in arrays:
             raise wrong(field, path, f"arrays 'classes' and 'attributes', not without {key!r}")

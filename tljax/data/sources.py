@@ -78,9 +78,9 @@ def load(
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         request, splits = opened(data, field, targets, root, behind, limit_bytes)
-        # A split that is not mentioned stays closed: its size plays no part.
         if split == "all":
-            splits = {name: splits[name] for name in splits if name not in request.apart}
+            splits = {n: rows for n, rows in splits.items() if n not in request.aside}
+        # A split that is not mentioned stays closed: its size plays no part.
         asked = splits if split == "all" else [name for name in splits if name in str(split)]
         held = {name: splits[name]() for name in asked}
     if items := loud(request):
@@ -89,7 +89,7 @@ def load(
     pieces = []
     for name, start, stop in resolve(split, sizes, beside + "split"):
         rows, at = held[name], np.arange(start, stop)
-        piece = rows.table.take(at)  # a copy, which is safe to change
+        piece = rows.table.take(at)
         if rows.label is not None and targets:
             with reading(field, data):
                 piece = piece.with_column("label", rows.label[at])
@@ -145,10 +145,9 @@ def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
       UserError: images of different shapes, or one that cannot be decoded.
     """
     images = table.input
-    if table.nbytes > limit_bytes:
-        lazy = images if isinstance(images, Lazy) else rows_of(np.asarray(images), first, field)
-        return table.with_column("input", lazy)
-    if table.resident:
+    if table.resident and table.nbytes > limit_bytes:
+        return table.with_column("input", rows_of(np.asarray(images), first, field))
+    if table.resident or table.nbytes > limit_bytes:
         return table
     decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
     for i in range(len(images)):

@@ -116,6 +116,7 @@ class Reader(NamedTuple):
 
     table: Table
     batches: grain.MapDataset  # by step
+    size: int  # examples in one
 
     def blank(self) -> Table:
         """One batch, of zeros."""
@@ -130,7 +131,8 @@ def reader(table: Table, batch: int, seed: int, part: int = 0, parts: int = 1) -
     rows = grain.MapDataset.source(_Rows(table)).seed(seed).shuffle().repeat()
     if parts > 1:
         rows = grain.MapDataset.source(_Part(rows, batch, part, parts))
-    return Reader(table, rows.batch(batch // parts, drop_remainder=True))
+    size = batch // parts
+    return Reader(table, rows.batch(size, drop_remainder=True), size)
 
 
 class _Part:
@@ -185,7 +187,7 @@ class Feed:
         """Begins reading ahead at step `start`: in threads, or in `workers` processes."""
         self._tables = {name: reader.table for name, reader in readers.items()}
         self._iterators = {
-            name: _iterate(reader.batches, start, workers) for name, reader in readers.items()
+            name: _iterate(reader, start, workers) for name, reader in readers.items()
         }
 
     def take(self, count: int, length: int) -> dict[str, Table]:
@@ -205,8 +207,14 @@ class Feed:
         return fed
 
 
-def _iterate(reader: grain.MapDataset, start: int, workers: int) -> Iterator[Examples]:
-    dataset = reader[start:].to_iter_dataset()
+AHEAD = 2**28  # bytes that a stream reads ahead at most, if two batches are not more
+
+
+def _iterate(reader: Reader, start: int, workers: int) -> Iterator[Examples]:
+    batch = reader.size * reader.table.nbytes // max(len(reader.table), 1)
+    count = max(2, min(500, AHEAD // max(batch * max(workers, 1), 1)))  # 500 is grain's own
+    options = grain.ReadOptions(num_threads=min(16, count), prefetch_buffer_size=count)
+    dataset = reader.batches[start:].to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain's processes read absl's flags
             flags.FLAGS.mark_as_parsed()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tljax.data.formats import Request
-from tljax.errors import UserError, wrong
+from tljax.data.formats import Request, check_file
+from tljax.errors import UserError, reading, wrong
 
 
 def read_vectors(
@@ -86,15 +86,14 @@ def _size(first: bytes, header: bool, path: Path, field: str) -> int:
 
 def _lines(path: Path, field: str) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, gzipped or not, with their numbers from 1; one at a time."""
-    try:
-        with path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
+    check_file(path, field, "an existing file of word vectors")
+    with reading(field, path), path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        try:
             yield from enumerate(gzip.open(raw) if zipped else raw, 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise wrong(field, str(path), f"an undamaged gzip file ({error})") from None
-    except OSError:
-        raise wrong(field, str(path), "an existing file of word vectors") from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise wrong(field, str(path), f"an undamaged gzip file ({error})") from None
 
 
 def number(text: str | bytes) -> float:
