@@ -4,6 +4,7 @@ from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
 from tljax.models.network import Network, build
 from tljax.models.stems import Adapter, Identity
 from tljax.models.trunks import CNN, MLP
+from tljax.models.vit import ViT
 
 __all__ = ["Adapter", "CNN", "Identity", "Linear", "MLP", "MLPHead", "Neighbours", "Network"]
-__all__ += ["Prototypes", "build"]
+__all__ += ["Prototypes", "ViT", "build"]

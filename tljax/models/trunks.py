@@ -5,6 +5,7 @@ from jax import Array
 
 from tljax.checks import Width
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
+from tljax.models.vit import ViT
 
 
 class MLP(nn.Module, kw_only=True):
@@ -45,4 +46,4 @@ class CNN(nn.Module, kw_only=True):
         return x.reshape(x.shape[0], -1)
 
 
-TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN}
+TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "vit": ViT}

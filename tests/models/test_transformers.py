@@ -1,0 +1,223 @@
+"""Outputs against those of transformers' models and of torch's own layers, on random weights.
+
+The files are written by `save_pretrained`: names in memory differ from those on disk.
+"""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mapping import entries_of, loaded, saved
+
+from tljax.models import vit
+from tljax.models.positions import resized
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+safetensors = pytest.importorskip("safetensors.numpy")
+
+SMALL = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40)
+IMAGES = dict(image_size=16, patch_size=4, attn_implementation="eager")
+TINY = dict(width=16, depth=2, heads=2, mlp=40, patch=4, image=16)
+DRAW = np.random.default_rng(0)
+
+
+def pictures(height=16, width=16):
+    return DRAW.normal(size=(3, height, width, 3)).astype(np.float32)
+
+
+def made(model, directory, *, std=0.2):
+    """(a model of which every parameter is random, name -> tensor of its file)."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(std * torch.randn_like(parameter))
+    model.eval().save_pretrained(directory)
+    return model, safetensors.load_file(directory / "model.safetensors")
+
+
+def channels_first(x):
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def check(entries, tensors, module, x, expected, *, unused=(), **kwargs):
+    """Our features are these, to 1e-5 of the largest; what is written is the file, bit for bit."""
+    params = loaded(entries, tensors)
+    written = saved(entries, params)
+    left = sorted(set(tensors) - set(written))
+    assert left == sorted(unused)
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(tensor, tensors[name])
+        assert tensor.flags["C_CONTIGUOUS"]
+    with jax.default_matmul_precision("highest"):
+        z, maps = module.apply({"params": params["trunk"]}, jnp.asarray(x), train=False, **kwargs)
+    expected = expected.detach().numpy()
+    error = np.abs(np.asarray(z) - expected).max() / np.abs(expected).max()
+    print(f"relative error {error:.1e}")
+    assert error < 1e-5
+    return params, z, maps
+
+
+def classified(params, z):
+    """Outputs of the head that came with the file."""
+    output = params["heads"]["HEAD"]["output"]
+    return z @ output["kernel"] + output["bias"].reshape(1, -1)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 20)])
+def test_vit(tmp_path, size):
+    """ViTForImageClassification; other sizes by `interpolate_pos_encoding`."""
+    config = transformers.ViTConfig(**SMALL, **IMAGES, num_labels=7)
+    model, tensors = made(transformers.ViTForImageClassification(config), tmp_path)
+    ours = vit.ViT(**TINY, epsilon=1e-12, resize="plain")
+    x = pictures(*size)
+    out = model(channels_first(x), interpolate_pos_encoding=True, output_hidden_states=True)
+    features = model.vit(channels_first(x), interpolate_pos_encoding=True).last_hidden_state
+    entries = vit.NAMINGS["transformers"](ours)
+    params, z, maps = check(entries, tensors, ours, x, features[:, 0])
+    np.testing.assert_allclose(classified(params, z), out.logits.detach(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(maps["tokens"], features.detach(), rtol=1e-4, atol=1e-5)
+    first = out.hidden_states[1].detach()
+    np.testing.assert_allclose(maps["block_0"], first, rtol=1e-4, atol=1e-5)
+
+
+def test_vit_without_a_head(tmp_path):
+    """ViTModel, which carries a pooler that no trunk here has."""
+    model, tensors = made(
+        transformers.ViTModel(transformers.ViTConfig(**SMALL, **IMAGES)), tmp_path
+    )
+    ours, x = vit.ViT(**TINY, epsilon=1e-12, pool="none"), pictures()
+    entries = entries_of(vit.NAMINGS["transformers, bare"], ours)
+    features = model(channels_first(x)).last_hidden_state
+    unused = ["pooler.dense.bias", "pooler.dense.weight"]
+    check(entries, tensors, ours, x, features, unused=unused)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (12, 20)])
+@pytest.mark.parametrize("registers", [0, 3])
+def test_dinov2(tmp_path, registers, size):
+    """Positions of other sizes: "plain" without registers, "smooth" with them."""
+    fields = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=3, **IMAGES)
+    if registers:
+        config = transformers.Dinov2WithRegistersConfig(**fields, num_register_tokens=registers)
+        model = transformers.Dinov2WithRegistersModel(config)
+    else:
+        model = transformers.Dinov2Model(transformers.Dinov2Config(**fields))
+    model, tensors = made(model, tmp_path)
+    resize = "smooth" if registers else "plain"
+    ours = vit.ViT(
+        **{**TINY, "mlp": 48},
+        registers=registers,
+        layer_scale=1.0,
+        pool="none",
+        resize=resize,
+    )
+    x = pictures(*size)
+    features = model(channels_first(x)).last_hidden_state
+    entries = entries_of(vit.NAMINGS["transformers, bare"], ours)
+    check(entries, tensors, ours, x, features, unused=["embeddings.mask_token"])
+
+
+def test_dinov2_with_its_classifier(tmp_path):
+    """Dinov2ForImageClassification reads the class token and the mean of the patches."""
+    config = transformers.Dinov2Config(
+        **{**SMALL, "intermediate_size": None}, mlp_ratio=3, **IMAGES, num_labels=5
+    )
+    model, tensors = made(transformers.Dinov2ForImageClassification(config), tmp_path)
+    ours, x = vit.ViT(**{**TINY, "mlp": 48}, layer_scale=1.0, pool="both"), pictures()
+    y = model.dinov2(channels_first(x)).last_hidden_state
+    features = torch.cat([y[:, 0], y[:, 1:].mean(dim=1)], dim=1)
+    entries = vit.NAMINGS["transformers"](ours)
+    unused = ["dinov2.embeddings.mask_token"]
+    params, z, _ = check(entries, tensors, ours, x, features, unused=unused)
+    logits = model(channels_first(x)).logits.detach()
+    np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_mae(tmp_path):
+    """ViTMAEForPreTraining's encoder with nothing masked, in the order that it is given."""
+    config = transformers.ViTMAEConfig(
+        **SMALL,
+        **IMAGES,
+        decoder_hidden_size=8,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=8,
+        mask_ratio=0.0,
+    )
+    model, tensors = made(transformers.ViTMAEForPreTraining(config), tmp_path)
+    ours, x = vit.ViT(**TINY, epsilon=1e-12, pool="mean"), pictures()
+    noise = torch.arange(16.0).repeat(3, 1)
+    y = model.vit(channels_first(x), noise=noise).last_hidden_state
+    unused = [name for name in tensors if name.startswith("decoder")]
+    entries = entries_of(vit.NAMINGS["transformers"], ours)
+    check(entries, tensors, ours, x, y[:, 1:].mean(dim=1), unused=unused)
+
+
+class TorchViT(torch.nn.Module):
+    """timm's VisionTransformer by hand: its names, its order, torch's own attention."""
+
+    def __init__(self, width=16, depth=2, heads=2, hidden=40, classes=7):
+        super().__init__()
+        nn = torch.nn
+        self.heads = heads
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 17, width))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, width, 4, 4)})
+        attention = {"qkv": nn.Linear(width, 3 * width), "proj": nn.Linear(width, width)}
+        mlp = {"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)}
+        part = {
+            "norm1": nn.LayerNorm(width, 1e-6),
+            "attn": nn.ModuleDict(attention),
+            "norm2": nn.LayerNorm(width, 1e-6),
+            "mlp": nn.ModuleDict(mlp),
+        }
+        blocks = [copy.deepcopy(nn.ModuleDict(part)) for _ in range(depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, 1e-6)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1) + self.pos_embed
+        for block in self.blocks:
+            x = x + self.attention(block["attn"], block["norm1"](x))
+            y = torch.nn.functional.gelu(block["mlp"]["fc1"](block["norm2"](x)))
+            x = x + block["mlp"]["fc2"](y)
+        return self.norm(x)[:, 0]
+
+    def attention(self, parts, x):
+        batch, tokens, width = x.shape
+        q, k, v = parts["qkv"](x).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return parts["proj"](y.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def test_timm_by_hand():
+    """timm itself is not needed: its names and its forward pass, with a fused qkv."""
+    torch.manual_seed(0)
+    model = TorchViT().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    ours, x = vit.ViT(**TINY), pictures()
+    features = model(channels_first(x))
+    params, z, _ = check(vit.NAMINGS["timm"](ours), tensors, ours, x, features)
+    logits = model.head(features).detach()
+    np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("old", "size"), [(37, (16, 16)), (14, (24, 30)), (5, (3, 9))])
+@pytest.mark.parametrize("resize", ["smooth", "plain"])
+def test_interpolated_positions_are_torchs(old, size, resize):
+    """ "smooth" is torch's bicubic with antialias, which timm uses; "plain" is without."""
+    table = DRAW.normal(size=(1, old * old, 4)).astype(np.float32)
+    square = torch.from_numpy(table).reshape(1, old, old, 4).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(
+        square, size=size, mode="bicubic", align_corners=False, antialias=resize == "smooth"
+    )
+    expected = expected.permute(0, 2, 3, 1).reshape(1, -1, 4)
+    np.testing.assert_allclose(resized(table, size, resize), expected, rtol=1e-4, atol=1e-5)
