@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mapping import entries_of, loaded, saved
 
-from tljax.models import vit
+from tljax.models import convnext, vit
 from tljax.models.positions import resized
 
 torch = pytest.importorskip("torch")
@@ -208,6 +208,25 @@ def test_timm_by_hand():
     params, z, _ = check(vit.NAMINGS["timm"](ours), tensors, ours, x, features)
     logits = model.head(features).detach()
     np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (70, 45)])
+def test_convnext(tmp_path, size):
+    """ConvNextForImageClassification. Its last norm has 1e-12 by default, timm's 1e-6."""
+    config = transformers.ConvNextConfig(
+        hidden_sizes=[8, 12, 16, 20], depths=[1, 2, 1, 1], num_labels=7, layer_norm_eps=1e-6
+    )
+    model, tensors = made(transformers.ConvNextForImageClassification(config), tmp_path)
+    ours = convnext.ConvNeXt(widths=(8, 12, 16, 20), depths=(1, 2, 1, 1))
+    x = pictures(*size)
+    out = model.convnext(channels_first(x), output_hidden_states=True)
+    entries = convnext.NAMINGS["transformers"](ours)
+    params, z, maps = check(entries, tensors, ours, x, out.pooler_output)
+    logits = model(channels_first(x)).logits.detach()
+    np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+    for i, hidden in enumerate(out.hidden_states[1:]):
+        hidden = hidden.detach().permute(0, 2, 3, 1)
+        np.testing.assert_allclose(maps[f"stage_{i}"], hidden, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("old", "size"), [(37, (16, 16)), (14, (24, 30)), (5, (3, 9))])

@@ -1,5 +1,6 @@
 """Networks in flax.linen: stems, a trunk and heads."""
 
+from tljax.models.convnext import ConvNeXt
 from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
 from tljax.models.network import Network, build
 from tljax.models.stems import Adapter, Identity
@@ -7,4 +8,4 @@ from tljax.models.trunks import CNN, MLP
 from tljax.models.vit import ViT
 
 __all__ = ["Adapter", "CNN", "Identity", "Linear", "MLP", "MLPHead", "Neighbours", "Network"]
-__all__ += ["Prototypes", "ViT", "build"]
+__all__ += ["ConvNeXt", "Prototypes", "ViT", "build"]
