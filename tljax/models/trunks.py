@@ -4,6 +4,7 @@ import flax.linen as nn
 from jax import Array
 
 from tljax.checks import Width
+from tljax.models.bert import BERT
 from tljax.models.convnext import ConvNeXt
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
 from tljax.models.vit import ViT
@@ -47,4 +48,10 @@ class CNN(nn.Module, kw_only=True):
         return x.reshape(x.shape[0], -1)
 
 
-TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN, "vit": ViT, "convnext": ConvNeXt}
+TRUNKS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "vit": ViT,
+    "convnext": ConvNeXt,
+    "bert": BERT,
+}
