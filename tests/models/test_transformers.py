@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mapping import entries_of, loaded, saved
 
-from tljax.models import bert, convnext, vit
+from tljax.models import bert, clip, convnext, vit
 from tljax.models.positions import resized
 
 torch = pytest.importorskip("torch")
@@ -293,6 +293,83 @@ def test_sentence_vectors_of_all_minilm_l6():
     alike = z @ z.T
     print(alike)
     assert alike[0, 1] > 0.5 > 0.1 > alike[0, 2]
+
+
+TEXT = clip.TextTower(vocabulary=30, length=12, width=16, depth=2, heads=2, mlp=40, end=29)
+CLIP = dict(TINY, epsilon=1e-5, gelu="quick", pre_norm=True, patch_bias=False, norm="pooled")
+SIGLIP = dict(TINY, gelu="tanh", class_token=False, pool="attention")
+SCALES = {"logit_scale", "logit_bias"}
+
+
+def tower(tensors, *names):
+    """The names in a file of both towers that are not of this one, nor of both."""
+    return [name for name in tensors if name in SCALES or name.partition(".")[0] in names]
+
+
+def test_clip(tmp_path):
+    """CLIPModel: both towers, and the cosines of their features as its outputs have them."""
+    text = dict(SMALL, vocab_size=30, max_position_embeddings=12, eos_token_id=29)
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config=dict(SMALL, image_size=16, patch_size=4), projection_dim=6
+    )
+    model, tensors = made(transformers.CLIPModel(config), tmp_path)
+    x, ids = pictures(), np.array([[3, 7, 29, 4, 1, 1], [5, 1, 2, 9, 8, 29]])
+    out = model(input_ids=torch.from_numpy(ids), pixel_values=channels_first(x))
+
+    image = vit.ViT(**CLIP, projection=6)
+    features = model.visual_projection(model.vision_model(channels_first(x)).pooler_output)
+    entries = entries_of(vit.NAMINGS["clip"], image)
+    unused = tower(tensors, "text_model", "text_projection")
+    _, z, _ = check(entries, tensors, image, x, features, unused=unused)
+
+    text = TEXT.clone(projection=6)
+    features = model.text_projection(model.text_model(torch.from_numpy(ids)).pooler_output)
+    entries = entries_of(clip.NAMINGS["transformers"], text)
+    unused = tower(tensors, "vision_model", "visual_projection")
+    _, t, _ = check(entries, tensors, text, ids, features, unused=unused)
+
+    z, t = (each / jnp.linalg.norm(each, axis=1, keepdims=True) for each in (z, t))
+    outputs = float(np.exp(tensors["logit_scale"])) * z @ t.T
+    expected = out.logits_per_image.detach()
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_siglip(tmp_path):
+    """SiglipModel: attention pooling of images, the last token of texts, a layer with a bias."""
+    text = dict(SMALL, vocab_size=30, max_position_embeddings=12)
+    config = transformers.SiglipConfig(
+        text_config=text, vision_config=dict(SMALL, image_size=16, patch_size=4)
+    )
+    model, tensors = made(transformers.SiglipModel(config), tmp_path)
+    x = pictures()
+    image = vit.ViT(**SIGLIP)
+    features = model.vision_model(channels_first(x)).pooler_output
+    entries = entries_of(vit.NAMINGS["clip"], image)
+    check(entries, tensors, image, x, features, unused=tower(tensors, "text_model"))
+
+    text = TEXT.clone(
+        causal=False,
+        pool="last",
+        gelu="tanh",
+        epsilon=1e-6,
+        projection=16,
+        projection_bias=True,
+    )
+    features = model.text_model(torch.from_numpy(TOKENS)).pooler_output
+    entries = entries_of(clip.NAMINGS["transformers"], text)
+    check(entries, tensors, text, TOKENS, features, unused=tower(tensors, "vision_model"))
+
+
+def test_siglip_image_tower_alone(tmp_path):
+    """SiglipVisionModel at another size, whose file has no prefix."""
+    config = transformers.SiglipVisionConfig(**SMALL, image_size=16, patch_size=4)
+    model, tensors = made(transformers.SiglipVisionModel(config), tmp_path)
+    ours, x = vit.ViT(**SIGLIP, resize="plain"), pictures(24, 20)
+    out = model(channels_first(x), interpolate_pos_encoding=True)
+    entries = entries_of(vit.NAMINGS["clip, bare"], ours)
+    _, _, maps = check(entries, tensors, ours, x, out.pooler_output)
+    tokens = out.last_hidden_state.detach()
+    np.testing.assert_allclose(maps["tokens"], tokens, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("old", "size"), [(37, (16, 16)), (14, (24, 30)), (5, (3, 9))])

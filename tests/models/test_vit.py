@@ -128,6 +128,8 @@ CASES = [
     *((name, fields) for name in ("transformers", "transformers, bare") for fields in ({}, DINO)),
     ("transformers", dict(pool="mean", class_token=False, qkv_bias=False)),
     *(("npz", {}), ("npz opt/target/", {}), ("big_vision params/", FREE)),
+    *((name, CLIP) for name in ("clip", "clip, bare")),
+    ("clip", dict(class_token=False, pool="attention")),
     ("big_vision params/img/", dict(class_token=False, pool="attention")),
 ]
 

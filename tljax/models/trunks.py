@@ -5,6 +5,7 @@ from jax import Array
 
 from tljax.checks import Width
 from tljax.models.bert import BERT
+from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
 from tljax.models.vit import ViT
@@ -54,4 +55,5 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "vit": ViT,
     "convnext": ConvNeXt,
     "bert": BERT,
+    "text_tower": TextTower,
 }
