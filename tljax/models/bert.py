@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from jax import Array
 from tljax.checks import Count, Positive, Whole, Width
 from tljax.errors import wrong
 from tljax.models.attention import Block, Depth, Gelu, LayerNorm, Size
-from tljax.models.naming import HEAD, TRUNK, block, dense, embedding, norm
-from tljax.models.weights import Entry
+from tljax.models.naming import CLASSIFIER, TRUNK, block, embedding, layer_norm
+from tljax.models.weights import Entry, linear
 
 
 class BERT(nn.Module, kw_only=True):
@@ -91,6 +91,11 @@ def check_tokens(x: Array, length: int) -> None:
         raise wrong("length", length, f"at least {x.shape[1]}, the tokens of an input")
 
 
+def EXAMPLE(trunk: Any = None) -> Array:
+    """The shortest input."""
+    return jnp.zeros((1, 1), "int32")
+
+
 PARTS = dict(
     qkv="attention.self.query attention.self.key attention.self.value",
     output="attention.output.dense",
@@ -108,18 +113,17 @@ def transformers(bert: BERT, prefix: str = "bert.", gamma: bool = False) -> list
     """
     tables = dict(tokens="word", positions="position", segments="token_type")
     start = f"{prefix}embeddings."
-    entries = [
-        embedding(f"{TRUNK}/{ours}", f"{start}{theirs}_embeddings")
-        for ours, theirs in tables.items()
-    ]
-    entries += norm(f"{TRUNK}/norm", f"{start}LayerNorm")
+    entries: list[Entry] = []
+    for ours, theirs in tables.items():
+        entries += embedding(f"{TRUNK}/{ours}", f"{start}{theirs}_embeddings")
+    entries += layer_norm(f"{TRUNK}/norm", f"{start}LayerNorm")
     for i in range(bert.depth):
         entries += block(f"{TRUNK}/block_{i}", f"{prefix}encoder.layer.{i}.", PARTS)
     if bert.pool == "pooler":
-        entries += dense(f"{TRUNK}/pooler", f"{prefix}pooler.dense")
+        entries += linear(f"{TRUNK}/pooler", f"{prefix}pooler.dense")
     if gamma:
         entries = [entry._replace(names=tuple(map(_old, entry.names))) for entry in entries]
-    return entries + dense(HEAD, "classifier")
+    return entries + linear(CLASSIFIER, "classifier")
 
 
 def _old(name: str) -> str:

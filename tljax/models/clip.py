@@ -13,10 +13,12 @@ from jax import Array
 
 from tljax.checks import Count, Positive, Whole, Width
 from tljax.models.attention import Block, Depth, Gelu, LayerNorm, Size
-from tljax.models.bert import check_tokens
-from tljax.models.naming import HEAD, TRUNK, block, dense, embedding, norm
+from tljax.models.bert import EXAMPLE, check_tokens
+from tljax.models.naming import CLASSIFIER, TRUNK, block, embedding, layer_norm
 from tljax.models.vit_names import CLIP
-from tljax.models.weights import Entry
+from tljax.models.weights import Entry, linear
+
+__all__ = ["EXAMPLE", "IGNORED", "NAMINGS", "TextTower"]
 
 
 class TextTower(nn.Module, kw_only=True):
@@ -85,17 +87,15 @@ class TextTower(nn.Module, kw_only=True):
 def transformers(text: TextTower, prefix: str = "text_model.") -> list[Entry]:
     """The names of CLIPModel and SiglipModel, whose projections have different names."""
     start = f"{prefix}embeddings."
-    entries = [
-        embedding(f"{TRUNK}/tokens", f"{start}token_embedding"),
-        embedding(f"{TRUNK}/positions", f"{start}position_embedding"),
-    ]
+    entries = embedding(f"{TRUNK}/tokens", f"{start}token_embedding")
+    entries += embedding(f"{TRUNK}/positions", f"{start}position_embedding")
     for i in range(text.depth):
         entries += block(f"{TRUNK}/block_{i}", f"{prefix}encoder.layers.{i}.", CLIP)
-    entries += norm(f"{TRUNK}/norm", f"{prefix}final_layer_norm")
+    entries += layer_norm(f"{TRUNK}/norm", f"{prefix}final_layer_norm")
     if text.projection:
         name = f"{prefix}head" if text.projection_bias else "text_projection"
-        entries += dense(f"{TRUNK}/projection", name, text.projection_bias)
-    return entries + dense(HEAD, "classifier")
+        entries += linear(f"{TRUNK}/projection", name, text.projection_bias)
+    return entries + linear(CLASSIFIER, "classifier")
 
 
 NAMINGS: dict[str, Callable[[TextTower], list[Entry]]] = {

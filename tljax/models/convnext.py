@@ -10,8 +10,8 @@ from jax import Array
 from tljax.checks import NotNegative, Positive, Width
 from tljax.errors import wrong
 from tljax.models.attention import MLP, Depth, LayerNorm, Patches
-from tljax.models.naming import HEAD, TRUNK, convolution, dense, leaf, norm
-from tljax.models.weights import Entry
+from tljax.models.naming import CLASSIFIER, TRUNK, layer_norm
+from tljax.models.weights import Entry, conv, linear, same
 
 SIZES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {  # widths and depths of the stages
     "tiny": ((96, 192, 384, 768), (3, 3, 9, 3)),
@@ -96,35 +96,37 @@ def stages(net: ConvNeXt, prefix: str, blocks: str, parts: dict[str, str]) -> li
     for i, depth in enumerate(sizes(net)[1]):
         for j in range(depth):
             path, name = f"{TRUNK}/block_{i}_{j}", f"{prefix}{i}.{blocks}.{j}"
-            entries += convolution(f"{path}/depthwise", f"{name}.{parts['depthwise']}")
-            entries += norm(f"{path}/norm", f"{name}.{parts['norm']}")
-            entries += dense(f"{path}/mlp/expand", f"{name}.{parts['expand']}")
-            entries += dense(f"{path}/mlp/contract", f"{name}.{parts['contract']}")
+            entries += conv(f"{path}/depthwise", f"{name}.{parts['depthwise']}", bias=True)
+            entries += layer_norm(f"{path}/norm", f"{name}.{parts['norm']}")
+            entries += linear(f"{path}/mlp/expand", f"{name}.{parts['expand']}")
+            entries += linear(f"{path}/mlp/contract", f"{name}.{parts['contract']}")
             if net.layer_scale:
-                entries.append(leaf(f"{path}/scale", f"{name}.{parts['scale']}"))
+                entries += same(f"{path}/scale", f"{name}.{parts['scale']}")
     return entries
 
 
 def timm(net: ConvNeXt) -> list[Entry]:
     """The names of timm."""
-    entries = convolution(f"{TRUNK}/patches_0", "stem.0") + norm(f"{TRUNK}/norm_0", "stem.1")
+    entries = conv(f"{TRUNK}/patches_0", "stem.0", bias=True)
+    entries += layer_norm(f"{TRUNK}/norm_0", "stem.1")
     for i in range(1, len(sizes(net)[0])):
-        entries += norm(f"{TRUNK}/norm_{i}", f"stages.{i}.downsample.0")
-        entries += convolution(f"{TRUNK}/patches_{i}", f"stages.{i}.downsample.1")
-    entries += stages(net, "stages.", "blocks", TIMM) + norm(f"{TRUNK}/norm", "head.norm")
-    return entries + dense(HEAD, "head.fc")
+        entries += layer_norm(f"{TRUNK}/norm_{i}", f"stages.{i}.downsample.0")
+        entries += conv(f"{TRUNK}/patches_{i}", f"stages.{i}.downsample.1", bias=True)
+    entries += stages(net, "stages.", "blocks", TIMM) + layer_norm(f"{TRUNK}/norm", "head.norm")
+    return entries + linear(CLASSIFIER, "head.fc")
 
 
 def transformers(net: ConvNeXt, prefix: str = "convnext.") -> list[Entry]:
     """The names of ConvNextForImageClassification; without a prefix of ConvNextModel."""
-    entries = convolution(f"{TRUNK}/patches_0", f"{prefix}embeddings.patch_embeddings")
-    entries += norm(f"{TRUNK}/norm_0", f"{prefix}embeddings.layernorm")
+    entries = conv(f"{TRUNK}/patches_0", f"{prefix}embeddings.patch_embeddings", bias=True)
+    entries += layer_norm(f"{TRUNK}/norm_0", f"{prefix}embeddings.layernorm")
     for i in range(1, len(sizes(net)[0])):
         name = f"{prefix}encoder.stages.{i}.downsampling_layer"
-        entries += norm(f"{TRUNK}/norm_{i}", f"{name}.0")
-        entries += convolution(f"{TRUNK}/patches_{i}", f"{name}.1")
+        entries += layer_norm(f"{TRUNK}/norm_{i}", f"{name}.0")
+        entries += conv(f"{TRUNK}/patches_{i}", f"{name}.1", bias=True)
     entries += stages(net, f"{prefix}encoder.stages.", "layers", HF)
-    return entries + norm(f"{TRUNK}/norm", f"{prefix}layernorm") + dense(HEAD, "classifier")
+    entries += layer_norm(f"{TRUNK}/norm", f"{prefix}layernorm")
+    return entries + linear(CLASSIFIER, "classifier")
 
 
 NAMINGS: dict[str, Callable[[ConvNeXt], list[Entry]]] = {

@@ -6,52 +6,25 @@ from typing import Any
 import numpy as np
 
 from tljax.errors import wrong
-from tljax.models.weights import Entry
+from tljax.models.weights import HEAD, Entry, linear, same
 
 Move = Callable[[np.ndarray], np.ndarray]
-TRUNK, HEAD = "params/trunk", "params/heads/HEAD/output"
+TRUNK, CLASSIFIER = "params/trunk", f"params/heads/{HEAD}/output"
 
 
-def same(tensor: np.ndarray) -> np.ndarray:
-    """The tensor as it is."""
-    return tensor
-
-
-def turned(tensor: np.ndarray) -> np.ndarray:
-    """`[out, in]` → `[in, out]`, and back."""
-    return np.ascontiguousarray(tensor.T)
-
-
-def leaf(path: str, name: str, there: Move = same, back: Move = same) -> Entry:
+def moved(path: str, name: str, there: Move, back: Move) -> list[Entry]:
     """A leaf made of one tensor by `there`, which `back` undoes."""
-    return Entry(path, (name,), there, lambda leaf: (back(leaf),))
+    return [Entry(path, (name,), there, lambda leaf: (back(leaf),))]
 
 
-def dense(path: str, name: str, bias: bool = True) -> list[Entry]:
-    """A torch `Linear`."""
-    kernel = leaf(f"{path}/kernel", f"{name}.weight", turned, turned)
-    return [kernel, leaf(f"{path}/bias", f"{name}.bias")] if bias else [kernel]
-
-
-def norm(path: str, name: str) -> list[Entry]:
+def layer_norm(path: str, name: str) -> list[Entry]:
     """A torch `LayerNorm`."""
-    return [leaf(f"{path}/scale", f"{name}.weight"), leaf(f"{path}/bias", f"{name}.bias")]
+    return same(f"{path}/scale", f"{name}.weight") + same(f"{path}/bias", f"{name}.bias")
 
 
-def convolution(path: str, name: str, bias: bool = True) -> list[Entry]:
-    """A torch convolution, `[out, in, height, width]` there and `[height, width, in, out]` here."""
-    kernel = leaf(
-        f"{path}/kernel",
-        f"{name}.weight",
-        lambda w: np.ascontiguousarray(w.transpose(2, 3, 1, 0)),
-        lambda w: np.ascontiguousarray(w.transpose(3, 2, 0, 1)),
-    )
-    return [kernel, leaf(f"{path}/bias", f"{name}.bias")] if bias else [kernel]
-
-
-def embedding(path: str, name: str) -> Entry:
+def embedding(path: str, name: str) -> list[Entry]:
     """A torch `Embedding`."""
-    return leaf(f"{path}/embedding", f"{name}.weight")
+    return same(f"{path}/embedding", f"{name}.weight")
 
 
 def qkv(path: str, names: Sequence[str], bias: bool = True, end: str = ".") -> list[Entry]:
@@ -64,8 +37,8 @@ def qkv(path: str, names: Sequence[str], bias: bool = True, end: str = ".") -> l
     kernel = Entry(
         f"{path}/kernel",
         tuple(f"{name}{end}weight" for name in names),
-        lambda *weights: np.concatenate([turned(weight) for weight in weights], axis=1),
-        lambda kernel: tuple(turned(part) for part in split(kernel)),
+        lambda *weights: np.concatenate([weight.T for weight in weights], axis=1),
+        lambda kernel: tuple(part.T for part in split(kernel)),
     )
     vector = Entry(
         f"{path}/bias",
@@ -91,18 +64,19 @@ def block(
     names = {part: prefix + name for part, name in parts.items()}
     inputs = [prefix + name for name in parts["qkv"].split()]
     entries = qkv(f"{path}/attention/qkv", inputs, bias)
-    entries += dense(f"{path}/attention/output", names["output"])
-    entries += dense(f"{path}/mlp/expand", names["expand"])
-    entries += dense(f"{path}/mlp/contract", names["contract"])
+    entries += linear(f"{path}/attention/output", names["output"])
+    entries += linear(f"{path}/mlp/expand", names["expand"])
+    entries += linear(f"{path}/mlp/contract", names["contract"])
     for part in ("attention", "mlp"):
-        entries += norm(f"{path}/norm_{part}", names[f"norm_{part}"])
-        entries += [leaf(f"{path}/scale_{part}", names[f"scale_{part}"])] if scale else []
+        entries += layer_norm(f"{path}/norm_{part}", names[f"norm_{part}"])
+        entries += same(f"{path}/scale_{part}", names[f"scale_{part}"]) if scale else []
     return entries
 
 
 def linen(path: str, name: str, leaves: str = "kernel bias") -> list[Entry]:
     """A linen layer in an npz file of vision_transformer or big_vision."""
-    return [leaf(f"{path}/{part}", f"{name}/{part}") for part in leaves.split()]
+    each = [same(f"{path}/{part}", f"{name}/{part}") for part in leaves.split()]
+    return sum(each, [])
 
 
 def linen_attention(path: str, name: str, heads: int) -> list[Entry]:
@@ -125,8 +99,8 @@ def linen_attention(path: str, name: str, heads: int) -> list[Entry]:
     return [
         Entry(f"{path}/qkv/kernel", tuple(f"{n}/kernel" for n in names), together, apart),
         Entry(f"{path}/qkv/bias", tuple(f"{n}/bias" for n in names), together, apart),
-        leaf(f"{path}/output/kernel", f"{name}/out/kernel", from_heads, to_heads),
-        leaf(f"{path}/output/bias", f"{name}/out/bias"),
+        *moved(f"{path}/output/kernel", f"{name}/out/kernel", from_heads, to_heads),
+        *same(f"{path}/output/bias", f"{name}/out/bias"),
     ]
 
 

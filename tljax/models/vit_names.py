@@ -5,19 +5,17 @@ from functools import partial
 from typing import Any
 
 from tljax.models.naming import (
-    HEAD,
+    CLASSIFIER,
     TRUNK,
     block,
-    convolution,
-    dense,
-    leaf,
+    layer_norm,
     linen,
     linen_attention,
-    norm,
+    moved,
     only,
     qkv,
 )
-from tljax.models.weights import Entry
+from tljax.models.weights import Entry, conv, linear, same
 
 TIMM = dict(
     qkv="attn.qkv",
@@ -57,9 +55,9 @@ CLIP = dict(
 
 def tokens(vit: Any, token: str, position: str, registers: str) -> list[Entry]:
     """What stands beside the patches, and the positions."""
-    entries = [leaf(f"{TRUNK}/position", position)]
-    entries += [leaf(f"{TRUNK}/class_token", token)] if vit.class_token else []
-    return entries + ([leaf(f"{TRUNK}/registers", registers)] if vit.registers else [])
+    entries = same(f"{TRUNK}/position", position)
+    entries += same(f"{TRUNK}/class_token", token) if vit.class_token else []
+    return entries + (same(f"{TRUNK}/registers", registers) if vit.registers else [])
 
 
 def blocks(vit: Any, prefix: str, parts: Mapping[str, str]) -> list[Entry]:
@@ -78,20 +76,20 @@ def timm(vit: Any, registers: str = "reg_token") -> list[Entry]:
     if vit.registers and registers == "reg_token":  # timm's table has rows for them otherwise
         only(vit, "timm with registers", class_position=False)
     entries = tokens(vit, "cls_token", "pos_embed", registers)
-    entries += convolution(f"{TRUNK}/patches", "patch_embed.proj", vit.patch_bias)
-    entries += norm(f"{TRUNK}/pre_norm", "norm_pre") if vit.pre_norm else []
+    entries += conv(f"{TRUNK}/patches", "patch_embed.proj", vit.patch_bias)
+    entries += layer_norm(f"{TRUNK}/pre_norm", "norm_pre") if vit.pre_norm else []
     entries += blocks(vit, "blocks.", TIMM)
     if vit.norm != "none":
-        entries += norm(f"{TRUNK}/norm", "norm" if vit.norm == "tokens" else "fc_norm")
+        entries += layer_norm(f"{TRUNK}/norm", "norm" if vit.norm == "tokens" else "fc_norm")
     if vit.pool == "attention":
         path = f"{TRUNK}/pool"
-        entries += [leaf(f"{path}/probe", "attn_pool.latent")]
+        entries += same(f"{path}/probe", "attn_pool.latent")
         entries += qkv(f"{path}/attention/qkv", ("attn_pool.q", "attn_pool.kv"))
-        entries += dense(f"{path}/attention/output", "attn_pool.proj")
-        entries += norm(f"{path}/norm", "attn_pool.norm")
-        entries += dense(f"{path}/mlp/expand", "attn_pool.mlp.fc1")
-        entries += dense(f"{path}/mlp/contract", "attn_pool.mlp.fc2")
-    return entries + dense(HEAD, "head")
+        entries += linear(f"{path}/attention/output", "attn_pool.proj")
+        entries += layer_norm(f"{path}/norm", "attn_pool.norm")
+        entries += linear(f"{path}/mlp/expand", "attn_pool.mlp.fc1")
+        entries += linear(f"{path}/mlp/contract", "attn_pool.mlp.fc2")
+    return entries + linear(CLASSIFIER, "head")
 
 
 def transformers(vit: Any, bare: bool = False) -> list[Entry]:
@@ -107,10 +105,10 @@ def transformers(vit: Any, bare: bool = False) -> list[Entry]:
     names = (f"{start}cls_token", f"{start}position_embeddings", f"{start}register_tokens")
     entries = tokens(vit, *names)
     projection = f"{start}patch_embeddings.projection"
-    entries += convolution(f"{TRUNK}/patches", projection)
+    entries += conv(f"{TRUNK}/patches", projection, bias=True)
     entries += blocks(vit, f"{prefix}encoder.layer.", DINO if vit.layer_scale else HF)
-    entries += norm(f"{TRUNK}/norm", f"{prefix}layernorm") if vit.norm != "none" else []
-    return entries + dense(HEAD, "classifier")
+    entries += layer_norm(f"{TRUNK}/norm", f"{prefix}layernorm") if vit.norm != "none" else []
+    return entries + linear(CLASSIFIER, "classifier")
 
 
 def npz(vit: Any, prefix: str = "", big_vision: bool = False) -> list[Entry]:
@@ -138,13 +136,13 @@ def npz(vit: Any, prefix: str = "", big_vision: bool = False) -> list[Entry]:
     if vit.pool == "attention":
         only(vit, naming, class_token=False)
         path, name = f"{TRUNK}/pool", f"{prefix}MAPHead_0"
-        entries += [leaf(f"{path}/probe", f"{name}/probe")]
+        entries += same(f"{path}/probe", f"{name}/probe")
         attention = f"{name}/MultiHeadDotProductAttention_0"
         entries += linen_attention(f"{path}/attention", attention, heads)
         entries += linen(f"{path}/norm", f"{name}/LayerNorm_0", "scale bias")
         entries += linen(f"{path}/mlp/expand", f"{name}/MlpBlock_0/Dense_0")
         entries += linen(f"{path}/mlp/contract", f"{name}/MlpBlock_0/Dense_1")
-    return entries + linen(HEAD, f"{prefix}head")
+    return entries + linen(CLASSIFIER, f"{prefix}head")
 
 
 def clip(vit: Any, prefix: str = "vision_model.") -> list[Entry]:
@@ -153,30 +151,26 @@ def clip(vit: Any, prefix: str = "vision_model.") -> list[Entry]:
     if vit.class_token:
         only(vit, "CLIP", class_position=True)
     start = f"{prefix}embeddings."
-    entries = [rows(f"{TRUNK}/position", f"{start}position_embedding.weight")]
+    name = f"{start}position_embedding.weight"
+    entries = moved(f"{TRUNK}/position", name, lambda table: table[None], lambda table: table[0])
     if vit.class_token:
         name = f"{start}class_embedding"
-        entries += [leaf(f"{TRUNK}/class_token", name, lambda v: v[None, None], lambda v: v[0, 0])]
-    entries += convolution(f"{TRUNK}/patches", f"{start}patch_embedding", vit.patch_bias)
-    entries += norm(f"{TRUNK}/pre_norm", f"{prefix}pre_layrnorm") if vit.pre_norm else []
+        entries += moved(f"{TRUNK}/class_token", name, lambda v: v[None, None], lambda v: v[0, 0])
+    entries += conv(f"{TRUNK}/patches", f"{start}patch_embedding", vit.patch_bias)
+    entries += layer_norm(f"{TRUNK}/pre_norm", f"{prefix}pre_layrnorm") if vit.pre_norm else []
     entries += blocks(vit, f"{prefix}encoder.layers.", CLIP)
-    entries += norm(f"{TRUNK}/norm", f"{prefix}post_layernorm") if vit.norm != "none" else []
+    entries += layer_norm(f"{TRUNK}/norm", f"{prefix}post_layernorm") if vit.norm != "none" else []
     if vit.pool == "attention":
         path, name = f"{TRUNK}/pool", f"{prefix}head"
-        entries += [leaf(f"{path}/probe", f"{name}.probe")]
+        entries += same(f"{path}/probe", f"{name}.probe")
         entries += qkv(f"{path}/attention/qkv", (f"{name}.attention.in_proj",), end="_")
-        entries += dense(f"{path}/attention/output", f"{name}.attention.out_proj")
-        entries += norm(f"{path}/norm", f"{name}.layernorm")
-        entries += dense(f"{path}/mlp/expand", f"{name}.mlp.fc1")
-        entries += dense(f"{path}/mlp/contract", f"{name}.mlp.fc2")
+        entries += linear(f"{path}/attention/output", f"{name}.attention.out_proj")
+        entries += layer_norm(f"{path}/norm", f"{name}.layernorm")
+        entries += linear(f"{path}/mlp/expand", f"{name}.mlp.fc1")
+        entries += linear(f"{path}/mlp/contract", f"{name}.mlp.fc2")
     if vit.projection:
-        entries += dense(f"{TRUNK}/projection", "visual_projection", bias=False)
-    return entries + dense(HEAD, "classifier")
-
-
-def rows(path: str, name: str) -> Entry:
-    """A table `[rows, width]` there, `[1, rows, width]` here."""
-    return leaf(path, name, lambda table: table[None], lambda table: table[0])
+        entries += linear(f"{TRUNK}/projection", "visual_projection", bias=False)
+    return entries + linear(CLASSIFIER, "classifier")
 
 
 PREFIXES = ("", "opt/target/", "params/", "params/img/")
