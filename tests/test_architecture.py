@@ -50,7 +50,7 @@ BUDGETS = {
     "experiment": 3130,
     "losses": 1080,
     "metrics": 730,
-    "models": 1617,
+    "models": 1640,
     "phase": 1540,
     "report": 860,
     "solvers": 530,

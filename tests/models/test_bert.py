@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from mapping import KEY, check_alive, check_covered, drawn, entries_of
 
+import tljax
 from tljax.errors import UserError
-from tljax.models import Network
+from tljax.models import Linear, Network
 from tljax.models.bert import BERT, NAMINGS
 
 TINY = BERT(vocabulary=30, length=12, width=16, depth=2, heads=2)
@@ -69,6 +70,26 @@ def test_half_precision_in_a_network(variables):
     z_half, maps = half.apply({"params": half.rounded(params)}, X, method="features_and_maps")
     assert {each.dtype for each in maps.values()} == {jnp.dtype("bfloat16")}
     np.testing.assert_allclose(z_half, z, atol=0.05 * float(jnp.abs(z).max()))
+
+
+def test_a_phase_learns_from_token_numbers():
+    """Whether the first token is above 15, from 500 texts; padding comes after it."""
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(1, 30, (600, 8)).astype("int32")
+    tokens[:300, 6:] = 0
+    label = (tokens[:, 0] > 15).astype("int32")
+    table = tljax.data.Table(input=tokens, label=label, classes=("low", "high"))
+    net = Network(trunk=TINY, heads={"label": Linear()})
+    phase = tljax.Phase(
+        network=net,
+        streams=[tljax.Stream("source", batch=64)],
+        terms={"label": tljax.term("cross_entropy")},
+        optimizer=tljax.optimizer("adamw", learning_rate=1e-2),
+        steps=80,
+    )
+    data = {"source": table[:500]}
+    state = tljax.fit(phase, tljax.start(phase, data, KEY), data)
+    assert tljax.evaluate(phase, state, table[500:])["accuracy"] > 0.9
 
 
 @pytest.mark.parametrize("naming", NAMINGS)

@@ -8,7 +8,7 @@ from mapping import check_alive, check_covered, drawn, entries_of
 
 from tljax.errors import UserError
 from tljax.models import Network
-from tljax.models.clip import NAMINGS, TextTower
+from tljax.models.clip import NAMINGS, TextTower, class_vectors
 
 TINY = TextTower(vocabulary=30, length=12, width=16, depth=2, heads=2, end=29, projection=5)
 BOTH_WAYS = TINY.clone(causal=False, pool="last", projection_bias=True)
@@ -67,6 +67,19 @@ def test_half_precision_in_a_network(variables):
 @pytest.mark.parametrize("text", [TINY, BOTH_WAYS, TINY.clone(projection=0)])
 def test_names_cover_every_leaf_once(naming, text):
     check_covered(entries_of(NAMINGS[naming], text), drawn(text, X))
+
+
+def test_vectors_of_classes(variables):
+    """Two classes of two prompts: a long feature counts as much as a short one."""
+    tokens = jnp.stack([X, X[::-1, ::-1]])
+    vectors = class_vectors(TINY, variables["params"], tokens)
+    assert vectors.shape == (2, 5)
+    z, _ = TINY.apply(variables, X, train=False)
+    lengths = jnp.sqrt((z**2).sum(axis=1))
+    mean = z[0] / lengths[0] + z[1] / lengths[1]
+    cosine = vectors[0] @ mean / jnp.sqrt(mean @ mean)
+    np.testing.assert_allclose(cosine, 1.0, rtol=1e-5)
+    np.testing.assert_allclose((vectors**2).sum(axis=1), 1.0, rtol=1e-5)
 
 
 def test_size_of_clip_vit_b_32s():

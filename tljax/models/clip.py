@@ -5,7 +5,7 @@ The image towers are `vit.ViT`: docs/backbones_transformers.md has the fields of
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -82,6 +82,29 @@ class TextTower(nn.Module, kw_only=True):
             return x[:, -1]
         at = jnp.argmax(tokens == self.end, axis=1)
         return jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
+
+
+def class_vectors(text: TextTower, params: Any, tokens: Array) -> Array:
+    """What a text tower says of classes: the mean of their prompts, each and it of length 1.
+
+    Products with an image tower's features of length 1 are cosines, by which CLIP classifies
+    without examples (Radford et al. 2021, §3.1): the rows of a class × attribute table.
+
+    Args:
+      text: the tower.
+      params: its parameters.
+      tokens: `[classes, prompts, length]`.
+
+    Returns:
+      `[classes, features]`.
+    """
+    z, _ = text.apply({"params": params}, tokens.reshape(-1, tokens.shape[-1]), train=False)
+    z = _unit(z).reshape(*tokens.shape[:2], -1)
+    return _unit(z.mean(axis=1))
+
+
+def _unit(z: Array) -> Array:
+    return z / jnp.linalg.norm(z, axis=-1, keepdims=True)
 
 
 def transformers(text: TextTower, prefix: str = "text_model.") -> list[Entry]:
