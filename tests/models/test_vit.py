@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from mapping import KEY, check_alive, check_covered, drawn, entries_of, saved, unflatten
 
+from tljax import experiment
 from tljax.errors import UserError
 from tljax.models import Network, build
 from tljax.models.positions import cubic, resized
@@ -166,6 +167,23 @@ def test_fields_that_do_not_fit(fields, line):
     vit = ViT(**{**TINY, **fields})
     with pytest.raises(UserError, match=f"^{line}"):
         vit.init(KEY, X, train=False)
+
+
+def test_four_devices_and_less_memory_give_the_run_of_one(small, tmp_path):
+    """Parameters and batch divided over a mesh, everything computed twice: the same loss."""
+    del small.first, small.second
+    small.phases = ()
+    small.terms = dict(label=dict(term="cross_entropy", stream="source"))
+    small.network.trunk = dict(name="vit", **TINY, pool="both")
+    for table in (small.streams.source, small.streams.target, small.evaluate.target):
+        table.size = 16
+    losses = []
+    for name, mesh, remat in (("one", (1, 1), "none"), ("four", (2, 2), "all")):
+        small.mesh.data, small.mesh.shard = mesh
+        small.remat = remat
+        result = experiment.run(small, tmp_path / name)
+        losses.append(result["evaluations"]["target"]["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 def test_a_config_says_it():
