@@ -4,7 +4,11 @@ import flax.linen as nn
 from jax import Array
 
 from tljax.checks import Width
+from tljax.models.bert import BERT
+from tljax.models.clip import TextTower
+from tljax.models.convnext import ConvNeXt
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
+from tljax.models.vit import ViT
 
 
 class MLP(nn.Module, kw_only=True):
@@ -45,4 +49,11 @@ class CNN(nn.Module, kw_only=True):
         return x.reshape(x.shape[0], -1)
 
 
-TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN}
+TRUNKS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "vit": ViT,
+    "convnext": ConvNeXt,
+    "bert": BERT,
+    "text_tower": TextTower,
+}
