@@ -50,7 +50,7 @@ BUDGETS = {
     "experiment": 3130,
     "losses": 1080,
     "metrics": 730,
-    "models": 530,
+    "models": 1400,
     "phase": 1540,
     "report": 860,
     "solvers": 530,
