@@ -20,13 +20,13 @@ from tljax.errors import UserError, shown, wrong
 Tensors = dict[str, np.ndarray]
 
 _WHOLE = "a whole file of tensors: safetensors, npz or a torch state dict"
-_DTYPES = {  # in the order in which the safetensors library writes them
+_DTYPES: dict[str, Any] = {  # in the order in which the safetensors library writes them
     **{"U64": np.uint64, "I64": np.int64, "F64": np.float64, "F32": np.float32},
     **{"U32": np.uint32, "I32": np.int32, "BF16": jnp.dtype("bfloat16"), "F16": np.float16},
     **{"U16": np.uint16, "I16": np.int16, "I8": np.int8, "U8": np.uint8, "BOOL": np.bool_},
 }
 _CODES = {np.dtype(kind): code for code, kind in _DTYPES.items()}
-_STORAGES = {
+_STORAGES: dict[str, Any] = {
     **{"DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16},
     **{"BFloat16Storage": jnp.dtype("bfloat16"), "LongStorage": np.int64, "IntStorage": np.int32},
     **{"ShortStorage": np.int16, "CharStorage": np.int8, "ByteStorage": np.uint8},

@@ -4,7 +4,10 @@ import flax.linen as nn
 from jax import Array
 
 from tljax.checks import Width
+from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
+from tljax.models.mobilenet import MobileNetV2
+from tljax.models.resnet import ResNet
 
 
 class MLP(nn.Module, kw_only=True):
@@ -45,4 +48,10 @@ class CNN(nn.Module, kw_only=True):
         return x.reshape(x.shape[0], -1)
 
 
-TRUNKS: dict[str, type[nn.Module]] = {"mlp": MLP, "cnn": CNN}
+TRUNKS: dict[str, type[nn.Module]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "resnet": ResNet,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite0,
+}
