@@ -50,7 +50,7 @@ BUDGETS = {
     "experiment": 3130,
     "losses": 1080,
     "metrics": 730,
-    "models": 1640,
+    "models": 2520,
     "phase": 1540,
     "report": 960,
     "solvers": 530,

@@ -11,7 +11,7 @@ import pytest
 from tljax import experiment, models, trees
 from tljax.errors import UserError
 from tljax.models import build
-from tljax.models.layers import Norm, convolve, max_pool
+from tljax.models.layers import Conv, Norm, _pads, convolve, max_pool, max_pool_3
 
 KEY = jax.random.key(0)
 GEOMETRIES = [
@@ -46,6 +46,65 @@ def test_shifted_convolution_is_xlas(height, width, kernel, stride):
             np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize(("height", "width", "kernel", "stride"), GEOMETRIES)
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("padding", ["symmetric", "same"])
+def test_depthwise_convolution_by_products_is_xlas(height, width, kernel, stride, times, padding):
+    """Value and both gradients, in float64; of "same" also XLA's own padding of that name."""
+    draw = np.random.default_rng(0).normal
+    pads = [_pads(size, kernel, stride, padding) for size in (height, width)]
+    shape = (2, -(-height // stride), -(-width // stride), 3 * times)
+
+    @functools.partial(jax.jit, static_argnums=(3, 4))
+    def all_three(x, k, w, shifted, pads):
+        run = functools.partial(convolve, stride=stride, shifted=shifted, pads=pads, groups=3)
+        value, pull = jax.vjp(lambda x, k: run(x, k), x, k)
+        return value, *pull(w)
+
+    with jax.enable_x64(True):
+        x, k = draw(size=(2, height, width, 3)), draw(size=(kernel, kernel, 1, 3 * times))
+        w = draw(size=shape)
+        given = tuple(pads) if padding == "symmetric" else "SAME"
+        one = all_three(x, k, w, True, tuple(pads))
+        other = all_three(x, k, w, False, given)
+        assert one[0].shape == shape
+        for mine, xlas in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        (dict(kernel=7, stride=2), 9),
+        (dict(kernel=3, stride=2, padding="same"), 8),
+        (dict(kernel=5, groups=4), 5),
+        (dict(kernel=3, groups=2), 5),
+        (dict(kernel=1, stride=2), 5),
+        (dict(kernel=3), 66),
+    ],
+)
+def test_a_layer_takes_whichever_form_pays_and_gives_the_same(fields, size):
+    x = np.random.default_rng(0).normal(size=(1, size, size, 4)).astype(np.float32)
+    y, variables = jax.jit(
+        lambda key: Conv(6 if "groups" not in fields else 4, **fields).init_with_output(key, x)
+    )(KEY)
+    stride, groups = fields.get("stride", 1), fields.get("groups", 1)
+    kernel = variables["params"]["kernel"]
+    assert kernel.shape[:3] == (*[fields["kernel"]] * 2, 4 // groups)
+    pads = "SAME" if "padding" in fields else None
+    expected = convolve(x, kernel, stride, shifted=False, pads=pads, groups=groups)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_same_padding_by_hand():
+    """Of 4 pixels at a stride of 2 three are seen from 0 and from 2: one is padded, behind; of 5,
+    from −1, 1 and 3: one on either side."""
+    assert _pads(4, 3, 2, "same") == (0, 1)
+    assert _pads(5, 3, 2, "same") == (1, 1)
+    assert _pads(4, 1, 2, "same") == (0, 0)
+    assert _pads(4, 3, 2, "symmetric") == (1, 1)
+
+
 def test_convolution_by_hand():
     """A kernel with a 1 above its centre shows each pixel the one above it; zeros come in."""
     x = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1)
@@ -70,10 +129,40 @@ def test_max_pool_is_linens(height, width):
     jax.tree.map(np.testing.assert_array_equal, *both(x, w))
 
 
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 4), (1, 7)])
+def test_max_pool_3_is_linens(height, width):
+    """Of maps below 0 too, where padding by zeros would win."""
+    draw = np.random.default_rng(0).normal
+    x = draw(size=(2, height, width, 3)).astype(np.float32) - 2
+    w = draw(size=(2, -(-height // 2), -(-width // 2), 3)).astype(np.float32)
+
+    @jax.jit
+    def both(x, w):
+        one, pull = jax.vjp(max_pool_3, x)
+        theirs = functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+        other, pull_linen = jax.vjp(lambda x: theirs(x, padding=((1, 1), (1, 1))), x)
+        return (one, *pull(w)), (other, *pull_linen(w))
+
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), *both(x, w))
+
+
 def test_max_pool_divides_the_gradient_among_equals():
     """Nothing is lost or doubled where an image is flat."""
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient, jnp.full((1, 2, 2, 1), 0.25))
+
+
+def test_epsilon_and_momentum_of_a_norm_by_hand():
+    """Variance 3 and ε 1 divide by 2; of the running mean 0, half is kept and half is 4."""
+    x = 4 + np.sqrt(3) * jnp.array([[-1.0], [1.0]])
+    norm = Norm("batch", epsilon=1.0, momentum=0.5)
+    variables = norm.init(KEY, x, train=False)
+    y, moved = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, (x - 4) / 2, rtol=1e-5)
+    np.testing.assert_allclose(moved["batch_stats"]["statistics"]["mean"], [2], rtol=1e-6)
+    # Layers are normalised each by itself: here by √(0 + 4).
+    y = Norm("layer", epsilon=4.0).init_with_output(KEY, jnp.array([[1.0, 3.0]]), train=True)[0]
+    np.testing.assert_allclose(y, jnp.array([[-1.0, 1.0]]) / np.sqrt(5), rtol=1e-5)
 
 
 SOURCE = jnp.array([[0.0], [2.0]])  # mean 1, variance 1

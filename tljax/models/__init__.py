@@ -1,13 +1,17 @@
-"""Networks in flax.linen: stems, a trunk and heads."""
+"""Networks in flax.linen: stems, a trunk and heads; backbones with public weights."""
 
 from tljax.models.bert import BERT
 from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
+from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
+from tljax.models.mobilenet import MobileNetV2
 from tljax.models.network import Network, build
+from tljax.models.resnet import ResNet
 from tljax.models.stems import Adapter, Identity
 from tljax.models.trunks import CNN, MLP
 from tljax.models.vit import ViT
 
-__all__ = ["Adapter", "CNN", "Identity", "Linear", "MLP", "MLPHead", "Neighbours", "Network"]
-__all__ += ["BERT", "ConvNeXt", "Prototypes", "TextTower", "ViT", "build"]
+__all__ = ["Adapter", "BERT", "CNN", "ConvNeXt", "EfficientNetLite0", "Identity", "Linear"]
+__all__ += ["MLP", "MLPHead", "MobileNetV2", "Neighbours", "Network", "Prototypes", "ResNet"]
+__all__ += ["TextTower", "ViT", "build"]

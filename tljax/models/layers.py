@@ -1,5 +1,6 @@
-"""The two layers that need more than linen's own: convolution and normalisation."""
+"""The layers that need more than linen's own: convolution, normalisation, maxima."""
 
+import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,19 +11,26 @@ from jax import Array
 
 from tljax.errors import wrong
 
+Padding = Literal["symmetric", "same"]
+
 
 class Conv(nn.Module):
-    """A square convolution with symmetric zero padding, `kernel // 2` on every side.
+    """A square convolution with zero padding.
 
-    On a CPU it is computed as shifted slices and one matrix product, because XLA's convolution is
-    tens of times slower there inside a loop; elsewhere it is the ordinary convolution. Parameters
-    are the same either way: `kernel` `[k, k, in, out]` and `bias` `[out]`.
+    "symmetric" pads by `kernel // 2` on every side. "same" is TensorFlow's: as little as gives
+    ⌈size/stride⌉, the odd pixel below and on the right, so that at a stride of 2 the two differ.
+
+    On a CPU it is computed as shifted slices and products wherever these are faster, because XLA's
+    convolution is tens of times slower there inside a loop; elsewhere it is the ordinary one.
+    Parameters are the same either way: `kernel` `[k, k, in/groups, out]` and `bias` `[out]`.
     """
 
     features: int
     kernel: int = 3
     stride: int = 1
     use_bias: bool = True
+    groups: int = 1  # as many as there are channels: depthwise
+    padding: Padding = "symmetric"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -30,30 +38,75 @@ class Conv(nn.Module):
         size, inputs = self.kernel, x.shape[-1]
         if size % 2 == 0:
             raise wrong("Conv.kernel", size, "an odd size, which can be padded alike on both sides")
-        kernel = self.param(
-            "kernel", nn.initializers.lecun_normal(), (size, size, inputs, self.features)
-        )
-        y = convolve(x, kernel, self.stride, shifted=jax.default_backend() == "cpu")
+        shape = (size, size, inputs // self.groups, self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        pads = [_pads(length, size, self.stride, self.padding) for length in x.shape[1:3]]
+        shifted = jax.default_backend() == "cpu" and _pays(x.shape, size, self.groups)
+        y = convolve(x, kernel, self.stride, shifted=shifted, pads=pads, groups=self.groups)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.reshape(1, 1, 1, -1)
         return y
 
 
-def convolve(x: Array, kernel: Array, stride: int, *, shifted: bool) -> Array:
-    """The convolution of `Conv`, as shifted slices and one product, or as XLA's own."""
-    size, pad = kernel.shape[0], kernel.shape[0] // 2
+def _pads(length: int, size: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """How many zeros stand before and behind a side of so many pixels."""
+    if padding == "symmetric":
+        return size // 2, size // 2
+    pad = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return pad // 2, pad - pad // 2
+
+
+def _pays(shape: Sequence[int], size: int, groups: int) -> bool:
+    """Whether slices and products are faster on a CPU than XLA's own."""
+    _, height, width, inputs = shape
+    if groups > 1:
+        return groups == inputs
+    return size == 1 or (size <= 5 and height * width <= LARGE)
+
+
+LARGE = 64 * 64  # pixels of a map from which on XLA's own convolution is as fast or faster
+
+
+def convolve(
+    x: Array,
+    kernel: Array,
+    stride: int,
+    *,
+    shifted: bool,
+    pads: Sequence[tuple[int, int]] | None = None,
+    groups: int = 1,
+) -> Array:
+    """The convolution of `Conv`, as shifted slices and products, or as XLA's own.
+
+    Args:
+      x: `[batch, height, width, in]`.
+      kernel: `[k, k, in/groups, out]`.
+      stride: the same in both directions.
+      shifted: whether by slices, where `groups` is 1 or `in`.
+      pads: zeros (before, behind) of height and width; None: `k // 2` each.
+      groups: of channels, each of which sees its own inputs alone.
+    """
+    size = kernel.shape[0]
+    pads = pads or [(size // 2, size // 2)] * 2
     if not shifted:
         return jax.lax.conv_general_dilated(
             x,
             kernel,
             (stride, stride),
-            [(pad, pad), (pad, pad)],
+            pads,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
         )
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    (top, below), (left, right) = pads
+    height, width = x.shape[1] + top + below - size + 1, x.shape[2] + left + right - size + 1
+    x = jnp.pad(x, ((0, 0), (top, below), (left, right), (0, 0)))
     slices = [x[:, i : i + height : stride, j : j + width : stride] for i, j in _offsets(size)]
+    if groups > 1:
+        each = kernel.reshape(size * size, 1, 1, 1, -1)
+        times = kernel.shape[-1] // groups
+        slices = [jnp.repeat(part, times, -1) if times > 1 else part for part in slices]
+        return functools.reduce(jnp.add, map(jnp.multiply, slices, each))
     # Without the barrier XLA fuses the slices into the product, which then leaves the fast matmul.
     columns = jax.lax.optimization_barrier(jnp.concatenate(slices, axis=-1))
     return columns @ kernel.reshape(-1, kernel.shape[-1])
@@ -74,17 +127,27 @@ class Norm(nn.Module):
     """
 
     kind: NormKind = "none"
+    epsilon: float | None = None  # added to a variance; None: linen's own
+    momentum: float = 0.99  # what running averages keep of themselves
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
         if self.kind == "none":
             return x
         if self.kind == "layer":
-            return nn.LayerNorm(name="layer")(x)
+            return nn.LayerNorm(self.epsilon or 1e-6, name="layer")(x)
         if train and x.size < 2 * x.shape[-1]:
             raise wrong("norm", "batch", "at least 2 examples in a batch or its part")
         name = "statistics" if stream is None else f"statistics_{stream}"
-        x = nn.BatchNorm(not train, use_scale=False, use_bias=False, name=name)(x)
+        x = nn.BatchNorm(
+            not train,
+            -1,
+            self.momentum,
+            self.epsilon or 1e-5,
+            use_scale=False,
+            use_bias=False,
+            name=name,
+        )(x)
         shape = (1,) * (x.ndim - 1) + (-1,)
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
@@ -101,3 +164,16 @@ def max_pool(x: Array) -> Array:
     x = x[:, :height, :width].reshape(x.shape[0], height // 2, 2, width // 2, 2, x.shape[-1])
     x = jnp.maximum(x[:, :, 0], x[:, :, 1])
     return jnp.maximum(x[:, :, :, 0], x[:, :, :, 1])
+
+
+def max_pool_3(x: Array) -> Array:
+    """3 × 3 maximum at a stride of 2, one pixel of −∞ around: ⌈height/2⌉ × ⌈width/2⌉.
+
+    As maxima of shifted slices, first of rows, then of columns, for the same reason.
+    """
+    for axis in (1, 2):
+        pads = [(0, 0)] * axis + [(1, 1)] + [(0, 0)] * (3 - axis)
+        padded, size = jnp.pad(x, pads, constant_values=-jnp.inf), x.shape[axis]
+        three = [jax.lax.slice_in_dim(padded, i, i + size, 2, axis) for i in range(3)]
+        x = functools.reduce(jnp.maximum, three)
+    return x

@@ -7,7 +7,10 @@ from tljax.checks import Width
 from tljax.models.bert import BERT
 from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
+from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
+from tljax.models.mobilenet import MobileNetV2
+from tljax.models.resnet import ResNet
 from tljax.models.vit import ViT
 
 
@@ -56,4 +59,7 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "convnext": ConvNeXt,
     "bert": BERT,
     "text_tower": TextTower,
+    "resnet": ResNet,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite0,
 }
