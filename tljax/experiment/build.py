@@ -24,6 +24,7 @@ from tljax.models import build as build_network
 from tljax.phase import optimizers, prepare
 from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Term, balance
+from tljax.phase.transfer import outside
 from tljax.train import placing, starting
 from tljax.train.loop import Cadence
 
@@ -102,7 +103,7 @@ def _check_phases(built: Built) -> None:
     """Refuses what a later phase or its evaluations lack: better said now than then."""
     earlier: Any = {}  # phase -> shapes; None from where a phase has what is not known yet
     for name, phase in built.phases.items():
-        if phase.prepare or any(origin.startswith("run:") for _, origin in phase.start):
+        if phase.prepare or any(outside(origin) for _, origin in phase.start):
             earlier = None
         if phase.prepare:
             continue
@@ -179,7 +180,7 @@ def _phase(
         raise wrong(place(name, "train"), fields.train, "each pattern once")
     for i, (_, origin) in enumerate(fields.start):
         if not isinstance(origin, str):
-            expected = "'fresh', an earlier phase or 'run:WORKDIR'"
+            expected = "'fresh', an earlier phase, 'run:WORKDIR' or 'weights:FILE'"
             raise wrong(place(name, f"start[{i}]"), origin, expected)
     batches = {spec.name: spec.batch for spec in specs}
     mesh = {"data": top.mesh.data, "shard": top.mesh.shard}

@@ -172,7 +172,7 @@ class PhaseFields(Fields):
     terms: Sections = doc({}, "NAME=weight, or dict(term=, weight=, ramp=, …)")
     balance: Section = doc({"name": "sum"}, "how tasks are weighed against each other")
     start: Rules = doc(
-        (), '(pattern, origin): "fresh", a phase, "run:WORKDIR" or "run:WORKDIR@STEP"; (): before'
+        (), '(pattern, origin): "fresh", a phase, "run:WORKDIR[@STEP]", "weights:FILE"; (): before'
     )
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")

@@ -10,6 +10,7 @@ from tljax.errors import UserError, warn
 from tljax.experiment.check import Checked
 from tljax.phase import prepare
 from tljax.phase.evaluate import READOUTS
+from tljax.phase.transfer import outside
 
 
 def met(
@@ -67,7 +68,7 @@ def _say_untrained(
     by_logits: Iterable[str],
 ) -> None:
     """Says which classes of an evaluation no stream teaches its head, but another run perhaps."""
-    if any(str(origin).startswith("run:") for p in config.phases.values() for _, origin in p.start):
+    if any(outside(str(origin)) for p in config.phases.values() for _, origin in p.start):
         return
     for name in by_logits:
         head = config.fields.evaluate[name.partition(".")[2]].head

@@ -11,7 +11,7 @@ import numpy as np
 from tljax.bind import Bound
 from tljax.data.table import Table
 from tljax.errors import unknown, wrong
-from tljax.experiment import results, start
+from tljax.experiment import origins, results
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import network_of
 from tljax.experiment.check import check
@@ -80,7 +80,7 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
     result = workdirs.result(workdir)
     if result is None:
         raise wrong("workdir", str(workdir), "the directory of a run that has ended")
-    finals = start.finals(workdir, config.phases)
+    finals = origins.finals(workdir, config.phases)
     if phase and phase not in finals:
         raise wrong("phase", phase, f"one of {list(finals)}")
     classes = workdirs.classes(workdir)

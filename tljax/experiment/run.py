@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tljax.errors import failure, wrong
-from tljax.experiment import results, start
+from tljax.experiment import origins, results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
 from tljax.experiment.check import Checked, check
@@ -91,7 +91,7 @@ def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
     if workdirs.finished(workdir, checked.plain) is None:
         run(config, workdir)
     built, found = build(checked), {}
-    finals = start.finals(workdir, built.phases)
+    finals = origins.finals(workdir, built.phases)
     for name, split in built.splits.items():
         own = finals[split.phase]
         found[name] = evaluate.outputs(built.network, own["params"], own["batch_stats"], split)
@@ -111,7 +111,7 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, An
     workdir = Path(workdir)
     if built is None:
         built = build(check(workdirs.recorded(workdir).config))
-    finals = start.finals(workdir, built.phases)
+    finals = origins.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
     return figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
 

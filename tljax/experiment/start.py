@@ -1,31 +1,24 @@
 """Where the phases of a run start and end, kept in its directory.
 
-`phases/NAME/start` holds what a phase started from (its anchor, what `run:` brought in, what was
+`phases/NAME/start` holds what a phase started from (its anchor, what an origin brought in, what was
 prepared) and `phases/NAME/final` what it ended as; both are saved once and verified when read, so
 that a run resumes to the same numbers whatever has become of the run it began from.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from tljax import trees
 from tljax.errors import UserError, warn
-from tljax.experiment import results
+from tljax.experiment import origins
 from tljax.experiment.build import Built, flowing, place_errors
+from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
-from tljax.experiment.workdir import classes, recorded
 from tljax.train import checkpoint, hosts, placing, starting
-from tljax.train.files import read_json, write_json
+from tljax.train.files import write_json
 from tljax.train.step import State
-
-RUN = "run:"
-KINDS = ("params", "batch_stats")
 
 
 def begin(
@@ -71,7 +64,7 @@ def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables
             phase,
             flowing(built, name),
             built.key(name, restart),
-            earlier={**_runs(phase.start), **earlier},
+            earlier={**origins.variables(phase), **earlier},
             readers=built.readers[name],
             seed=built.config.fields.seed,
         )
@@ -83,11 +76,8 @@ def _check_classes(built: Built, rules: trees.Rules, params: Any) -> None:
     """Refuses a head that is copied from another run, where its outputs are other classes."""
     for head, names in built.classes.items():
         leaves = trees.flatten(params.get("heads", {}).get(head, {}))
-        origins = {trees.first(f"heads/{head}/{path}", rules)[1] for path in leaves if rules}
-        for origin in origins:
-            where, _, step = origin.removeprefix(RUN).rpartition("@")
-            where = where if step.isdigit() else origin.removeprefix(RUN)
-            theirs = classes(Path(where)).get(head, names) if origin.startswith(RUN) else names
+        for origin in {trees.first(f"heads/{head}/{path}", rules)[1] for path in leaves if rules}:
+            theirs = origins.classes_of(origin).get(head, names)
             if theirs != names:
                 raise UserError(
                     f"start: head {head!r} of {origin!r} has outputs for {_listed(theirs)}; "
@@ -123,122 +113,20 @@ def keep(
     return placing.gathered(variables, mesh), fault
 
 
+def identities(built: Built, workdir: Path) -> dict[str, dict[str, str]]:
+    """What tells the origins that phases still have to start from, from any others."""
+    found: dict[str, dict[str, str]] = {}
+    for name, phase in built.phases.items():
+        if not (workdir / "phases" / name / "start").exists():
+            with place_errors(name):
+                found |= {f"start {origin}": each for origin, each in origins.identities(phase)}
+    return found
+
+
 def final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
     """What a phase ended as, and its fault; None if it has not ended, or is to end again."""
     try:
-        return _final(workdir, phase)
+        return ended(workdir, phase)
     except UserError as error:
         warn(f"{error}; the phase ends again")
         return None
-
-
-def _final(workdir: Path, phase: str) -> tuple[Variables, str] | None:
-    """The same, but for damage, which is an error."""
-    folder = workdir / "phases" / phase
-    try:
-        fault = read_json(folder / "ended.json", "failed")["failed"]
-    except OSError:
-        return None
-    saved = checkpoint.load(folder / "final")
-    return {kind: saved.get(kind) or {} for kind in KINDS}, fault
-
-
-def finals(workdir: Path, phases: Iterable[str]) -> dict[str, Variables]:
-    """The variables of every phase's end, with what each lacks of the one before.
-
-    Raises:
-      UserError: a phase that has not ended.
-    """
-    ended: dict[str, Variables] = {}
-    for name in phases:
-        saved = _final(workdir, name)
-        if saved is None:
-            raise UserError(f"workdir: got {str(workdir)!r}; expected the end of phase {name!r}")
-        ended[name] = results.with_heads(results.carried(ended), saved[0])
-    return ended
-
-
-def _runs(start: trees.Rules) -> dict[str, Variables]:
-    """The variables of the runs that rules name as `run:WORKDIR` or `run:WORKDIR@STEP`."""
-    found = {}
-    for i, (_, origin) in enumerate(start):
-        if origin.startswith(RUN) and origin not in found:
-            with _of_rule(i, origin):
-                found[origin] = _origin(origin)
-    return found
-
-
-def identities(built: Built, workdir: Path) -> dict[str, dict[str, str]]:
-    """What tells the runs that phases still have to start from, from any others."""
-    found = {}
-    for name, phase in built.phases.items():
-        begun = (workdir / "phases" / name / "start").exists()
-        for i, (_, origin) in enumerate(() if begun else phase.start):
-            if origin.startswith(RUN):
-                with place_errors(name), _of_rule(i, origin):
-                    sums = "+".join(map(checkpoint.identity, _places(origin)[0]))
-                found[f"start {origin}"] = {"fingerprint": sums}
-    return found
-
-
-@contextlib.contextmanager
-def _of_rule(place: int, origin: str) -> Iterator[None]:
-    """Within it a mistake in an origin is named with its rule."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"start[{place}]: got {origin!r}; {error}") from None
-
-
-def _origin(origin: str) -> Variables:
-    """The variables of another run: of its end, or at a step of its last phase that has it."""
-    paths, names = _places(origin)
-    if names:
-        return finals(Path(paths[0]).parents[2], names)[names[-1]]
-    states = [state for path in paths for state in _lanes(checkpoint.load(path))]
-    return _judged(min(states, key=lambda state: float(state["totals"]["loss"])))
-
-
-def _places(origin: str) -> tuple[list[Path], list[str]]:
-    """Where the variables of another run lie: its phases' ends, with the phases' names; or the
-    checkpoints of a step, of each restart one, or all of them as lanes of one program."""
-    where, _, step = origin.removeprefix(RUN).rpartition("@")
-    if not step.isdigit():
-        where, step = origin.removeprefix(RUN), ""
-    workdir = Path(where)
-    try:
-        names = list(recorded(workdir).config["phases"]) or ["train"]
-    except (UserError, KeyError, TypeError):
-        raise UserError("expected run:WORKDIR of a run that has a checkpoint") from None
-    if step:
-        folder = workdir / "checkpoints"
-        for name in reversed(names):
-            paths = [folder / name / step, *folder.glob(f"{name}@*/{step}")]
-            if any(path.exists() for path in paths):
-                return [path for path in paths if path.exists()], []
-        raise UserError(f"expected a step that {where!r} has a checkpoint of")
-    if not (workdir / "result.json").exists():
-        raise UserError(
-            "expected run:WORKDIR of a run that has ended, or run:WORKDIR@STEP of a checkpoint"
-        )
-    return [workdir / "phases" / name / "final" for name in names], names
-
-
-def _lanes(state: Any) -> list[Any]:
-    """The states that a checkpoint holds: one, or the lanes of one program."""
-    lanes = np.size(state["step"]) if np.ndim(state["step"]) else 0
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(lanes)] or [state]
-
-
-def _judged(state: Any) -> Variables:
-    """The variables to judge a saved state by: the average, where one is kept."""
-    params, average = state["params"], state["average"]
-    params = params if average is None else _over(params, average)
-    return {"params": params, "batch_stats": state["batch_stats"] or {}}
-
-
-def _over(tree: Any, other: Any) -> Any:
-    """The leaves of `other` over those of `tree`, where it has any."""
-    if not isinstance(tree, dict):
-        return tree if other is None else other
-    return {key: _over(value, (other or {}).get(key)) for key, value in tree.items()}

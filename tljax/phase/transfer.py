@@ -10,9 +10,12 @@ from tljax.errors import UserError, unknown
 from tljax.phase.phase import Phase
 
 FRESH = "fresh"
-
-
 NEW = ("heads", "scalars", "stems")
+
+
+def outside(origin: str) -> bool:
+    """Whether an origin lies outside the run, "run:WORKDIR" say; no phase's name has a colon."""
+    return ":" in origin
 
 
 def usual(fresh: Any, earlier: Mapping[str, Any], new: Sequence[str] = NEW) -> trees.Rules:
@@ -76,10 +79,14 @@ def start(fresh: Any, earlier: Mapping[str, Any], rules: trees.Rules, field: str
         wanted = {path: leaves[path] for path, origin in origins.items() if origin == name}
         lines = [line for line in trees.differences(wanted, source) if not line.startswith("+")]
         if lines:
+            paths = [line.split()[1].split("/") for line in lines]
+            heads = sorted({f"{path[0]}/{path[1]}/**" for path in paths if path[0] == "heads"})
+            patterns = ", ".join(f"({pattern!r}, {FRESH!r})" for pattern in heads)
+            which = f"with rules like {patterns}" if heads else f"with a rule (pattern, {FRESH!r})"
             raise UserError(
-                f"{field}: phase {name!r} does not hold what is to be copied from it "
-                f"(- missing, ! other shape): {'; '.join(lines)}. "
-                f"Name these with a rule (pattern, {FRESH!r}) before the others."
+                f"{field}: {'' if outside(name) else 'phase '}{name!r} does not hold what is to be "
+                f"copied from it (- missing, ! other shape): {'; '.join(lines)}. "
+                f"Name these {which} before the others."
             )
     values = [leaves[p] if o == FRESH else sources[o][p] for p, o in origins.items()]
     return jax.tree.unflatten(jax.tree.structure(fresh), values)

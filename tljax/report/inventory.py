@@ -18,10 +18,10 @@ from tljax.train.step import evaluated
 def collect(config: Config) -> dict[str, list[dict[str, Any]]]:
     """phase -> its parameters, then its batch statistics: `path`, `shape`, `count`, `origin` each.
 
-    `origin` is "fresh", an earlier phase, "run:WORKDIR", or "prepare.NAME" of what is fitted. A
-    parameter has the `factor` on its learning rate, 0 if it is frozen; of a statistic `moves` says
-    whether it does. Nothing is trained, but what a phase prepares is fitted, on parameters that
-    have not been trained either.
+    `origin` is "fresh", an earlier phase, "run:WORKDIR", "weights:FILE", or "prepare.NAME" of what
+    is fitted. A parameter has the `factor` on its learning rate, 0 if it is frozen; of a statistic
+    `moves` says whether it does. Nothing is trained, but what a phase prepares is fitted, on
+    parameters that have not been trained either.
 
     Raises:
       UserError: a mistake in the config, its patterns among them.
