@@ -15,7 +15,9 @@ from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TERM, CONFIG, NOTEBOOK, PHASES, READ, LOAD = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+TERM, CONFIG, NOTEBOOK, PHASES, READ, WEIGHTS, LOAD = re.findall(
+    r"```python\n(.*?)```", README, re.DOTALL
+)
 
 
 def shrunk(config):
@@ -115,3 +117,14 @@ def test_links_lead_somewhere(page):
 def test_every_config_is_linked():
     for path in methods.names(ROOT / "configs").values():
         assert f"(configs/{path.name})" in README
+
+
+def test_a_start_from_public_weights_names_the_file_that_is_not_there(tmp_path):
+    config = experiment.blank()
+    config.streams.source = dict(data="digits", size=32, channels=3, split="train[:8]", batch=8)
+    config.evaluate.target = dict(data="digits", size=32, channels=3, split="train[8:16]")
+    config.terms.label = dict(term="cross_entropy")
+    exec(WEIGHTS, {"config": config})
+    says = r"start\[0\]: got 'weights:mobilenet_v2.pth'; expected a file"
+    with pytest.raises(tljax.errors.UserError, match=says):
+        experiment.run(config, tmp_path / "run")
