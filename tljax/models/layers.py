@@ -92,7 +92,7 @@ def convolve(
     if not shifted:
         return jax.lax.conv_general_dilated(
             x,
-            kernel,
+            kernel.astype(x.dtype),  # XLA's takes no two types
             (stride, stride),
             pads,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
