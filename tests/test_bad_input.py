@@ -547,7 +547,7 @@ def test_the_base_is_no_mistake_and_a_mistake_leaves_a_finished_run_as_it_is(tlj
     refused(
         tljax(origin + "; config.network.trunk.features = (5,)", "other"),
         *[
-            f"start: phase 'run:{run}' does not hold",
+            f"start: 'run:{run}' does not hold",
             "! trunk/dense_0/kernel (16, 5) against (16, 6)",
         ],
     )
