@@ -190,7 +190,8 @@ def split(
 
 def _like(default: Any, value: Any, field: str, limit: Any = None) -> Any:
     """`value` as the kind of thing that `default` is; without a telling default, as it stands."""
-    of_list = isinstance(default, tuple) or isinstance(value, list | tuple)
+    told = default is not None and default is not Parameter.empty  # by it, whether lists are meant
+    of_list = isinstance(default, tuple) or (not told and isinstance(value, list | tuple))
     if isinstance(limit, tuple) and not of_list:
         if not any(type(value) is type(choice) and value == choice for choice in limit):
             raise unknown(field, value, limit)
