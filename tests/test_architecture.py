@@ -51,7 +51,7 @@ BUDGETS = {
     "experiment": 3240,
     "losses": 1080,
     "metrics": 730,
-    "models": 2540,
+    "models": 2580,
     "phase": 1560,
     "report": 960,
     "solvers": 530,

@@ -103,6 +103,7 @@ def test_what_was_not_trained_is_refused(tmp_path, damage):
 PAGES = [
     "README.md",
     "RESULTS.md",
+    "docs/backbones.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "experiments").glob("*/README.md")),
 ]
 

@@ -134,6 +134,16 @@ def test_grey_and_rgb():
     np.testing.assert_array_equal(TRANSFORMS["grey"](one, KEY), one)
 
 
+def test_imagenet():
+    """The mean of each channel becomes 0, and one deviation more 1; grey becomes coloured."""
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    image = jnp.asarray(np.stack([mean, mean + std])[None])
+    out = TRANSFORMS["imagenet"](image, KEY)
+    np.testing.assert_allclose(out, [[[0, 0, 0], [1, 1, 1]]], atol=1e-6)
+    grey = TRANSFORMS["imagenet"](jnp.full((2, 2, 1), 0.485), KEY)
+    np.testing.assert_allclose(grey[0, 0], [0, 0.029 / 0.224, 0.079 / 0.225], atol=1e-6)
+
+
 def test_standardise():
     # (0.7 − 0.5) / 0.1 = 2
     out = TRANSFORMS["standardise"](jnp.array([[[0.7]]]), KEY, mean=0.5, std=0.1)
@@ -356,8 +366,9 @@ def test_the_key_decides(name):
 def test_every_transform_stays_in_range(name):
     out = over_keys(name, ramp())
     assert out.dtype == np.float32 and out.ndim == 4
-    low = -1.0 if name == "standardise" else 0.0
-    assert low - 1e-6 <= out.min() and out.max() <= 1.0 + 1e-6
+    ends = {"standardise": (-1.0, 1.0), "imagenet": (-0.485 / 0.229, (1 - 0.406) / 0.225)}
+    low, high = ends.get(name, (0.0, 1.0))
+    assert low - 1e-6 <= out.min() and out.max() <= high + 1e-6
 
 
 def test_apply_scales_bytes_and_leaves_floats():

@@ -159,11 +159,18 @@ def standardise(
     return (image - mean) / std
 
 
+def imagenet(image: Array, key: Array, *, held_out: bool = False) -> Array:
+    """`standardise` by ImageNet's own channels, which weights of torchvision expect; of grey images
+    too, which become coloured."""
+    mean, std = jnp.array([0.485, 0.456, 0.406]), jnp.array([0.229, 0.224, 0.225])
+    return (image - mean.reshape(1, 1, 3)) / std.reshape(1, 1, 3)
+
+
 TRANSFORMS: dict[str, Callable[..., Array]] = {
     function.__name__: function
     for function in (
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
-        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
+        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise, imagenet),
     )
 }
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tljax.errors import UserError, unknown
+from tljax.errors import UserError, unknown, warn
 from tljax.experiment import results
 from tljax.experiment.results import Variables
 from tljax.experiment.workdir import classes, recorded
 from tljax.models import weights
+from tljax.models.checkpoints import known
 from tljax.models.heads import Linear
 from tljax.phase.phase import Phase
 from tljax.phase.transfer import FRESH, outside
@@ -71,6 +72,8 @@ def classes_of(origin: str) -> Mapping[str, tuple[str, ...]]:
 
 def _weights(where: str, phase: Phase) -> Variables:
     """A file of public weights, its classifier for each linear head."""
+    if there := known(_weights_identity(where)["sha256"]):
+        warn(f"weights:{where}: {there.told()}")
     trunk, heads = phase.network.trunk, dict(phase.network.heads.modules)
     streams = tuple(phase.streams) if phase.statistics == "separate" else ()
     found = weights.load(trunk, where, streams=streams)
