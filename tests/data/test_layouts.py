@@ -314,6 +314,15 @@ def test_the_command_says_what_is_understood(put, capsys):
         assert captured.err.count("\n") == 1 and not captured.out
 
 
+def test_what_cannot_be_opened_is_told_beside_the_rest(put, capsys):
+    root = put("im/0.png")
+    put("some.txt", text="im/0.png 1\nim/0.png x\n")
+    assert main(["tljax", "data", "--data", f"folder:{root}"]) == 0
+    assert "some: cannot be opened" in capsys.readouterr().out
+    assert main(["tljax", "data", "--data", f"folder:{root}", "--split", "sone"]) == 2
+    assert "Did you mean 'some'?" in capsys.readouterr().err
+
+
 def test_arrays_in_print(tmp_path):
     np.savez(
         tmp_path / "a.npz", x_train=np.zeros((3, 5)), y_train=[0, 1, 1], x_test=np.ones((2, 5))

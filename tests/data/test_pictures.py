@@ -137,10 +137,11 @@ def _chunk(kind, content):
     return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
-def test_a_decompression_bomb(tmp_path):
+@pytest.mark.parametrize("side", [10_000, 50_000])
+def test_a_decompression_bomb(tmp_path, side):
     path = tmp_path / "train" / "a" / "bomb.png"
     path.parent.mkdir(parents=True)
-    head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", b""))
     refused(tmp_path, "bomb.png", "decompression bomb")
 

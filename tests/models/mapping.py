@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tljax import trees
+from tljax.models import Network
 
 KEY = jax.random.key(0)
 
@@ -74,3 +75,13 @@ def check_alive(module, x, **kwargs):
 
     for path, leaf in trees.flatten(jax.grad(loss)(params)).items():
         assert jnp.all(jnp.isfinite(leaf)) and jnp.any(leaf != 0), path
+
+
+def check_half(trunk, params, x):
+    """In bfloat16 a network's features are near those of float32; token numbers stay integers."""
+    net = Network(trunk=trunk)
+    half, params = net.clone(precision="bfloat16"), {"trunk": params}
+    z = net.apply({"params": params}, x, method="features")
+    z_half, maps = half.apply({"params": half.rounded(params)}, x, method="features_and_maps")
+    assert {each.dtype for each in maps.values()} == {jnp.dtype("bfloat16")}
+    np.testing.assert_allclose(z_half, z, atol=0.05 * float(jnp.abs(z).max()))

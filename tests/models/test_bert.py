@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mapping import KEY, check_alive, check_covered, drawn, entries_of
+from mapping import KEY, check_alive, check_covered, check_half, drawn, entries_of
 
 import tljax
 from tljax.errors import UserError
@@ -62,14 +62,7 @@ def test_a_gradient_reaches_every_parameter(pool):
 
 
 def test_half_precision_in_a_network(variables):
-    """Token numbers pass a network as integers."""
-    net = Network(trunk=TINY)
-    params = {"trunk": variables["params"]}
-    half = net.clone(precision="bfloat16")
-    z = net.apply({"params": params}, X, method="features")
-    z_half, maps = half.apply({"params": half.rounded(params)}, X, method="features_and_maps")
-    assert {each.dtype for each in maps.values()} == {jnp.dtype("bfloat16")}
-    np.testing.assert_allclose(z_half, z, atol=0.05 * float(jnp.abs(z).max()))
+    check_half(TINY, variables["params"], X)
 
 
 def test_a_phase_learns_from_token_numbers():

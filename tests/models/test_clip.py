@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mapping import check_alive, check_covered, drawn, entries_of
+from mapping import check_alive, check_covered, check_half, drawn, entries_of
 
 from tljax.errors import UserError
-from tljax.models import Network
 from tljax.models.clip import NAMINGS, TextTower, class_vectors
 
 TINY = TextTower(vocabulary=30, length=12, width=16, depth=2, heads=2, end=29, projection=5)
@@ -54,13 +53,7 @@ def test_a_gradient_reaches_every_parameter(text):
 
 
 def test_half_precision_in_a_network(variables):
-    net = Network(trunk=TINY)
-    params = {"trunk": variables["params"]}
-    half = net.clone(precision="bfloat16")
-    z = net.apply({"params": params}, X, method="features")
-    z_half, maps = half.apply({"params": half.rounded(params)}, X, method="features_and_maps")
-    assert {each.dtype for each in maps.values()} == {jnp.dtype("bfloat16")}
-    np.testing.assert_allclose(z_half, z, atol=0.05 * float(jnp.abs(z).max()))
+    check_half(TINY, variables["params"], X)
 
 
 @pytest.mark.parametrize("naming", NAMINGS)

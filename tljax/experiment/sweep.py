@@ -24,7 +24,7 @@ from tljax.experiment.fields import Config
 from tljax.experiment.grid import Member, Point, members
 from tljax.experiment.group import Unit, finish, fitting, keep_data, structure
 from tljax.experiment.opening import Opened
-from tljax.experiment.workdir import Held, claimed, result
+from tljax.experiment.workdir import Held, claim, claimed, result
 from tljax.train import files, lanes, loop
 from tljax.train.checkpoint import Unsaved
 from tljax.train.files import write_json
@@ -71,8 +71,7 @@ def run(
     """
     display, workdir, began = display or Display(quiet=True), Path(workdir), time.monotonic()
     chosen = members(config, points)
-    with claimed(workdir, resolve(config), sweep=True):
-        pass
+    claim(workdir, resolve(config), sweep=True)
     if not 0 <= part < parts:
         raise wrong("--process_id", part, f"a number from 0 to {parts - 1}")
     ours = chosen[part::parts]

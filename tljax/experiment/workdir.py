@@ -50,35 +50,52 @@ def recorded(workdir: Path) -> Recorded:
     return Recorded(config, sweep, version)
 
 
-@contextlib.contextmanager
-def claimed(workdir: Path, config: Mapping[str, Any], sweep: bool = False) -> Iterator[None]:
-    """Makes a directory this config's and holds it, or refuses it.
+def claim(workdir: Path, config: Mapping[str, Any], sweep: bool = False) -> None:
+    """Makes a directory this config's, or refuses it.
 
     A run that has ended is taken up again where this config has more steps for its last phase.
 
     Args:
       workdir: of a run or a sweep.
       config: resolved.
-      sweep: whether it is of a sweep. That is not held: its members are.
+      sweep: whether it is of a sweep.
 
     Raises:
-      UserError: a directory of another config or of something else, one that another process
-        holds, or one that cannot be written.
+      UserError: a directory of another config or of something else, or one that cannot be written.
     """
-    _differing(workdir, config, sweep)  # before anything is written there
+    if more := _differing(workdir, config, sweep):
+        _reopen(workdir, *more)
+    _writable(workdir)
+    record = {"version": __version__, **({"sweep": config} if sweep else config)}
+    write_json(workdir / "config.json", record)
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path, config: Mapping[str, Any]) -> Iterator[None]:
+    """Makes a directory this run's, and holds it; or refuses it.
+
+    Raises:
+      Held: one that another process holds.
+      UserError: see `claim`.
+    """
+    _differing(workdir, config, sweep=False)  # before anything is written there
+    _writable(workdir)
+    with _held(workdir):
+        claim(workdir, config)  # now that nobody else changes it
+        yield
+
+
+def _writable(workdir: Path) -> None:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        expected = f"a directory to write in ({error.strerror})"
-        raise wrong("workdir", str(workdir), expected) from None
-    with contextlib.nullcontext() if sweep else _held(workdir):
-        if more := _differing(workdir, config, sweep):  # once more, now that nobody changes it
-            _reopen(workdir, *more)
-        record = {"version": __version__, **({"sweep": config} if sweep else config)}
-        write_json(workdir / "config.json", record)
-        yield
+        raise _unusable(workdir, error) from None
+
+
+def _unusable(workdir: Path, error: OSError) -> UserError:
+    return wrong("workdir", str(workdir), f"a directory to write in ({error.strerror})")
 
 
 def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[str, int] | None:
@@ -89,20 +106,17 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise wrong(
-            "workdir", str(workdir), f"a directory to write in ({error.strerror})"
-        ) from None
+        raise _unusable(workdir, error) from None
     others = [n for n in names if n != LOCK and not re.fullmatch(r"config\.json\.\d+\.partial", n)]
     if not others:
         return None
     if "config.json" not in others:
         expected = f"an empty directory or a run of ours; it holds {min(others)}"
         raise wrong("workdir", str(workdir), expected)
-    begun = _begun(workdir)
     try:
         there = recorded(workdir)
     except UserError as error:
-        if not (workdir / "config.json").stat().st_size and not begun:  # cut off at once
+        if not (workdir / "config.json").stat().st_size and not _begun(workdir):  # cut off at once
             return None
         raise UserError(f"workdir: {error}; put it back, or take another workdir") from None
     written = f"it was written by tljax {there.version}, this is {__version__}"
@@ -114,11 +128,11 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
     try:
         before = _canonical(there.config)
     except UserError as error:
-        if not begun:
+        if not _begun(workdir):
             return None
         raise UserError(f"workdir: got {str(workdir)!r}; {error} ({written})") from None
     paths = [path for path in {**before, **now} if before.get(path) != now.get(path)]
-    if not paths or not begun:  # a config that was refused, and has been put right
+    if not paths or not _begun(workdir):  # a config that was refused, and has been put right
         return None
     phase = (config["phases"] or ["train"])[-1]
     field = place(phase, "steps")
@@ -149,9 +163,9 @@ def _canonical(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _begun(workdir: Path) -> bool:
-    """Whether a run has left anything beside its config."""
-    files = {path for path in workdir.rglob("*") if path.is_file() and path.stat().st_size}
-    return bool(files - {workdir / name for name in ("config.json", DATA, LOCK)})
+    """Whether a run has left anything beside its config; the first file that is found tells."""
+    ours = {workdir / name for name in ("config.json", DATA, LOCK)}
+    return any(p not in ours and p.is_file() and p.stat().st_size for p in workdir.rglob("*"))
 
 
 def _reopen(workdir: Path, phase: str, steps: int) -> None:

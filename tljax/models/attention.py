@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -101,6 +101,19 @@ class Block(nn.Module):
                 y = y * scale.reshape(1, 1, -1)
             x = x + y
         return x
+
+
+def stacked(
+    x: Array, depth: int, mask: Array | None = None, **fields: Any
+) -> tuple[Array, dict[str, Array]]:
+    """`depth` blocks of these fields, called `block_i`, and what each of them gives, by its name.
+
+    To be called by a module, which they belong to.
+    """
+    maps = {}
+    for i in range(depth):
+        x = maps[f"block_{i}"] = Block(**fields, name=f"block_{i}")(x, mask)
+    return x, maps
 
 
 class AttentionPool(nn.Module):

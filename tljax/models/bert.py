@@ -10,7 +10,7 @@ from jax import Array
 
 from tljax.checks import Count, Positive, Whole, Width
 from tljax.errors import wrong
-from tljax.models.attention import Block, Depth, Gelu, LayerNorm, Size
+from tljax.models.attention import Depth, Gelu, LayerNorm, Size, stacked
 from tljax.models.naming import CLASSIFIER, TRUNK, block, embedding, layer_norm
 from tljax.models.weights import Entry, linear
 
@@ -53,12 +53,11 @@ class BERT(nn.Module, kw_only=True):
         """
         check_tokens(x, self.length)
         mask = x != self.pad if mask is None else mask.astype(bool)
-        x = self._embedded(x)
-        maps = {}
-        for i in range(self.depth):
-            fields = (self.heads, self.mlp or 4 * self.width, self.gelu, self.epsilon)
-            block = Block(*fields, post=True, name=f"block_{i}")
-            x = maps[f"block_{i}"] = block(x, mask[:, None, None, :])
+        fields: dict[str, Any] = dict(
+            heads=self.heads, hidden=self.mlp or 4 * self.width, gelu=self.gelu
+        )
+        fields |= dict(epsilon=self.epsilon, post=True)
+        x, maps = stacked(self._embedded(x), self.depth, mask[:, None, None, :], **fields)
         return self._pooled(x, mask), maps
 
     def _embedded(self, x: Array) -> Array:

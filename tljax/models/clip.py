@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tljax.checks import Count, Positive, Whole, Width
-from tljax.models.attention import Block, Depth, Gelu, LayerNorm, Size
+from tljax.models.attention import Depth, Gelu, LayerNorm, Size, stacked
 from tljax.models.bert import EXAMPLE, check_tokens
 from tljax.models.naming import CLASSIFIER, TRUNK, block, embedding, layer_norm
 from tljax.models.vit_names import CLIP
@@ -64,10 +64,10 @@ class TextTower(nn.Module, kw_only=True):
         read = jnp.ones((1, 1, 1, length), bool) if mask is None else mask[:, None, None, :] != 0
         if self.causal:
             read = read & jnp.tri(length, dtype=bool)[None, None]
-        maps = {}
-        for i in range(self.depth):
-            fields = (self.heads, self.mlp or 4 * self.width, self.gelu, self.epsilon)
-            x = maps[f"block_{i}"] = Block(*fields, name=f"block_{i}")(x, read)
+        fields: dict[str, Any] = dict(
+            heads=self.heads, hidden=self.mlp or 4 * self.width, gelu=self.gelu
+        )
+        x, maps = stacked(x, self.depth, read, epsilon=self.epsilon, **fields)
         x = maps["tokens"] = LayerNorm(self.epsilon, name="norm")(x)
         z = self._pooled(x, tokens)
         if self.projection:

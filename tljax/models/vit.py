@@ -4,7 +4,7 @@ One module is ViT, DeiT, MAE's encoder, DINOv2 with and without registers, and t
 CLIP and SigLIP: docs/backbones_transformers.md has the fields of each.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jax import Array
 
 from tljax.checks import Count, NotNegative, Positive, Whole
 from tljax.errors import wrong
-from tljax.models.attention import AttentionPool, Block, Depth, Gelu, LayerNorm, Patches, Size
+from tljax.models.attention import AttentionPool, Depth, Gelu, LayerNorm, Patches, Size, stacked
 from tljax.models.positions import Resize, resized
 from tljax.models.vit_names import IGNORED, NAMINGS
 
@@ -70,10 +70,11 @@ class ViT(nn.Module, kw_only=True):
         x = self._embedded(x, width)
         if self.pre_norm:
             x = LayerNorm(self.epsilon, name="pre_norm")(x)
-        maps = {}
-        for i in range(depth):
-            block = (heads, hidden, self.gelu, self.epsilon, self.qkv_bias, self.layer_scale)
-            x = maps[f"block_{i}"] = Block(*block, name=f"block_{i}")(x)
+        fields: dict[str, Any] = dict(
+            heads=heads, hidden=hidden, gelu=self.gelu, epsilon=self.epsilon
+        )
+        fields |= dict(bias=self.qkv_bias, scale=self.layer_scale)
+        x, maps = stacked(x, depth, **fields)
         norm = LayerNorm(self.epsilon, name="norm") if self.norm != "none" else None
         x = norm(x) if norm and self.norm == "tokens" else x
         z = self._pooled(x, heads, hidden)
