@@ -131,6 +131,12 @@ def test_no_file_is_long(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
+def test_no_two_tests_share_a_name():
+    """pytest imports a test by its file's name alone: a second of the same name is not collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_losses_know_arrays_only():
     """Beside these libraries only the ground floors that check shapes and say what is wrong."""
     known = {"jax", "jaxtyping", "optax"}
