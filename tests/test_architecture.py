@@ -132,7 +132,7 @@ def test_no_file_is_long(path):
 
 
 def test_no_two_tests_share_a_name():
-    """pytest imports a test by its file's name alone: a second of the same name is not collected."""
+    """pytest imports a test by its file's name: a second of the same name is not collected."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
 
