@@ -207,6 +207,34 @@ def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
     return tuple(parsed)
 
 
+def alike(transforms: Sequence[Bound], inputs: Array | np.ndarray) -> bool:
+    """Whether an example looks the same whatever its key: no transform reads it.
+
+    Args:
+      transforms: see `apply`.
+      inputs: one example or more, of which only the shape matters.
+    """
+
+    def chain(example: Array, keys: Array) -> Array:
+        for i, transform in enumerate(transforms):
+            example = transform(example, keys[i], held_out=False)
+        return example
+
+    example = as_float(inputs)[0]
+    keys = [jax.random.key(0)] * len(transforms)
+    traced = jax.make_jaxpr(chain)(example, keys).jaxpr
+    unread = set(map(id, traced.invars[1:]))
+    return not any(id(read) in unread for step in traced.eqns for read in step.invars)
+
+
+def as_float(inputs: Array | np.ndarray) -> Array:
+    """Images of bytes as float32 in [0, 1], floats as float32; other integers as they are."""
+    inputs = jnp.asarray(inputs)
+    if inputs.dtype == jnp.uint8 and inputs.ndim == 4:
+        return jnp.asarray(inputs, jnp.float32) / 255.0
+    return inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype(jnp.float32)
+
+
 def apply(
     transforms: Sequence[Bound], inputs: Array | np.ndarray, keys: Array, *, held_out: bool = False
 ) -> Array:
@@ -222,11 +250,7 @@ def apply(
     Returns:
       `[batch, ...]` as the transforms leave it; images are float32, other integers stay integers.
     """
-    inputs = jnp.asarray(inputs)
-    if inputs.dtype == jnp.uint8 and inputs.ndim == 4:
-        inputs = jnp.asarray(inputs, jnp.float32) / 255.0
-    elif not jnp.issubdtype(inputs.dtype, jnp.integer):
-        inputs = jnp.asarray(inputs, jnp.float32)
+    inputs = as_float(inputs)
 
     def chain(example: Array, key: Array) -> Array:
         for position, transform in enumerate(transforms):

@@ -83,7 +83,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
                 opened.placed[id(table)] = jax.device_put(table)
             data[name] = opened.placed[id(table)]
     readers = {
-        name: _readers(phase, index, tables, fields.seed)
+        name: readers_of(phase, index, tables, config)
         for index, (name, phase) in enumerate(phases.items())
     }
     cadence = Cadence(
@@ -227,8 +227,11 @@ def _balance(fields: Mapping[str, Any]) -> Any:
     return balance(**fields)
 
 
-def _readers(phase: Phase, index: int, tables: Mapping[str, Table], seed: int) -> dict[str, Reader]:
-    readers = {}
+def readers_of(
+    phase: Phase, index: int, tables: Mapping[str, Table], config: Checked
+) -> dict[str, Reader]:
+    """What reads the streams of a phase from disk, of those whose tables are not in memory."""
+    readers, seed = {}, config.fields.seed
     for stream in phase.streams.values():
         if not tables[stream.name].resident:
             own = (seed + streams.identity(f"{stream.base}/{index}")) % 2**31

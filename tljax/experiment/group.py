@@ -13,7 +13,9 @@ import jax
 from tljax.data.fingerprints import fingerprint
 from tljax.experiment import results, start, workdir
 from tljax.experiment.build import Built, flowing
+from tljax.experiment.cache import Cache
 from tljax.experiment.results import Variables
+from tljax.phase.evaluate import Split
 from tljax.train import hosts, lanes, loop, placing
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.loop import Stop, Writer
@@ -36,6 +38,15 @@ class Begun(NamedTuple):
     phase: str  # its name in the records
     lane: lanes.Lane
     keep: Callable[[Any], None]  # saves where it started
+    judged: Mapping[str, Split]  # evaluations of the phase, on features where those are kept
+
+
+class Finished(NamedTuple):
+    """What a run ended as."""
+
+    finals: dict[str, Variables]  # of its phases
+    failed: str | None  # what was not finite
+    splits: dict[str, Split]  # its evaluations, on features where those are kept
 
 
 def keep_data(unit: Unit) -> None:
@@ -59,22 +70,25 @@ def keep_data(unit: Unit) -> None:
 def finish(
     units: Sequence[Unit],
     directory: Path,
-    display: Display,
+    cache: Cache,
     stop: Stop,
     not_finite: Any = loop.refuse,
-) -> tuple[list[dict[str, Variables]], list[str | None]]:
+) -> list[Finished]:
     """Runs what is left of a group of runs.
 
     Args:
       units: whose phases have one structure.
       directory: of the checkpoints of their lanes.
-      display, stop, not_finite: see `loop.train`.
+      cache: of features; its display shows progress.
+      stop, not_finite: see `loop.train`.
 
     Returns:
-      Of each unit: phase -> the variables of its end, and what was not finite, if anything was.
+      Of each unit what it ended as.
     """
+    display = cache.display
     finals: list[dict[str, Variables]] = [{} for _ in units]
     failed: list[str | None] = [None for _ in units]
+    splits = [dict(unit.built.splits) for unit in units]
     records = [
         Records(unit.workdir, unit.built.config.fields.tensorboard) if hosts.leader() else Muted()
         for unit in units
@@ -88,7 +102,7 @@ def finish(
         if len(ended) < len(units):
             ended = []
             begun = [
-                _begin(unit, i, name, restart, finals[i])
+                _begin(unit, i, name, restart, finals[i], cache)
                 for i, unit in enumerate(units)
                 for restart in range(restarts)
             ]
@@ -99,6 +113,8 @@ def finish(
             states = _trained(
                 units[0].built, name, begun, writers, directory, display, stop, not_finite
             )
+            for each in begun:
+                splits[each.unit] |= each.judged if restarts == 1 else {}
             for i, unit in enumerate(units):
                 own = [state for each, state in zip(begun, states, strict=True) if each.unit == i]
                 best = min(own, key=lambda state: float(state.totals["loss"]))
@@ -112,7 +128,7 @@ def finish(
             passed[i] += names
     for record in records:
         record.close()
-    return finals, failed
+    return [Finished(*ended) for ended in zip(finals, failed, splits, strict=True)]
 
 
 def _fault(phase: str, broken: Mapping[str, int]) -> str:
@@ -121,7 +137,12 @@ def _fault(phase: str, broken: Mapping[str, int]) -> str:
 
 
 def _begin(
-    unit: Unit, index: int, name: str, restart: int, earlier: Mapping[str, Variables]
+    unit: Unit,
+    index: int,
+    name: str,
+    restart: int,
+    earlier: Mapping[str, Variables],
+    cache: Cache,
 ) -> Begun:
     """A lane, from where its phase starts."""
     built, own = unit.built, f"{name}@{restart}" if restart else name
@@ -130,8 +151,8 @@ def _begin(
     carried = results.with_heads(results.carried(earlier), start.gathered(state, phase.mesh))
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)
-    lane = lanes.Lane(phase, state, flowing(built, name), built.readers[name])
-    return Begun(index, own, lane, keep)
+    lane, judged = cache.lane(built, name, state)
+    return Begun(index, own, lane, keep, judged)
 
 
 def _writer(
@@ -144,7 +165,7 @@ def _writer(
 ) -> Writer:
     """Where a lane writes, and how it is judged: by the leader of several processes."""
     built, carried = unit.built, results.carried(earlier)
-    splits = [split for split in built.splits.values() if split.phase == name]
+    splits = [begun.judged.get(s.name, s) for s in built.splits.values() if s.phase == name]
 
     def evaluate(state: State) -> loop.Values:
         variables = placing.gathered(evaluated(state), built.phases[name].mesh)
@@ -179,7 +200,7 @@ def _trained(
         for each in begun:
             each.keep(each.lane.state.start)
         return [each.lane.state for each in begun]
-    alone = bool(built.readers[name]) or built.phases[name].mesh is not None
+    alone = any(each.lane.readers or each.lane.phase.mesh is not None for each in begun)
     states: list[State] = []
     for group in [[i] for i in range(len(begun))] if alone else [range(len(begun))]:
         chosen = [begun[i] for i in group]

@@ -11,6 +11,7 @@ from tljax.errors import failure, wrong
 from tljax.experiment import origins, results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
+from tljax.experiment.cache import Cache
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config
 from tljax.experiment.group import Unit, finish, keep_data
@@ -63,9 +64,10 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
     if hosts.leader():
         keep_data(unit)
     with loop.stop_on_signals() as stop:
-        [finals], _ = finish([unit], workdir / "checkpoints", display, stop)
+        cache = Cache(workdir / "features", display)
+        [(finals, _, splits)] = finish([unit], workdir / "checkpoints", cache, stop)
     if hosts.leader():
-        judged = results.judge(unit.built.network, finals, unit.built.splits.values())
+        judged = results.judge(unit.built.network, finals, splits.values())
         undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)

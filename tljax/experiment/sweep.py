@@ -19,6 +19,7 @@ import jax
 from tljax.errors import UserError, wrong
 from tljax.experiment import results
 from tljax.experiment.build import build
+from tljax.experiment.cache import Cache
 from tljax.experiment.check import resolve
 from tljax.experiment.fields import Config
 from tljax.experiment.grid import Member, Point, members
@@ -82,11 +83,12 @@ def run(
     for unit in built(left, workdir):
         groups.setdefault(structure(unit), []).append(unit)
     lost: dict[str, UserError] = {}
+    cache = Cache(workdir / "features", display)
     with loop.stop_on_signals() as stop:
         for group in groups.values():
             size = together or fitting(group[0]) * lanes.mesh().size
             for first in range(0, len(group), size):
-                lost |= _run(group[first : first + size], workdir / "batches", display, stop)
+                lost |= _run(group[first : first + size], workdir / "batches", cache, stop)
     rows = collect(chosen, workdir, lost)
     if lost and len(lost) == len(rows):
         raise next(iter(lost.values()))
@@ -109,7 +111,7 @@ def _result(name: str, workdir: Path) -> dict[str, Any] | None:
 
 
 def _run(
-    units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop
+    units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Stop
 ) -> dict[str, UserError]:
     """Runs units of one structure, and leaves `result.json` in each one's directory.
 
@@ -134,16 +136,16 @@ def _run(
             except UserError as error:
                 lost[unit.name] = error
         try:
-            _finish(ready, directory, display, stop)
+            _finish(ready, directory, cache, stop)
         except Unsaved:
             raise
         except UserError as error:
-            lost |= _apart(ready, directory, display, stop, error)
+            lost |= _apart(ready, directory, cache, stop, error)
     return lost
 
 
 def _apart(
-    units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop, error: UserError
+    units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Stop, error: UserError
 ) -> dict[str, UserError]:
     """Runs one after another units of which one has failed, by an error that is not known to be
     its own; `_run` has the rest."""
@@ -152,7 +154,7 @@ def _apart(
     lost: dict[str, UserError] = {}
     for unit in units:
         try:
-            _finish([unit], directory, display, stop)
+            _finish([unit], directory, cache, stop)
         except Unsaved:
             raise
         except UserError as own:
@@ -162,15 +164,15 @@ def _apart(
     return lost
 
 
-def _finish(units: Sequence[Unit], directory: Path, display: Display, stop: loop.Stop) -> None:
+def _finish(units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Stop) -> None:
     if not units:
         return
     name = hashlib.sha256("".join(unit.name for unit in units).encode()).hexdigest()[:12]
-    finals, failed = finish(units, directory / name, display, stop, loop.leave)
-    for unit, variables, fault in zip(units, finals, failed, strict=True):
+    finished = finish(units, directory / name, cache, stop, loop.leave)
+    for unit, (variables, fault, splits) in zip(units, finished, strict=True):
         built, judged = unit.built, {}
         if not fault:
-            judged = results.judge(built.network, variables, built.splits.values())
+            judged = results.judge(built.network, variables, splits.values())
         last = list(variables.values())[-1]
         result = results.assemble(built.config, last, judged, built.splits)
         write_json(unit.workdir / "result.json", {**result, **({"failed": fault} if fault else {})})

@@ -3,7 +3,7 @@
 import inspect
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ from tljax import trees
 from tljax.bind import find, split
 from tljax.errors import UserError, calling, unknown, wrong
 from tljax.models.heads import HEADS
+from tljax.models.statistics import staying
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
 
@@ -160,6 +161,53 @@ class Network(nn.Module):
     def scalar(self, name: str, value: float) -> Array:
         """The learned number called `name`, a scalar that starts at `value`."""
         return self.scalars(name, value)
+
+
+class Computed(nn.Module):
+    """A trunk whose features have been computed: they are what comes in."""
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
+        return x
+
+
+def above(network: Network) -> Network:
+    """A network of which only heads are left; its inputs are the features of the whole one."""
+    return network.clone(trunk=Computed(), stems={})
+
+
+def trains_as_it_judges(
+    network: Network,
+    variables: Mapping[str, Any],
+    inputs: Array,
+    *,
+    stem: str = "",
+    stream: str | None = None,
+    still: Collection[str] | None = None,
+) -> bool:
+    """Whether the features of inputs are the same in a step as in an evaluation.
+
+    It compares the two programs: a step's neither draws at random, nor reads the batch's
+    statistics.
+
+    Args:
+      network: unbound, of these `variables`, `{"params", "batch_stats"}`.
+      variables, inputs, stem, stream: see `Network.features_and_maps`.
+      still: paths of the modules whose running statistics stay in training; None: all.
+    """
+
+    def traced(train: bool) -> str:
+        def features(variables: Mapping[str, Any], inputs: Array) -> Array:
+            def run(net: Any) -> Array:
+                return net.features(inputs, stem=stem, train=train, stream=stream)
+
+            variables = {**variables, "params": network.rounded(variables["params"])}
+            return nn.apply(run, network, mutable=["batch_stats"])(variables)[0]
+
+        with staying(still or () if train else ()):
+            return str(jax.make_jaxpr(features)(variables, inputs))
+
+    return traced(train=still is not None) == traced(train=False)
 
 
 def build(

@@ -15,6 +15,7 @@ from tljax.data.lazy import Lazy
 from tljax.data.table import Table
 from tljax.errors import UserError, calling
 from tljax.metrics import generalised, validators
+from tljax.models.network import above
 from tljax.phase import objective
 from tljax.phase.phase import Stream, numbers
 from tljax.solvers import zero_shot
@@ -46,6 +47,7 @@ class Split(NamedTuple):
     calibrate: str = ""  # the evaluation that chooses the factor of calibrated stacking
     top: int = 10  # ConSE's number of seen classes
     held_out: bool = True  # whether transforms draw from the material kept for evaluation
+    computed: bool = False  # whether the inputs are the trunk's features
 
 
 class Outputs(NamedTuple):
@@ -82,7 +84,7 @@ def _forward(
 
 def _of_split(network: Any, split: Split) -> Any:
     names = dict(head=split.head, statistics=split.statistics, held_out=split.held_out)
-    return functools.partial(_forward, network, **names)
+    return functools.partial(_forward, above(network) if split.computed else network, **names)
 
 
 def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
 from tljax.errors import UserError, calling, unknown
 from tljax.losses.adversarial import ramp
-from tljax.models.network import check_memory
+from tljax.models.network import Computed, check_memory
 from tljax.models.statistics import staying
 from tljax.phase import transfer
 from tljax.phase.phase import Phase, Stream
@@ -141,6 +141,9 @@ def _evaluate(
         of_layers = _Named(passed, _absent("stream"))[stream][1]
         return _Named(of_layers, _absent("layer"))[layer]
 
+    shown = {s: _Named(b, _explain(s)) for s, b in batch.items()}
+    for examples in shown.values() if isinstance(phase.network.trunk, Computed) else ():
+        del examples["input"]  # features stand in its place
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
     seen = {name: table.seen for name, table in of_streams.items() if table.seen}
     names = {name: table.classes for name, table in of_streams.items()}
@@ -152,7 +155,7 @@ def _evaluate(
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
     view = View(
         net=net,
-        batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
+        batch=_Named(shown, _absent("stream")),
         features=features,
         params=params,
         anchor=anchor.get("params", {}),
