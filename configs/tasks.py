@@ -4,7 +4,10 @@ Each function fills in a config of `tljax.experiment.blank()`; a config file the
 special of it. Loaded as `tljax.configs.tasks`, wherever a config file is started from.
 """
 
+import os
 from typing import Any
+
+from tljax.models.checkpoints import CHECKPOINTS
 
 COLOUR_DIGITS = dict(data="digits", size=16, channels=3)
 PHOTOGRAPHS = (dict(name="photographs", strength=0.7),)
@@ -18,6 +21,30 @@ UNSEEN = tuple(sorted(10 * i + (i + shift) % 10 for i in range(10) for shift in 
 HELD_OUT = tuple(10 * i + (i + 6) % 10 for i in range(10))
 SEEN = tuple(i for i in range(100) if i not in UNSEEN)
 FIRST = tuple(i for i in SEEN if i not in HELD_OUT)
+
+
+def cache() -> str:
+    """Where `experiments.pretrained.fetch` puts public weights and photographs."""
+    usual = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "tljax")
+    return os.path.expanduser(os.environ.get("TLJAX_CACHE", usual))
+
+
+def weights(name: str) -> str:
+    """The origin of a checkpoint of `tljax.models.checkpoints`."""
+    return f"weights:{os.path.join(cache(), os.path.basename(CHECKPOINTS[name].member))}"
+
+
+def cells(config: Any, size: int, labels: int = 100) -> None:
+    """Photographs of solar cells, whole or with a defect, as ImageNet's networks see them."""
+    config.data_dir = cache()
+    elpv = dict(data="folder:elpv", size=size, channels=3)
+    seen = (dict(name="imagenet"),)
+    config.network.trunk = dict(name="mobilenet_v2")
+    config.network.heads.label = dict(name="linear")
+    flips = (dict(name="flip"), *seen)
+    config.streams.target = dict(**elpv, per_class=labels, transforms=flips, batch=20)
+    config.evaluate.test = dict(**elpv, split="test", transforms=seen)
+    config.figures = False
 
 
 def sgd(learning_rate: float, schedule: str = "cosine") -> dict[str, Any]:

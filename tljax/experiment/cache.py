@@ -7,11 +7,13 @@ statistics, precision, transforms, data.
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakValueDictionary
 
 import jax
 import numpy as np
@@ -27,7 +29,7 @@ from tljax.errors import UserError
 from tljax.experiment.build import Built, flowing, readers_of
 from tljax.models.network import above, trains_as_it_judges
 from tljax.phase import transfer
-from tljax.phase.evaluate import Split, check_fit, outputs
+from tljax.phase.evaluate import Computed, Split, check_fit, outputs
 from tljax.phase.phase import Phase, numbers
 from tljax.train import files, hosts, starting
 from tljax.train.lanes import Lane
@@ -37,46 +39,22 @@ from tljax.train.step import State
 ABOVE = ("heads", "scalars")  # what may move
 
 
-class Trunk(NamedTuple):
-    """What gives features: a phase's network with the variables that it starts from."""
-
-    network: Any
-    params: Any
-    batch_stats: Any
-    digest: str  # of all that is not of the data
-
-    @staticmethod
-    def of(phase: Phase, state: State) -> "Trunk":
-        """The trunk of a state, with everything else that inputs pass."""
-        variables: dict[str, Any] = {"params": dict(state.params), "batch_stats": state.batch_stats}
-        for kind in ABOVE:
-            variables["params"].pop(kind, None)
-        net, digest = phase.network, hashlib.sha256()
-        parts = (__version__, net.trunk, net.stems, net.precision)
-        digest.update(repr(parts).encode())
-        for path, leaf in trees.flatten(variables).items():
-            digest.update(path.encode())
-            digest.update(np.asarray(leaf).tobytes())
-        return Trunk(net, state.params, state.batch_stats, digest.hexdigest())
-
-    def place(self, split: Split) -> str:
-        """The name of the file that holds the features of a split."""
-        looks = [
-            (look.function.__module__, look.function.__qualname__, look.static, look.numbers)
-            for look in split.stream.transforms
-        ]
-        parts = (self.digest, looks, split.stream.stem, split.statistics, split.held_out)
-        told = f"{parts}{fingerprint(split.table)}"
-        return f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.npy"
-
-
 class Cache:
     """The features that all runs of one directory share."""
 
     def __init__(self, folder: Path, display: Display):
         """Keeps them in `folder`, and tells `display` of those that it computes."""
         self.folder, self.display = folder, display
-        self._placed: dict[tuple[str, int], Table] = {}  # on the device, one for all lanes
+        # One table for all lanes and evaluations that read it, as long as one does.
+        self._tables: WeakValueDictionary[tuple[Path, int], Table] = WeakValueDictionary()
+        self._placed: WeakValueDictionary[int, Table] = WeakValueDictionary()
+
+    def of(self, built: Built, name: str) -> Computed | None:
+        """What puts features in the place of a split's inputs; None where none are kept."""
+        if built.phases[name].mesh is not None or hosts.several():
+            return None
+        limit = built.config.fields.resident_megabytes * 2**20
+        return functools.partial(self.computed, limit=limit)
 
     def lane(self, built: Built, name: str, state: State) -> tuple[Lane, dict[str, Split]]:
         """What a phase steps: the whole of it, or its heads alone on features.
@@ -89,10 +67,14 @@ class Cache:
         Returns:
           The lane, and the phase's evaluations on features; of the whole none.
         """
-        phase, limit = built.phases[name], built.config.fields.resident_megabytes * 2**20
+        phase, compute = built.phases[name], self.of(built, name)
         whole = Lane(phase, state, flowing(built, name), built.readers[name])
-        if not built.config.phases[name].steps or not _stands(phase, state, built.tables):
+        splits = [split for split in built.splits.values() if split.phase == name]
+        variables = phase.network, state.params, state.batch_stats
+        if compute is None:
             return whole, {}
+        if not built.config.phases[name].steps:
+            return whole, {s.name: compute(s, *variables) for s in splits if phase.prepare}
         bare = {n: dataclasses.replace(s, transforms=(), stem="") for n, s in phase.streams.items()}
         heads = phase.changed(network=above(phase.network), streams=bare)
         bases = {
@@ -100,44 +82,38 @@ class Cache:
             for n, s in phase.streams.items()
             if not s.of
         }
-        if not _fed_by_features(heads, phase, state, bases):
+        if not (_stands(phase, state, built.tables) and _fed(heads, phase, state, bases)):
             return whole, {}
-        trunk, data, tables = Trunk.of(phase, state), {}, {}
-        for n, split in bases.items():
-            table = tables[n] = self.computed(split, trunk, limit).table
-            if table.resident:
-                same = trunk.place(split), id(split.table)
-                data[n] = self._placed.setdefault(same, jax.device_put(table))
-        judged = {
-            n: self.computed(split, trunk, limit)
-            for n, split in built.splits.items()
-            if split.phase == name
-        }
+        tables = {n: compute(split, *variables).table for n, split in bases.items()}
+        data = {n: self._on_device(table) for n, table in tables.items() if table.resident}
         shown = {n: tables[s.base] for n, s in phase.streams.items()}
         readers = readers_of(heads, list(built.phases).index(name), shown, built.config)
-        return Lane(heads, state, data, readers), judged
+        return Lane(heads, state, data, readers), {s.name: compute(s, *variables) for s in splits}
 
-    def computed(self, split: Split, trunk: Trunk, limit: float) -> Split:
+    def computed(
+        self, split: Split, network: Any, params: Any, batch_stats: Any, *, limit: float
+    ) -> Split:
         """A split on features: of the file that holds them, or computed and written there.
 
         Args:
           split: on inputs.
-          trunk: what computes them.
+          network, params, batch_stats: what computes them.
           limit: the bytes that may lie in memory.
         """
-        path = self.folder / trunk.place(split)
-        try:
-            features = np.load(path, mmap_mode="r")
-        except (OSError, ValueError):  # none, or cut short: it is made again
-            bare = split._replace(head="", stream=numbers(split.stream))
-            features = outputs(trunk.network, trunk.params, trunk.batch_stats, bare).features
-            self._keep(path, features)
-            shape = " × ".join(map(str, features.shape))
-            self.display.say(f"features of {split.name}: {shape}, kept in {self.folder}")
-        size = features.dtype.itemsize * features.size
-        stored = Stored(path, path.stat().st_size - size, features.dtype, features.shape)
-        rows = rows_of(stored, first, split.name)
-        table = materialise(split.table.like({**split.table.columns, "input": rows}), limit)
+        path = self.folder / _name(split, network, params, batch_stats)
+        table = self._tables.get((path, id(split.table)))
+        if table is None:
+            try:
+                features = np.load(path, mmap_mode="r")
+            except (OSError, ValueError):  # none, or cut short: it is made again
+                bare = split._replace(head="", stream=numbers(split.stream))
+                features = outputs(network, params, batch_stats, bare).features
+                self._keep(path, features)
+            size = features.dtype.itemsize * features.size
+            stored = Stored(path, path.stat().st_size - size, features.dtype, features.shape)
+            rows = rows_of(stored, first, split.name)
+            table = materialise(split.table.like({**split.table.columns, "input": rows}), limit)
+            self._tables[path, id(split.table)] = table
         stream = dataclasses.replace(split.stream, transforms=(), stem="")
         return split._replace(table=table, stream=stream, computed=True)
 
@@ -146,12 +122,35 @@ class Cache:
         np.save(content, features)
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write(path, content.getvalue())
+        shape = " × ".join(map(str, features.shape))
+        self.display.say(f"features of {shape} are kept in {self.folder}")
+
+    def _on_device(self, table: Table) -> Table:
+        placed = self._placed.get(id(table))
+        if placed is None:
+            placed = self._placed[id(table)] = jax.device_put(table)
+        return placed
+
+
+def _name(split: Split, network: Any, params: Any, batch_stats: Any) -> str:
+    """The name of the file of a split's features: a hash of all that they depend on."""
+    looks = [
+        (getattr(look.function, "__module__", ""), getattr(look.function, "__qualname__", ""))
+        + (look.static, dict(look.numbers))
+        for look in numbers(split.stream.transforms)
+    ]
+    parts = (__version__, network.trunk, network.stems, network.precision, looks)
+    of_split = (split.stream.stem, split.statistics, split.held_out, fingerprint(split.table))
+    digest = hashlib.sha256(repr((parts, of_split)).encode())
+    below = {kind: tree for kind, tree in params.items() if kind not in ABOVE}
+    for path, leaf in trees.flatten({"params": below, "batch_stats": batch_stats}).items():
+        digest.update(path.encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return f"{digest.hexdigest()[:16]}.npy"
 
 
 def _stands(phase: Phase, state: State, tables: Mapping[str, Table]) -> bool:
     """Whether the trunk gives every example of a phase the same features at every step."""
-    if phase.mesh is not None or hosts.several():
-        return False
     moves = trees.flatten(transfer.moving(state.params, phase.train))
     still = transfer.still(phase, state.params, state.batch_stats)
     statistics = {path.rpartition("/")[0] for path in trees.flatten(state.batch_stats)}
@@ -168,14 +167,15 @@ def _stands(phase: Phase, state: State, tables: Mapping[str, Table]) -> bool:
         example = np.asarray(images[:1] if tables[name].resident else images[0][None])
         if not transforms.alike(stream.transforms, example):
             return False
-        seen = transforms.apply(stream.transforms, example, jax.random.key(0)[None])
+        two = np.repeat(example, 2, axis=0)  # a batch, whose statistics could be asked for
+        seen = transforms.apply(stream.transforms, two, jax.random.split(jax.random.key(0)))
         passed = dict(stem=stream.stem, stream=stream.base if phase.separate else None)
         if not trains_as_it_judges(phase.network, variables, seen, still=staying, **passed):
             return False
     return True
 
 
-def _fed_by_features(heads: Phase, phase: Phase, state: State, bases: Mapping[str, Split]) -> bool:
+def _fed(heads: Phase, phase: Phase, state: State, bases: Mapping[str, Split]) -> bool:
     """Whether the terms of a phase read features, and no inputs or maps."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     tables = {}

@@ -147,7 +147,8 @@ def _begin(
     """A lane, from where its phase starts."""
     built, own = unit.built, f"{name}@{restart}" if restart else name
     phase = built.phases[name]
-    state, keep = start.begin(built, name, restart, earlier, unit.workdir)
+    computed = cache.of(built, name)
+    state, keep = start.begin(built, name, restart, earlier, unit.workdir, computed)
     carried = results.with_heads(results.carried(earlier), start.gathered(state, phase.mesh))
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)

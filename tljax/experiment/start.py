@@ -16,13 +16,19 @@ from tljax.experiment import origins
 from tljax.experiment.build import Built, flowing, place_errors
 from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
+from tljax.phase.evaluate import Computed
 from tljax.train import checkpoint, hosts, placing, starting
 from tljax.train.files import write_json
 from tljax.train.step import State
 
 
 def begin(
-    built: Built, name: str, restart: int, earlier: Mapping[str, Variables], workdir: Path
+    built: Built,
+    name: str,
+    restart: int,
+    earlier: Mapping[str, Variables],
+    workdir: Path,
+    computed: Computed | None = None,
 ) -> tuple[State, Callable[[Any], None]]:
     """The state that a phase, or a restart of it, starts from; as it was saved, if it was.
 
@@ -36,7 +42,7 @@ def begin(
         origin: dict[str, Any] = {"params": {}, "batch_stats": {}, "tables": {}, "rows": {}}
         origin |= {k: v for k, v in saved.items() if v is not None}
         return starting.resumed(phase, origin, built.key(name, restart)), lambda _: None
-    state = fresh(built, name, restart, earlier)
+    state = fresh(built, name, restart, earlier, computed)
     hosts.check_same(
         (state.params, state.batch_stats), f"the parameters that phase {name} starts from"
     )
@@ -56,7 +62,13 @@ def _whole(path: Path) -> Any:
         return None
 
 
-def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables]) -> State:
+def fresh(
+    built: Built,
+    name: str,
+    restart: int,
+    earlier: Mapping[str, Variables],
+    computed: Computed | None = None,
+) -> State:
     """The state that a phase starts from, made anew."""
     phase = built.phases[name]
     with place_errors(name):
@@ -67,6 +79,7 @@ def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables
             earlier={**origins.variables(phase), **earlier},
             readers=built.readers[name],
             seed=built.config.fields.seed,
+            computed=computed,
         )
         _check_classes(built, phase.start, state.params)
     return state

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -48,6 +48,10 @@ class Split(NamedTuple):
     top: int = 10  # ConSE's number of seen classes
     held_out: bool = True  # whether transforms draw from the material kept for evaluation
     computed: bool = False  # whether the inputs are the trunk's features
+
+
+Computed = Callable[[Split, Any, Any, Any], Split]
+"""(split, network, params, batch_stats) -> the split on the features that these give."""
 
 
 class Outputs(NamedTuple):

@@ -24,7 +24,7 @@ from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
 from tljax.models.network import outputs_of
 from tljax.phase import objective
-from tljax.phase.evaluate import Outputs, Split, outputs
+from tljax.phase.evaluate import Computed, Outputs, Split, outputs
 from tljax.phase.phase import Phase, numbers
 from tljax.solvers import cluster, readout, zero_shot
 
@@ -38,6 +38,7 @@ class Context(NamedTuple):
     data: Mapping[str, Table]  # of every stream, also of one that shows another's
     tables: Mapping[str, Any]
     seed: int
+    computed: Computed | None = None  # puts features that are kept in the place of inputs
 
     def outputs(self, stream: str, head: str = "") -> Outputs:
         """Outputs, features and labels of a whole stream, each example in one look."""
@@ -53,7 +54,10 @@ class Context(NamedTuple):
         spec = self.phase.streams[stream]
         statistics = spec.base if self.phase.separate else None
         split = Split(stream, table, numbers(spec), head, statistics, held_out=False)
-        return outputs(self.phase.network, self.params, self.batch_stats, split)
+        variables = self.phase.network, self.params, self.batch_stats
+        if self.computed and table is self.data[stream]:
+            split = self.computed(split, *variables)
+        return outputs(*variables, split)
 
     def width(self) -> int:
         """The number of features."""

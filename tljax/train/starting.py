@@ -14,6 +14,7 @@ from tljax.data.streams import Reader
 from tljax.data.table import Table
 from tljax.errors import UserError, wrong
 from tljax.phase import objective, prepare, transfer
+from tljax.phase.evaluate import Computed
 from tljax.phase.objective import KINDS
 from tljax.phase.phase import Phase, numbers
 from tljax.train import gradients, step
@@ -27,6 +28,7 @@ def start(
     earlier: Mapping[str, Any] | None = None,
     readers: Mapping[str, Reader] | None = None,
     seed: int = 0,
+    computed: Computed | None = None,
 ) -> step.State:
     """The state that a phase starts from: parameters fresh or copied, and what is prepared.
 
@@ -38,6 +40,7 @@ def start(
         last.
       readers: stream -> what reads it from disk.
       seed: of solvers that draw.
+      computed: puts features that are kept in the place of what solvers read.
 
     Raises:
       UserError: a term that asks for what is not there; patterns or variables that do not fit.
@@ -51,7 +54,7 @@ def start(
     heads: Mapping[str, Any] = {}
     if phase.prepare:
         before = _variables(phase, data, readers, key, earlier)
-        heads, tables, rows = _prepared(phase, before, data, readers, earlier, seed)
+        heads, tables, rows = _prepared(phase, before, data, readers, earlier, seed, computed)
     variables = _variables(phase, data, readers, key, earlier, tables, rows)
     if heads:
         heads = {**variables["params"].get("heads", {}), **jax.device_put(dict(heads))}
@@ -124,6 +127,7 @@ def _prepared(
     readers: Mapping[str, Reader],
     earlier: Mapping[str, Any],
     seed: int,
+    computed: Computed | None,
 ) -> prepare.Prepared:
     known = list(earlier.values())[-1]["params"].get("heads", {}) if earlier else {}
     params = variables["params"]
@@ -131,7 +135,7 @@ def _prepared(
     tables = {**{name: reader.table for name, reader in readers.items()}, **data}
     shown = {name: tables[stream.base] for name, stream in phase.streams.items()}
     batch_stats = variables["batch_stats"]
-    context = prepare.Context(phase, params, batch_stats, shown, dict(phase.tables), seed)
+    context = prepare.Context(phase, params, batch_stats, shown, dict(phase.tables), seed, computed)
     fitted = prepare.run(context)
     for name in fitted.rows:
         if name not in data:
