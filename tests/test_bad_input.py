@@ -532,8 +532,8 @@ def files(tmp_path_factory):
 def test_a_mistake_gets_one_line(name, tljax, tmp_path):
     lines, *needles = CASES[name]
     refused(tljax(lines), *needles)
-    left = [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()]
-    assert set(left) <= {"config.json", "metrics.jsonl", "data.json", ".lock"}
+    files = {path.relative_to(tmp_path / "run").parts[0] for path in (tmp_path / "run").rglob("*")}
+    assert files <= {"config.json", "metrics.jsonl", "data.json", ".lock", "features"}
 
 
 def test_the_base_is_no_mistake_and_a_mistake_leaves_a_finished_run_as_it_is(tljax, tmp_path):

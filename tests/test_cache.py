@@ -174,3 +174,12 @@ def test_what_is_prepared_reads_them_too(tmp_path):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert experiment.run(made, tmp_path / "a")["evaluations"] == first["evaluations"]
     assert kept == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "a/features").iterdir()}
+
+
+def test_features_alone_hold_a_directory_for_no_config(tmp_path):
+    made = config(terms__label__term="squared_error")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "0.npy").write_bytes(b"of another config")
+    with pytest.raises(tljax.errors.UserError):
+        experiment.run(made, tmp_path)
+    assert experiment.run(config(), tmp_path)["evaluations"]

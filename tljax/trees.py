@@ -36,6 +36,17 @@ def _match(pattern: list[str], path: list[str]) -> bool:
     return bool(path) and fnmatch.fnmatchcase(path[0], pattern[0]) and _match(pattern[1:], path[1:])
 
 
+def few(paths: Collection[str], most: int = 30) -> str:
+    """Paths as they stand in an error: of many, their beginnings down to the depth that fits."""
+    depth = max((path.count("/") for path in paths), default=0) + 1
+    shown = list(paths)
+    while len(shown) > most and depth > 1:
+        depth -= 1
+        cut = ["/".join([*path.split("/")[:depth], "…"][: path.count("/") + 1]) for path in paths]
+        shown = list(dict.fromkeys(cut))
+    return ", ".join(shown)
+
+
 def label(tree: Any, rules: Rules, field: str) -> Any:
     """The tree with every leaf replaced by the value of the first rule that matches its path.
 
@@ -58,8 +69,7 @@ def label(tree: Any, rules: Rules, field: str) -> Any:
         firsts = {each[0] for each in hits if i in each}
         if not firsts:
             raise UserError(
-                f"{field}: pattern {pattern!r} matches no parameter; the paths are: "
-                + ", ".join(paths)
+                f"{field}: pattern {pattern!r} matches no parameter; the paths are: {few(paths)}"
             )
         rest = pattern == "**" and i == len(rules) - 1
         if i not in firsts and not rest and any(_differ(rules[j][1], value) for j in firsts):

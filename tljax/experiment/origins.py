@@ -3,6 +3,7 @@
 An origin is `KIND:WHERE`; `ORIGINS` has the kinds.
 """
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -72,16 +73,22 @@ def classes_of(origin: str) -> Mapping[str, tuple[str, ...]]:
 
 def _weights(where: str, phase: Phase) -> Variables:
     """A file of public weights, its classifier for each linear head."""
-    if there := known(_weights_identity(where)["sha256"]):
-        warn(f"weights:{where}: {there.told()}")
     trunk, heads = phase.network.trunk, dict(phase.network.heads.modules)
     streams = tuple(phase.streams) if phase.statistics == "separate" else ()
-    found = weights.load(trunk, where, streams=streams)
-    classifier = found["params"].pop("heads", {}).get(weights.HEAD)
+    found = _loaded(trunk, where, _weights_identity(where)["sha256"], streams)
+    params = dict(found["params"])
+    classifier = params.pop("heads", {}).get(weights.HEAD)
     linear = [name for name, head in heads.items() if isinstance(head, Linear)]
     if classifier and linear:
-        found["params"]["heads"] = {name: classifier for name in linear}
-    return found
+        params["heads"] = {name: classifier for name in linear}
+    return {**found, "params": params}
+
+
+@functools.lru_cache(maxsize=1)  # the members of a sweep start from one file
+def _loaded(trunk: Any, where: str, sha256: str, streams: tuple[str, ...]) -> Variables:
+    if there := known(sha256):
+        warn(f"weights:{where}: {there.told()}")
+    return weights.load(trunk, where, streams=streams)
 
 
 def _weights_identity(where: str) -> dict[str, str]:

@@ -163,9 +163,11 @@ def _canonical(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _begun(workdir: Path) -> bool:
-    """Whether a run has left anything beside its config; the first file that is found tells."""
+    """Whether a run has left anything beside its config and features of whatever config; the first
+    file that is found tells."""
     ours = {workdir / name for name in ("config.json", DATA, LOCK)}
-    return any(p not in ours and p.is_file() and p.stat().st_size for p in workdir.rglob("*"))
+    own = (p for p in workdir.rglob("*") if workdir / "features" not in p.parents)
+    return any(p not in ours and p.is_file() and p.stat().st_size for p in own)
 
 
 def _reopen(workdir: Path, phase: str, steps: int) -> None:

@@ -29,7 +29,7 @@ def _chosen(params: Any, only: tuple) -> dict[str, Array]:
     flat = trees.flatten(params)
     chosen = {p: leaf for p, leaf in flat.items() if any(trees.match(each, p) for each in only)}
     if flat and not chosen:
-        raise UserError(f"only: {only!r} matches no parameter; the paths are: {', '.join(flat)}")
+        raise UserError(f"only: {only!r} matches no parameter; the paths are: {trees.few(flat)}")
     return chosen
 
 
