@@ -48,10 +48,10 @@ ROOMS = {
 BUDGETS = {
     "balance": 460,
     "data": 3100,
-    "experiment": 3440,
+    "experiment": 3490,
     "losses": 1080,
     "metrics": 730,
-    "models": 2630,
+    "models": 2660,
     "phase": 1570,
     "report": 960,
     "solvers": 530,

@@ -177,9 +177,9 @@ def test_what_is_prepared_reads_them_too(tmp_path):
 
 
 def test_features_alone_hold_a_directory_for_no_config(tmp_path):
-    made = config(terms__label__term="squared_error")
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features" / "0.npy").write_bytes(b"of another config")
-    with pytest.raises(tljax.errors.UserError):
+    made = config()
+    made.prepare.near = dict(solver="neighbours", stream="source", k=500)
+    with pytest.raises(tljax.errors.UserError, match="k: got 500"):
         experiment.run(made, tmp_path)
+    assert list((tmp_path / "features").iterdir())
     assert experiment.run(config(), tmp_path)["evaluations"]
