@@ -51,7 +51,7 @@ BUDGETS = {
     "experiment": 3490,
     "losses": 1080,
     "metrics": 730,
-    "models": 2660,
+    "models": 2670,
     "phase": 1570,
     "report": 960,
     "solvers": 530,
