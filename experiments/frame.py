@@ -69,6 +69,7 @@ class Row(NamedTuple):
     """A line of the table each: more columns, and its metrics; () is one, of the experiment's."""
     seeds: Sequence[int] = ()  # where they are not the experiment's
     measure: Measure | None = None  # more metrics
+    measured: Sequence[str] = ()  # the evaluations that it reads; (): all
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
 
@@ -102,7 +103,7 @@ class Experiment(NamedTuple):
             for name, row in rows.items():
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
-                members[name], reached = _swept(configs, workdir / place(name), row.measure)
+                members[name], reached = _swept(configs, workdir / place(name), row)
                 before = _made(workdir / place(row.after))[1] if row.after else {}
                 lines = _lines(row, reached, before, self.reads)
                 metrics = [metric for metric in self.reads if metric in lines[0]]
@@ -174,7 +175,7 @@ def _metric(values: Mapping[str, Any], path: str) -> Any:
 
 
 def _swept(
-    configs: Mapping[int, Any], directory: Path, measure: Measure | None
+    configs: Mapping[int, Any], directory: Path, row: Row
 ) -> tuple[dict[int, Path], dict[int, Any]]:
     """Seed -> where its run lies; and what it reached, as one sweep of the first config.
 
@@ -198,10 +199,11 @@ def _swept(
     reached = dict(zip(configs, rows, strict=True))
     for seed, values in reached.items():
         values |= made[str(seed)]
-        if measure and values["status"] == "finished":
+        if row.measure and values["status"] == "finished":
             path = members[seed] / "measured.json"  # kept, as it takes a while
             if not path.exists():
-                write_json(path, measure(experiment.outputs(configs[seed], members[seed])))
+                found = experiment.outputs(configs[seed], members[seed], row.measured)
+                write_json(path, row.measure(found))
             values |= json.loads(path.read_text())
     return members, reached
 

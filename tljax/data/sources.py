@@ -28,6 +28,7 @@ def load(
     labelled: bool = True,
     classes: Sequence[str | int] | None = None,
     per_class: int | None = None,
+    skip: int = 0,
     seed: int = 0,
     size: int | None = None,
     channels: int | None = None,
@@ -49,6 +50,8 @@ def load(
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
         the split. A larger draw by the same seed contains the smaller, and `classes` takes
         whole classes out of a draw without changing what it holds of the others.
+      skip: leaves out what the draw of so many examples holds: those that are left can judge what
+        was trained on that one.
       seed: of that draw.
       size: resizes images to size x size pixels, bilinear with antialiasing (PIL's).
       channels: 1 or 3: grey by the luma of ITU-R 601, or colour. As stored, if left out; image
@@ -65,10 +68,13 @@ def load(
       UserError: what cannot be read, or does not fit together.
     """
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
-    for name, count, least in (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0)):
-        optional = count is None and name != "seed"
+    whole = (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0), ("skip", skip, 0))
+    for name, count, least in whole:
+        optional = count is None and name in ("per_class", "size")
         if not optional and (type(count) is not int or count < least):
             raise wrong(beside + name, count, f"a whole number of at least {least}")
+    if skip and skip >= (per_class or 0):
+        raise wrong(beside + "skip", skip, f"less than {beside}per_class, which is {per_class}")
     if channels not in (None, 1, 3):
         raise wrong(beside + "channels", channels, "1, 3 or None")
     if per_class and not labelled:
@@ -109,7 +115,7 @@ def load(
     table = _joined(pieces, field)
     kept = class_numbers(classes, table.classes, beside + "classes")
     if per_class:
-        table = table.take(_draw(table, kept, per_class, seed, beside + "per_class"))
+        table = table.take(_draw(table, kept, per_class, skip, seed, beside + "per_class"))
     elif classes is not None:
         table = table[np.isin(table.label, kept)]
         if not len(table):
@@ -239,8 +245,10 @@ def class_numbers(
     return numbers
 
 
-def _draw(table: Table, kept: Sequence[int], count: int, seed: int, field: str) -> np.ndarray:
-    """The indices, ascending, of `count` examples of each class that is `kept`."""
+def _draw(
+    table: Table, kept: Sequence[int], count: int, skip: int, seed: int, field: str
+) -> np.ndarray:
+    """The indices, ascending, of `count` examples of each class that is `kept`, but the first."""
     rng = np.random.default_rng(seed)
     chosen = []
     for label, name in enumerate(table.classes):
@@ -249,7 +257,7 @@ def _draw(table: Table, kept: Sequence[int], count: int, seed: int, field: str) 
             continue
         if len(members) < count:
             raise wrong(field, count, f"at most {len(members)}, all that class {name!r} has")
-        chosen.append(members[:count])
+        chosen.append(members[skip:count])
     return np.sort(np.concatenate(chosen))
 
 

@@ -117,6 +117,9 @@ class EvaluationFields(Fields):
     split: Text = _same("split")
     labelled: Flag = doc(True, "whether labels are read; without them validators judge")
     classes: Classes | None = doc(None, "those that are shown, and that compete")
+    per_class: Count | None = doc(None, "draws that many of each class, as a stream of that seed")
+    skip: Whole = doc(0, "leaves out the first so many of that draw: what a stream has of it")
+    seed: Seed | None = _same("seed")
     size: Size | None = _same("size")
     channels: Channels | None = _same("channels")
     scale: Positive | None = _same("scale")
@@ -205,6 +208,7 @@ class ConfigFields(PhaseFields):
     evaluate: dict[str, EvaluationFields] = doc({}, "what is evaluated, by name")
     tables: dict[str, TableFields] = doc({}, "class × attribute tables, by name")
     data_dir: Text = doc("", "where relative paths start and TFDS keeps its data")
+    features_dir: Text = doc("", "where features of frozen trunks are kept; '': beside the run")
     mesh: MeshFields = doc({"data": 1, "shard": 1}, "the devices of one run")
     resident_megabytes: NotNegative = doc(2048.0, "larger sets are streamed from disk")
     workers: Workers = doc(0, "processes that read streamed sets; 0: threads")
@@ -232,7 +236,17 @@ class ConfigFields(PhaseFields):
 
 PHASE_FIELDS = tuple(PhaseFields.model_fields)
 ORDER = (
-    *("method", "family", "seed", "streams", "evaluate", "tables", "data_dir", "mesh"),
+    *(
+        "method",
+        "family",
+        "seed",
+        "streams",
+        "evaluate",
+        "tables",
+        "data_dir",
+        "features_dir",
+        "mesh",
+    ),
     *("resident_megabytes", "workers", "network", "precision", "remat", "accumulate"),
     *("statistics", "phases", *PHASE_FIELDS, "log_every", "evaluate_every", "checkpoint_every"),
     *("keep", "steps_per_dispatch", "figures", "tensorboard"),

@@ -120,7 +120,15 @@ def evaluate(
     like = like or next(
         (name for name in known if known[name].get("labelled", True)), next(iter(known))
     )
-    changed = {**known[like], "data": data, "split": split, "calibrate": "", **fields}
+    changed = {
+        **known[like],
+        "data": data,
+        "split": split,
+        "calibrate": "",
+        "per_class": None,
+        "skip": 0,
+    }
+    changed |= fields
     config = check({**before, "evaluate": {like: changed}})
     model, reached = load(workdir, config.fields.evaluate[like].phase), workdirs.result(workdir)
     classes = workdirs.kept(workdir).get(f"evaluate.{like}", {}).get("classes", ())

@@ -108,12 +108,12 @@ def _table(
     fields: StreamFields | EvaluationFields, config: Checked, field: str, opened: Opened
 ) -> Table:
     """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
-    few = fields.per_class if isinstance(fields, StreamFields) else None
-    drawn = fields.seed if isinstance(fields, StreamFields) else None
+    few, drawn = fields.per_class, fields.seed
     arguments: dict[str, Any] = dict(
         labelled=fields.labelled,
         classes=fields.classes,
         per_class=few,
+        skip=getattr(fields, "skip", 0),
         # The same for all runs where nothing is drawn, so that they share it.
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,

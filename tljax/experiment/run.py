@@ -3,11 +3,11 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tljax.errors import failure, wrong
+from tljax.errors import failure, unknown, wrong
 from tljax.experiment import origins, results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
@@ -64,7 +64,7 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
     if hosts.leader():
         keep_data(unit)
     with loop.stop_on_signals() as stop:
-        cache = Cache(workdir / "features", display)
+        cache = Cache(Path(checked.fields.features_dir or workdir / "features"), display)
         [(finals, _, splits)] = finish([unit], workdir / "checkpoints", cache, stop)
     if hosts.leader():
         judged = results.judge(unit.built.network, finals, splits.values())
@@ -84,17 +84,29 @@ def _drawn(workdir: Path, built: Built) -> dict[str, Any]:
         return {"all": failure("figures", error)}
 
 
-def outputs(config: Config, workdir: str | os.PathLike) -> dict[str, Outputs]:
-    """What the networks of a run give of every evaluation: logits, features and labels.
+def outputs(
+    config: Config, workdir: str | os.PathLike, evaluations: Collection[str] = ()
+) -> dict[str, Outputs]:
+    """What the networks of a run give of evaluations: logits, features and labels.
 
     A run that has not ended is run to its end first.
+
+    Args:
+      config, workdir: of the run.
+      evaluations: their names; (): all.
+
+    Raises:
+      UserError: an evaluation that the config lacks.
     """
     checked, workdir = check(config), Path(workdir)
     if workdirs.finished(workdir, checked.plain) is None:
         run(config, workdir)
     built, found = build(checked), {}
     finals = origins.finals(workdir, built.phases)
-    for name, split in built.splits.items():
+    for name in evaluations or built.splits:
+        if name not in built.splits:
+            raise unknown("evaluations", name, built.splits)
+        split = built.splits[name]
         own = finals[split.phase]
         found[name] = evaluate.outputs(built.network, own["params"], own["batch_stats"], split)
     return found

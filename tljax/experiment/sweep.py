@@ -72,7 +72,8 @@ def run(
     """
     display, workdir, began = display or Display(quiet=True), Path(workdir), time.monotonic()
     chosen = members(config, points)
-    claim(workdir, resolve(config), sweep=True)
+    resolved = resolve(config)
+    claim(workdir, resolved, sweep=True)
     if not 0 <= part < parts:
         raise wrong("--process_id", part, f"a number from 0 to {parts - 1}")
     ours = chosen[part::parts]
@@ -83,7 +84,7 @@ def run(
     for unit in built(left, workdir):
         groups.setdefault(structure(unit), []).append(unit)
     lost: dict[str, UserError] = {}
-    cache = Cache(workdir / "features", display)
+    cache = Cache(Path(resolved["features_dir"] or workdir / "features"), display)
     with loop.stop_on_signals() as stop:
         for group in groups.values():
             size = together or fitting(group[0]) * lanes.mesh().size

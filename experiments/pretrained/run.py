@@ -1,0 +1,266 @@
+"""What are public weights worth with few labels, and which way of using them?
+
+python -m experiments.pretrained.fetch
+python -m experiments.pretrained.run [--seeds 10] [--workdir runs/pretrained] [--only PART ...]
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import tljax
+from experiments import frame
+from experiments.frame import Collect, Experiment, Row, Run
+from experiments.report import Results
+from tljax.configs import tasks
+from tljax.data import transforms
+from tljax.data.sources import materialise
+from tljax.experiment import blank
+from tljax.experiment.model import Model
+from tljax.models import weights
+from tljax.models.checkpoints import CHECKPOINTS
+from tljax.models.network import module
+from tljax.models.trunks import TRUNKS
+
+HERE = Path(__file__).parent
+COUNTS = (5, 10, 20, 50, 100)  # labels a class
+SIZE, STEPS, BATCH = 128, 350, 20
+SEEN = {  # as each checkpoint expects images in [0, 1]
+    "mobilenet_v2": dict(name="imagenet"),
+    "efficientnet_lite0": dict(name="standardise", mean=127 / 255, std=128 / 255),
+}
+DATA = {  # the pool that labels are drawn from, and the test
+    "cells": (dict(data="folder:elpv", split="train"), dict(data="folder:elpv", split="test")),
+    "garments": (dict(**tasks.GARMENTS), dict(**tasks.GARMENTS, split="test[:2000]")),
+}
+
+
+class Method(NamedTuple):
+    """A way to use a checkpoint, with one knob that is tuned within the labels that it has."""
+
+    edit: Callable[[Any, Any], None]  # changes a config by a value of the knob
+    values: Sequence[Any]
+    classical: bool = False  # a solver on features, or pixels
+
+
+class Case(NamedTuple):
+    """What labels are drawn from, how many a class, and whose weights are used."""
+
+    data: str
+    trunk: str
+    labels: int
+
+    @property
+    def held(self) -> int:
+        """How many of each class's labels the values of a knob are compared on: a fifth."""
+        return max(1, self.labels // 5)
+
+
+def config_of(case: Case, labels: int) -> Any:
+    """A config of some labels a class, from the checkpoint; how it is trained is still to be said.
+
+    `drawn` judges on the labels that are trained on, `held` on those of the case that are not;
+    `other` gives the features of photographs of other things.
+    """
+    config, seen = blank(), (SEEN[case.trunk],)
+    pool, test = DATA[case.data]
+    shown = dict(size=SIZE, channels=3)
+    config.data_dir = tasks.cache()
+    config.network.trunk = dict(name=case.trunk)
+    classes = 2 if case.data == "cells" else 10
+    config.streams.target = dict(
+        **pool, **shown, per_class=labels, batch=min(BATCH, classes * labels)
+    )
+    config.evaluate.test = dict(**test, **shown, transforms=seen)
+    config.evaluate.drawn = dict(**pool, **shown, per_class=labels, transforms=seen)
+    if labels < case.labels:
+        held = dict(per_class=case.labels, skip=labels)
+        config.evaluate.held = dict(**pool, **shown, **held, transforms=seen)
+    config.evaluate.other = dict(
+        data="folder:photographs", labelled=False, head="", **shown, transforms=seen
+    )
+    config.streams.target.transforms = (dict(name="flip"), *seen)
+    config.start = (("heads/**", "fresh"), ("**", tasks.weights(case.trunk)))
+    config.terms.label = dict(term="cross_entropy", stream="target")
+    config.freeze_statistics, config.steps = True, STEPS
+    config.optimizer = {**tasks.sgd(0.002), "clip": 1.0}
+    config.train = (("heads/**", 4.0), ("**", 1.0))
+    config.log_every = STEPS
+    frame.judge_at_the_end(config)
+    return config
+
+
+# The ways. A solver fits its head on the features of each picture as it is, without flips.
+
+
+def solved(config: Any, solver: str, **fields: Any) -> None:
+    config.streams.target.transforms = config.evaluate.test.transforms
+    config.start, config.terms, config.train = config.start[1:], {}, (("**", 1.0),)
+    config.prepare.readout = dict(solver=solver, stream="target", head="label", **fields)
+    config.steps, config.log_every, config.freeze_statistics = 0, 1, None
+    config.evaluate_every = config.checkpoint_every = 1
+
+
+def pixels(config: Any, penalty: float) -> None:
+    solved(config, "softmax", penalty=penalty)
+    config.network.trunk, config.start = dict(name="mlp", features=()), ()
+    for part in (config.streams.target, *config.evaluate.values()):
+        part.update(size=32, channels=1, transforms=())
+    del config.evaluate["other"]
+
+
+def probe(config: Any, penalty: float) -> None:
+    solved(config, "softmax", penalty=penalty)
+
+
+def nearest(config: Any, k: int) -> None:
+    config.network.heads.label = dict(name="neighbours", k=k)
+    solved(config, "knn")
+
+
+def scratch(config: Any, rate: float) -> None:
+    config.start, config.train = (), (("**", 1.0),)
+    config.freeze_statistics = None
+    tuned(config, rate)
+
+
+def tuned(config: Any, rate: float) -> None:
+    config.optimizer.learning_rate = rate
+
+
+def probe_first(config: Any, rate: float) -> None:
+    """Kumar et al. 2022: a linear probe, then all from there."""
+    tuned(config, rate)
+    steps, terms, origin = config.steps, config.terms.to_dict(), config.start
+    config.phases = ("probe", "all")
+    config.prepare.readout = dict(solver="softmax", stream="target", head="label", penalty=10.0)
+    config["probe"] = dict(steps=0, terms={}, start=origin[1:], train=(("**", 1.0),))
+    config["all"] = dict(steps=steps, terms=terms, prepare={}, start=(("**", "probe"),))
+
+
+def near_start(config: Any, weight: float) -> None:
+    """L2-SP (Li et al. 2018)."""
+    config.terms.near = dict(term="l2_sp", weight=weight)
+
+
+def shrunk(config: Any, weight: float) -> None:
+    """BSS (Chen et al. 2019)."""
+    config.terms.shrunk = dict(term="spectral_shrinkage", weight=weight)
+
+
+RATES = (0.0005, 0.002, 0.006)
+METHODS = {
+    "pixels": Method(pixels, (10.0, 100.0, 1000.0), classical=True),
+    "nearest neighbours": Method(nearest, (1, 3, 5), classical=True),
+    "linear probe": Method(probe, (1.0, 10.0, 100.0), classical=True),
+    "from scratch": Method(scratch, (0.01, 0.03, 0.1)),
+    "fine-tuning": Method(tuned, RATES),
+    "LP-FT": Method(probe_first, RATES),
+    "L2-SP": Method(near_start, (0.001, 0.01, 0.1)),
+    "BSS": Method(shrunk, (0.0001, 0.001, 0.01)),
+}
+
+
+# What is measured beside the test.
+
+
+def named(trunk: str, features: np.ndarray) -> np.ndarray:
+    """The classes of ImageNet that a checkpoint's own classifier gives features."""
+    dense = loaded(trunk)["params"]["heads"]["HEAD"]["output"]
+    return (features @ dense["kernel"] + dense["bias"]).argmax(-1)
+
+
+@functools.cache
+def loaded(trunk: str) -> dict[str, Any]:
+    """The variables of a checkpoint."""
+    made = module(TRUNKS, dict(CHECKPOINTS[trunk].trunk), "trunk")
+    return weights.load(made, tasks.weights(trunk).partition(":")[2])
+
+
+@functools.cache
+def original(trunk: str) -> np.ndarray:
+    """What the checkpoint itself sees in the photographs of other things."""
+    how = dict(size=SIZE, channels=3, labelled=False, root=tasks.cache())
+    table = materialise(tljax.data.load("folder:photographs", "train", **how), math.inf)
+    net = tljax.Network(trunk=module(TRUNKS, dict(CHECKPOINTS[trunk].trunk), "trunk"))
+    variables = {kind: {"trunk": tree["trunk"]} for kind, tree in loaded(trunk).items()}
+    seen = transforms.parse((SEEN[trunk],), "transforms")
+    return named(trunk, Model(net, variables, {}).features(table.input, transforms=seen))
+
+
+def agreement(trunk: str, outputs: Mapping[str, Any]) -> dict[str, float]:
+    """How often the trunk, under the classifier that it came with, still says what it said."""
+    now = named(trunk, outputs["other"].features)
+    return {"agreement": float((now == original(trunk)).mean())}
+
+
+# The rows: every value of a knob on four fifths of the labels, then the best of them on all.
+
+
+def row(case: Case, name: str, values: Mapping[int, Any] | Any, labels: int) -> Row:
+    """A method with a value of its knob, or one of each seed's own."""
+    method = METHODS[name]
+
+    def edit(config: Any, run: Run) -> None:
+        config.features_dir = str(run.workdir / "features")  # for all rows
+        method.edit(config, values[run.seed] if isinstance(values, Mapping) else values)
+        if labels < case.labels:
+            config.evaluate = {name: config.evaluate[name] for name in ("drawn", "held")}
+
+    columns = dict(method=name, **case._asdict())
+    tuning = labels < case.labels
+    return Row(
+        functools.partial(config_of, case, labels),
+        edit=edit,
+        columns=columns,
+        reads=[(dict(part="tuning", knob=values), TUNED) if tuning else (dict(part="test"), READS)],
+        measure=None if tuning or name == "pixels" else functools.partial(agreement, case.trunk),
+        measured=("other",),
+    )
+
+
+TUNED = {"held": "held/per_class_accuracy", "held_loss": "held/loss"}
+READS = {
+    "test": "test/per_class_accuracy",
+    "train": "drawn/per_class_accuracy",
+    "agreement": "agreement",
+}
+
+
+def chosen(tuned: Results, values: Sequence[Any]) -> dict[int, Any]:
+    """Seed -> the value that is best on the labels held back: by accuracy, then by loss."""
+
+    def worth(line: Mapping[str, Any]) -> tuple[float, float]:
+        failed = line["held"] is None
+        return (-1.0, 0.0) if failed else (line["held"], -line["held_loss"])
+
+    return {s: max(tuned.where(seed=s), key=worth)["knob"] for s in tuned.of("seed")}
+
+
+def stages(cases: Sequence[Case], methods: Sequence[str]) -> Callable[[Collect], Results]:
+    """Runs cases by some methods, each tuned on what it has."""
+
+    def run(collect: Collect) -> Results:
+        results = Results()
+        for case, name in itertools.product(cases, methods):
+            label = f"{name}-{case.data}-{case.trunk}-{case.labels}"
+            values, fewer = METHODS[name].values, case.labels - case.held
+            tuned = collect({f"{label}-{v:g}": row(case, name, v, fewer) for v in values})
+            best = chosen(tuned, values)
+            final = collect({label: row(case, name, best, case.labels)})
+            results += tuned + Results({**line, "knob": best[line["seed"]]} for line in final)
+        return results
+
+    return run
+
+
+CASES = [Case(*parts) for parts in itertools.product(DATA, SEEN, COUNTS)]
+EXPERIMENT = Experiment(HERE, range(10), stages=stages(CASES, list(METHODS)))
+
+if __name__ == "__main__":
+    frame.main(__doc__, EXPERIMENT)
