@@ -32,9 +32,10 @@ ROOMS = {
     ],
     "experiment": [
         *(
+            "kinds",
             "fields",
             "check",
-            "meeting choice results workdir",
+            "prompts meeting choice results workdir",
             "opening",
             "build",
             "origins",
@@ -47,8 +48,8 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 3100,
-    "experiment": 3490,
+    "data": 3110,
+    "experiment": 3620,
     "losses": 1080,
     "metrics": 730,
     "models": 2670,

@@ -15,11 +15,10 @@ from tljax.experiment.fields import (
     ConfigFields,
     PhaseFields,
     blank,
-    choices,
-    expected,
     inner,
     plain,
 )
+from tljax.experiment.kinds import choices, expected
 
 DEEPEST = 30
 

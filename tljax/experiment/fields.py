@@ -5,13 +5,31 @@ to a function (a term, an optimiser, a transform, a module) has the fields of th
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import ml_collections
-import pydantic
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
-from tljax.checks import Count, Decay, NotNegative, Positive, Range, Whole
+from tljax.checks import Count, Decay, NotNegative, Positive, Whole
+from tljax.experiment.kinds import (
+    Channels,
+    Classes,
+    Dispatch,
+    Expected,
+    Fields,
+    Flag,
+    Names,
+    Rules,
+    Section,
+    Sections,
+    Seed,
+    Size,
+    Specs,
+    Text,
+    Workers,
+    as_tuple,
+    doc,
+)
 
 FAMILIES = {
     "baseline": "the baselines that a method is held against",
@@ -23,65 +41,6 @@ FAMILIES = {
     "self-taught clustering": "source unlabelled, target unlabelled",
 }
 """The families of methods, and the cell of the field's table that each stands in."""
-
-
-class Expected(str):
-    """What a refusal says that a field takes."""
-
-
-def _no_flag(value: Any) -> Any:
-    if isinstance(value, bool):  # which is equal to 1
-        raise ValueError("a flag")
-    return value
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _pairs(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise ValueError("not a list")
-    for pair in value:
-        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
-            raise ValueError("not pairs")
-    return tuple((pattern, setting) for pattern, setting in value)
-
-
-Channels = Annotated[Literal[1, 3], BeforeValidator(_no_flag), Expected("1 or 3")]
-Workers = Annotated[int, Range(0, 256, whole=True)]
-Dispatch = Annotated[int, Range(1, 10_000, whole=True)]
-Size = Annotated[int, Range(1, 4096, whole=True)]
-Seed = Annotated[int, Range(0, 2**32 - 1, whole=True)]
-Flag = Annotated[bool, Expected("True or False")]
-Text = Annotated[str, Expected("a string")]
-Names = Annotated[tuple[str, ...], BeforeValidator(_tuple), Expected("a list of names")]
-Classes = Annotated[
-    tuple[str | int, ...],
-    BeforeValidator(_tuple),
-    Expected("a list of names or numbers of classes, at least one, or None"),
-]
-Rules = Annotated[
-    tuple[tuple[str, Any], ...], BeforeValidator(_pairs), Expected("pairs ((pattern, value), ...)")
-]
-Section = Annotated[dict[str, Any], Expected("dict(...)")]
-Sections = Annotated[dict[str, Any], Expected("dict(...) by name")]
-Specs = Annotated[
-    tuple[Any, ...], BeforeValidator(_tuple), Expected("a list of dict(name=..., ...)")
-]
-
-
-def doc(default: Any, text: str) -> Any:
-    """A field with its default and its meaning."""
-    if isinstance(default, dict):
-        return Field(default_factory=lambda: dict(default), description=text)
-    return Field(default, description=text)
-
-
-class Fields(pydantic.BaseModel):
-    """A section of a config."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class StreamFields(Fields):
@@ -135,7 +94,7 @@ class EvaluationFields(Fields):
     readout: Text = doc("logits", "how a head's outputs are read: phase.evaluate.READOUTS")
     table: Text = doc("", "the class × attribute table of the readout")
     unseen: Annotated[
-        tuple[str | int, ...], BeforeValidator(_tuple), Expected("a list of classes")
+        tuple[str | int, ...], BeforeValidator(as_tuple), Expected("a list of classes")
     ] = doc((), "classes that no labelled stream holds")
     among: Literal["all", "unseen"] = doc("all", "which classes compete")
     calibrate: Text = doc("", "the evaluation on which the factor of calibrated stacking is chosen")
@@ -146,7 +105,11 @@ class EvaluationFields(Fields):
 class TableFields(Fields):
     """A class × attribute table; `tables.NAME`."""
 
-    data: Text = doc("", "garments, segments, pair_digits, csv:, npz:, glove: or word2vec:FILE")
+    data: Text = doc(
+        "", "garments, segments, pair_digits; csv:, npz:, glove: or word2vec:FILE; prompts:DIR"
+    )
+    templates: Names = doc(("a photo of a {}.",), "of prompts: sentences about a class")
+    tower: Section = doc({"name": "text_tower"}, "of prompts: the network that reads them")
     like: Text = doc("", 'the stream or evaluation whose classes are its rows; "": the first')
     standardise: Flag = doc(False, "gives every attribute mean 0 and deviation 1")
     normalise: Flag = doc(False, "gives every class's row length 1")
@@ -289,25 +252,3 @@ def inner(annotation: Any) -> Any:
         if isinstance(part, type) and issubclass(part, Fields):
             return (part,)
     return None
-
-
-def expected(info: Any, value: Any = None) -> str:
-    """What a field takes, in words, to someone who gave `value`."""
-    kinds = (Expected, Range)
-    found = [item for item in info.metadata if isinstance(item, kinds)]
-    named = [choice for choice in choices(info.annotation) if choice]
-    for part in get_args(info.annotation):
-        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, kinds)]
-    optional = type(None) in get_args(info.annotation)
-    if found:
-        words = found[0].told(value) if isinstance(found[0], Range) else str(found[0])
-    else:
-        words = " or ".join(map(str, named)) or "dict(...)"
-    return f"{words}, or None" if optional and "None" not in words else words
-
-
-def choices(annotation: Any) -> list[Any]:
-    """The values of a Literal, also of one that may be None."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [choice for part in get_args(annotation) for choice in choices(part)]

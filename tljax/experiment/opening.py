@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from tljax.data.scaling import scaled
 from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
+from tljax.experiment import prompts
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
@@ -150,9 +152,15 @@ def _attributes(config: Checked, known: Mapping[str, Table]) -> dict[str, np.nda
         if fields.like and fields.like not in known:
             raise unknown(f"{field}.like", fields.like, known)
         like = [known[fields.like]] if fields.like else list(known.values())
+        classes = next((table.classes for table in like if table.classes), ())
+        if fields.data.startswith(prompts.SCHEME):
+            where = Path(config.fields.data_dir, fields.data.removeprefix(prompts.SCHEME))
+            rows = prompts.vectors(where, classes, fields.templates, fields.tower, field)
+            opened[name] = rows
+            continue
         opened[name] = semantics.load_semantics(
             fields.data,
-            next((table.classes for table in like if table.classes), ()),
+            classes,
             field=f"{field}.data",
             root=config.fields.data_dir or None,
             standardise=fields.standardise,

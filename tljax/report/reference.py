@@ -16,8 +16,8 @@ from tljax.experiment.fields import (
     PhaseFields,
     StreamFields,
     TableFields,
-    expected,
 )
+from tljax.experiment.kinds import expected
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS

@@ -1,0 +1,84 @@
+"""Class vectors from words: what a text tower says of sentences about each class."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tljax.errors import UserError, reading, wrong
+from tljax.models import weights
+from tljax.models.clip import TextTower, class_vectors
+from tljax.models.network import module
+from tljax.models.trunks import TRUNKS
+
+SCHEME = "prompts:"
+
+
+def vectors(
+    where: Path, classes: Sequence[str], templates: Sequence[str], tower: Any, field: str
+) -> np.ndarray:
+    """The rows `[classes, features]` of a table by which images are classified without examples.
+
+    Args:
+      where: a directory with `tokenizer.json` and `model.safetensors` (or `pytorch_model.bin`), as
+        public checkpoints of CLIP and SigLIP come.
+      classes: their names; `_` becomes a space.
+      templates: sentences with `{}` in the place of a name. A class has their mean.
+      tower: `dict(name="text_tower", ...)`.
+      field: where all this was given, for error messages.
+
+    Raises:
+      UserError: files that are missing or do not fit, or a template without `{}`.
+    """
+    for i, template in enumerate(templates):
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise wrong(f"{field}.templates[{i}]", template, "a sentence with one {}, a class")
+    if not templates:
+        raise wrong(f"{field}.templates", templates, "at least one sentence with {}")
+    text = module(TRUNKS, tower, f"{field}.tower")
+    if not isinstance(text, TextTower):
+        raise wrong(f"{field}.tower.name", tower["name"], "text_tower")
+    return _vectors(where, tuple(classes), tuple(templates), text, field)
+
+
+@functools.lru_cache(maxsize=4)  # a sweep asks for every member
+def _vectors(
+    where: Path, classes: tuple[str, ...], templates: tuple[str, ...], text: Any, field: str
+) -> np.ndarray:
+    names = [name.replace("_", " ") for name in classes]
+    sentences = [template.format(name) for name in names for template in templates]
+    tokens = _tokens(where / "tokenizer.json", sentences, text, f"{field}.data")
+    files = [where / name for name in ("model.safetensors", "pytorch_model.bin")]
+    file = next((path for path in files if path.exists()), files[0])
+    params = weights.load(text, file)["params"]["trunk"]
+    tokens = tokens.reshape(len(classes), len(templates), text.length)
+    return np.asarray(jax.jit(functools.partial(class_vectors, text))(params, tokens))
+
+
+def _tokens(path: Path, sentences: list[str], text: Any, field: str) -> np.ndarray:
+    """Token numbers `[sentences, length]`, by the tokenizer of a checkpoint."""
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise UserError(f"{field}: needs tokenizers: pip install 'tljax[text]'") from None
+    with reading(field, str(path)):
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text())
+        except OSError:
+            raise
+        except Exception as error:  # of the library, which has no class of its own for it
+            raise wrong(field, str(path), f"a tokenizer.json ({error})") from None
+    pad = next((t for t in map(tokenizer.token_to_id, ("<pad>", "[PAD]")) if t is not None), 0)
+    tokenizer.enable_truncation(text.length)
+    tokenizer.enable_padding(length=text.length, pad_id=pad)
+    numbers = np.array([each.ids for each in tokenizer.encode_batch(sentences)], np.int32)
+    if numbers.max() >= text.vocabulary:
+        expected = f"token numbers below {text.vocabulary}, the tower's vocabulary"
+        raise wrong(field, int(numbers.max()), expected)
+    if text.pool == "end" and not (numbers == text.end).any(axis=1).all():
+        first = int(np.argmin((numbers == text.end).any(axis=1)))
+        raise wrong(field, sentences[first], f"a tokenizer that ends sentences by {text.end}")
+    return numbers
