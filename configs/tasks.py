@@ -34,6 +34,33 @@ def weights(name: str) -> str:
     return f"weights:{os.path.join(cache(), os.path.basename(CHECKPOINTS[name].member))}"
 
 
+def pictures(
+    config: Any,
+    data: str,
+    batch: int,
+    *,
+    stream: str = "target",
+    train: str = "train",
+    test: str = "test",
+    mean: Any = None,
+    std: Any = None,
+    **fields: Any,
+) -> None:
+    """Photographs as 224 × 224 pixels: random crops and flips in training, the middle in a test.
+
+    `train` and `test` are splits of the data; "" leaves that out. Without a mean and a deviation of
+    the channels they are ImageNet's.
+    """
+    seen = dict(name="standardise_channels", mean=mean, std=std) if mean else dict(name="imagenet")
+    shown = dict(data=data, channels=3, transforms=(seen,), **fields)
+    crop = dict(name="random_resized_crop", size=224, flip=0.5)
+    middle = dict(name="resize_crop", resize=256, size=224)
+    if train:
+        config.streams[stream] = dict(**shown, split=train, view=crop, batch=batch)
+    if test:
+        config.evaluate[stream] = dict(shown, split=test, view=middle, labelled=True)
+
+
 def cells(config: Any, size: int, labels: int = 100) -> None:
     """Photographs of solar cells, whole or with a defect, as ImageNet's networks see them."""
     config.data_dir = cache()

@@ -1,7 +1,7 @@
 """What are public weights worth with few labels, and which way of using them?
 
 python -m experiments.pretrained.fetch
-python -m experiments.pretrained.run [--seeds 10] [--workdir runs/pretrained] [--only PART ...]
+python -m experiments.pretrained.run [--seeds 10] [--workdir runs/pretrained]
 """
 
 import functools
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tljax
-from experiments import frame
+from experiments import frame, report
 from experiments.frame import Collect, Experiment, Row, Run
 from experiments.report import Results
 from tljax.configs import tasks
@@ -259,8 +259,71 @@ def stages(cases: Sequence[Case], methods: Sequence[str]) -> Callable[[Collect],
     return run
 
 
+# What is made of them.
+
+
+def of(results: Results, data: str, trunk: str) -> dict[str, Results]:
+    """The test lines of a part, by method."""
+    lines = results.where(part="test", data=data, trunk=trunk)
+    return {name: mine for name in METHODS if (mine := lines.where(method=name))}
+
+
+def by_count(
+    lines: Mapping[str, Results],
+    write: Callable[[Results, Results], str],
+    base: Results | None = None,
+) -> str:
+    """A line a method, a column a number of labels; `write` also gets a baseline's lines."""
+    base = base or Results()
+    columns = [
+        (
+            f"{n} a class",
+            lambda mine, n=n: write(mine.where(labels=n), base.where(labels=n)),
+        )
+        for n in sorted({n for mine in lines.values() for n in mine.of("labels")})
+    ]
+    return report.named("method", columns, lines) if lines else "Not run yet."
+
+
+def tables(results: Results) -> dict[str, Any]:
+    made = {}
+    for data, trunk in itertools.product(DATA, SEEN):
+        lines, part = of(results, data, trunk), f"{data}_{trunk}"
+        made[part] = by_count(lines, lambda mine, _: mine.cell("test"))
+        others, base = {n: mine for n, mine in lines.items() if n != PROBE}, lines.get(PROBE)
+        made[f"{part}_gain"] = by_count(others, gained, base)
+    lines = of(results, "cells", "mobilenet_v2")
+    made["gap"] = by_count(lines, lambda mine, _: Results(gaps(mine)).cell("gap"))
+    made["agreement"] = by_count(lines, lambda mine, _: mine.cell("agreement"))
+    return made
+
+
+def gained(lines: Results, base: Results) -> str:
+    """The difference in balanced accuracy, where both have run."""
+    return lines.gain("test", base) if lines and len(lines) == len(base) else "–"
+
+
+def gaps(lines: Results) -> Results:
+    """The lines with how much better they are on what they were trained on."""
+    ended = (line for line in lines if line["test"] is not None)
+    return Results({**line, "gap": line["train"] - line["test"]} for line in ended)
+
+
+def figure(results: Results, path: Path) -> None:
+    """Balanced accuracy over the number of labels."""
+    panels = {}
+    for data, trunk in itertools.product(DATA, SEEN):
+        if lines := of(results, data, trunk):
+            over = {name: mine.over("labels", "test") for name, mine in lines.items()}
+            panels[f"{data}, {trunk}"] = over
+    report.curves(panels, path, "labels a class")
+
+
+PROBE = "linear probe"
 CASES = [Case(*parts) for parts in itertools.product(DATA, SEEN, COUNTS)]
-EXPERIMENT = Experiment(HERE, range(10), stages=stages(CASES, list(METHODS)))
+EXPERIMENT = Experiment(
+    HERE, range(10), tables=tables, figure=figure, stages=stages(CASES, list(METHODS))
+)
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT)
