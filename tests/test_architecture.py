@@ -34,7 +34,7 @@ ROOMS = {
         *(
             "fields",
             "check",
-            "meeting choice results workdir",
+            "meeting choice results workdir preprocessing",
             "opening",
             "build",
             "origins",
@@ -47,8 +47,8 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 3070,
-    "experiment": 3240,
+    "data": 3900,
+    "experiment": 3330,
     "losses": 1080,
     "metrics": 730,
     "models": 2580,

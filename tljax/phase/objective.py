@@ -182,6 +182,8 @@ def _evaluate(
 
 def _explain(stream: str) -> Callable[[str, Any], Exception]:
     def explain(key: str, fields: Any) -> Exception:
+        if key == "label" and "mix" in fields:
+            return UserError(f"reads labels that streams.{stream}.mix has mixed; cross_entropy can")
         if key == "label":
             return UserError(
                 f"reads the labels of stream {stream!r}, which is declared unlabelled "
