@@ -71,7 +71,8 @@ BESIDE = {
     "weight": (-0.5,),
 }
 ANY_SIGN = {"mean"}  # numbers that may be below 0: what an image is standardised by
-POSITIVE_ALPHA = {"gradnorm": False}  # its α may be 0, a prototype's not
+# Whose α may be 0; a prototype's may not.
+POSITIVE_ALPHA = dict.fromkeys(("gradnorm", "mixup", "cutmix"), False)
 OPTIONAL = {
     "freeze_statistics",  # where None says that there is none
     *("classes", "per_class", "seed", "size", "channels", "scale", "statistics", "permute"),

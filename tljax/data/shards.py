@@ -86,6 +86,9 @@ def _index(path: str, request: Request) -> list[_Sample]:
                 elif end in _KINDS and request.labelled:
                     text = archive.extractfile(entry).read()  # type: ignore[union-attr]
                     files[end] = _label(end, text, f"{path}/{entry.name}", request)
+            archive.fileobj.seek(archive.offset)
+            if any(archive.fileobj.read(512)):
+                raise tarfile.ReadError("it ends within a header")  # of which tarfile says nothing
     except tarfile.TarError as error:
         raise wrong(
             request.field, path, f"an undamaged tar file, not compressed ({error})"

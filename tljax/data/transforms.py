@@ -23,6 +23,7 @@ from jax import Array
 from tljax.bind import Bound
 from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
+from tljax.data.jitter import colour_jitter, luma, rand_augment
 from tljax.data.specs import named
 from tljax.errors import wrong
 
@@ -142,10 +143,7 @@ def _photographs(held_out: bool) -> np.ndarray:
 
 def grey(image: Array, key: Array, *, held_out: bool = False) -> Array:
     """Three channels to one, by the luma weights of ITU-R BT.601; one channel stays as it is."""
-    if image.shape[-1] == 1:
-        return image
-    red, green, blue = jnp.split(image, 3, axis=-1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    return luma(image)
 
 
 def rgb(image: Array, key: Array, *, held_out: bool = False) -> Array:
@@ -182,7 +180,7 @@ TRANSFORMS: dict[str, Callable[..., Array]] = {
     for function in (
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
         *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
-        *(standardise_channels, imagenet),
+        *(standardise_channels, imagenet, colour_jitter, rand_augment),
     )
 }
 

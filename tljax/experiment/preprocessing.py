@@ -39,7 +39,7 @@ def _transform(spec: Any, field: str) -> Any:
 def _checkpoint(spec: Mapping[str, Any], field: str) -> Checkpoint:
     if spec.keys() != {"name", "of"}:
         raise wrong(field, dict(spec), 'dict(name="checkpoint", of="mobilenet_v2")')
-    if spec["of"] not in CHECKPOINTS:
+    if not isinstance(spec["of"], str) or spec["of"] not in CHECKPOINTS:
         raise unknown(f"{field}.of", spec["of"], CHECKPOINTS)
     return CHECKPOINTS[spec["of"]]
 
