@@ -2,7 +2,9 @@
 
 import io
 import math
+import re
 import warnings
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -379,6 +381,22 @@ def test_what_does_not_fit_a_view_is_refused(config, path, value, says):
     config[section.split(".")[0]][section.split(".")[1]][field] = value
     with pytest.raises(UserError, match=f"^{says}"):
         build(check(config))
+
+
+def test_the_pages_config_reads_pictures(config, folder):
+    page = (Path(__file__).parents[2] / "docs" / "pictures.md").read_text()
+    first, own = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {"tljax": tljax}
+    exec(first + own, names)
+    shown = names["get_config"]()
+    shown.streams.source.update(data=f"folder:{folder}", batch=4, damaged=0.1)
+    shown.evaluate.target.data = f"folder:{folder}"
+    config.streams, config.evaluate = shown.streams, shown.evaluate
+    built = build(check(config))
+    assert built.readers["train"]["source"].batches[0]["input"].shape == (4, 224, 224, 3)
+    assert built.splits["target"].table.input.shape == (12, 224, 224, 3)
+    config.streams.source.view = dict(name=names["corner"], size=8)
+    assert build(check(config)).tables["source"].input.random
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

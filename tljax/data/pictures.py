@@ -1,5 +1,6 @@
 """Pictures as a viewer shows them: through simplejpeg where it is installed, through PIL else."""
 
+import contextlib
 import functools
 import importlib
 import io
@@ -158,10 +159,9 @@ def _eight_bits(image: Any) -> Any:
 def _upright(image: Any) -> Any:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # viewers show a picture whose EXIF is damaged as it lies
-        return image
+    with contextlib.suppress(Exception):  # viewers show one whose EXIF is damaged as it lies
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _flat(image: Any, background: tuple[int, int, int]) -> Any:
@@ -169,7 +169,7 @@ def _flat(image: Any, background: tuple[int, int, int]) -> Any:
     from PIL import Image
 
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("LA") if image.mode == "La" else image
     behind = Image.new("RGBA", image.size, (*background, 255))
     return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")

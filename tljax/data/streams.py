@@ -6,6 +6,7 @@ position, and seen through random views by that position. So the step number of 
 stream's position, and a run that resumes reads exactly what it would have read.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -125,10 +126,15 @@ class Reader(NamedTuple):
     size: int  # examples in one
     order: "_Order"
 
-    def blank(self) -> Table:
-        """One batch, of zeros."""
-        batch = {name: leaf for name, leaf in self.batches[0].items() if name != SKIPPED}
-        return self.table.like(jax.tree.map(np.zeros_like, batch))
+    def blank(self, *steps: int) -> Table:
+        """One batch of zeros, or `steps` of them, as a feed has them; nothing is read for it."""
+        columns = {
+            n: c.first[None] if isinstance(c, Lazy) else c for n, c in self.table.columns.items()
+        }
+        size = (*steps, self.size)
+        return self.table.like(
+            {n: np.zeros((*size, *c.shape[1:]), c.dtype) for n, c in columns.items()}
+        )
 
 
 def reader(
@@ -140,15 +146,14 @@ def reader(
     `seed`, `looks` and the example's place in the order, and by nothing else.
     """
     order = _Order(table, batch, seed, part, parts, looks)
-    batches = grain.MapDataset.source(order).batch(order.size, drop_remainder=True)
-    return Reader(table, batches, order.size, order)
+    return Reader(table, grain.MapDataset.source(order), order.size, order)
 
 
 SKIPPED = "skipped"  # [batch], of a table that may be damaged: how many places were passed over
 
 
 class _Order:
-    """The examples that a part of every batch holds, in their endless order, as grain reads them.
+    """The batches of a part, or of all, in the endless order of examples, as grain reads them.
 
     In the place of a damaged picture stands the next of the order that is not.
     """
@@ -157,34 +162,38 @@ class _Order:
         self.table, self.batch, self.size = table, batch, batch // parts
         self.first, self.seed = part * self.size, (seed, looks)
         self.rows = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat()
-        self.length = len(self.rows) // parts
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.rows) // self.batch
 
-    def place(self, index: int) -> int:
-        """Where an example of this part stands in the order of all."""
-        step, within = divmod(index, self.size)
-        return step * self.batch + self.first + within
+    def places(self, step: int) -> range:
+        """Where the examples of a step stand in the order."""
+        start = step * self.batch + self.first
+        return range(start, start + self.size)
 
-    def __getitem__(self, index: int) -> Examples:
-        place, images = self.place(index), self.table.input
+    def __getitem__(self, step: int) -> Examples:
+        images, places = self.table.input, self.places(step)
         if not isinstance(images, Lazy):
-            return self._row(self.rows[place])
-        rng = np.random.default_rng((*self.seed, place)) if images.random else None
-        for skipped in range(images.tolerated + 1):
-            row = self.rows[place + skipped]
-            try:
-                example = self._row(row, input=images.seen(row, rng))
-                return {**example, SKIPPED: np.int32(skipped)} if images.damaged else example
-            except Damaged:
-                if skipped == images.tolerated:
-                    raise
-        raise AssertionError  # the last one has been raised
-
-    def _row(self, row: int, **seen: np.ndarray) -> Examples:
+            rows = [self.rows[place] for place in places]
+            return {name: column[rows] for name, column in self.table.columns.items()}
+        inputs = np.empty((self.size, *images.shape[1:]), images.first.dtype)
+        rows, skipped = [], np.zeros(self.size, np.int32)
+        for i, place in enumerate(places):
+            inputs[i], row, skipped[i] = self._shown(images, place)
+            rows.append(row)
         columns = self.table.columns.items()
-        return {name: seen[name] if name in seen else column[row] for name, column in columns}
+        batch = {name: inputs if name == "input" else column[rows] for name, column in columns}
+        return {**batch, SKIPPED: skipped} if images.damaged else batch
+
+    def _shown(self, images: Lazy, place: int) -> tuple[np.ndarray, int, int]:
+        """The picture at a place, its row, and how many damaged ones were passed over."""
+        rng = np.random.default_rng((*self.seed, place)) if images.random else None
+        for skipped in range(images.tolerated):
+            row = self.rows[place + skipped]
+            with contextlib.suppress(Damaged):
+                return images.seen(row, rng), row, skipped
+        row = self.rows[place + images.tolerated]
+        return images.seen(row, rng), row, images.tolerated
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -238,7 +247,7 @@ class Feed:
         reader, lost = self._readers[name], self._lost[name]
         order, images = reader.order, reader.table.input
         for within in np.flatnonzero(skipped):
-            place = order.place(step * order.size + int(within))
+            place = order.places(step)[within]
             for row in (order.rows[place + i] for i in range(skipped[within])):
                 if row in lost:
                     continue
