@@ -35,7 +35,7 @@ ROOMS = {
             "kinds",
             "fields",
             "check",
-            "prompts meeting choice results workdir",
+            "prompts meeting choice results workdir preprocessing",
             "opening",
             "build",
             "origins",
@@ -48,8 +48,8 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 3110,
-    "experiment": 3620,
+    "data": 3960,
+    "experiment": 3720,
     "losses": 1080,
     "metrics": 730,
     "models": 2670,

@@ -71,7 +71,8 @@ BESIDE = {
     "weight": (-0.5,),
 }
 ANY_SIGN = {"mean"}  # numbers that may be below 0: what an image is standardised by
-POSITIVE_ALPHA = {"gradnorm": False}  # its α may be 0, a prototype's not
+# Whose α may be 0; a prototype's may not.
+POSITIVE_ALPHA = dict.fromkeys(("gradnorm", "mixup", "cutmix"), False)
 OPTIONAL = {
     "freeze_statistics",  # where None says that there is none
     *("classes", "per_class", "seed", "size", "channels", "scale", "statistics", "permute"),
@@ -202,6 +203,8 @@ PLACES = {
     "optimizer,": ("optimizer", lambda name: {"name": name, "learning_rate": 0.1}),
     "optimizer.schedule": ("optimizer.schedule", lambda name: {"name": name}),
     "transforms": ("streams.source.transforms.0", lambda name: {"name": name}),
+    "view": ("streams.source.view", lambda name: {"name": name}),
+    "mix": ("streams.source.mix", lambda name: {"name": name}),
     "prepare": ("prepare.x", lambda name: {"solver": name}),
     "network.trunk": ("network.trunk", lambda name: {"name": name}),
     "network.heads": ("network.heads.label", lambda name: {"name": name}),
@@ -229,6 +232,8 @@ def of_functions():
         start = base()
         if family == "transforms":
             start = put(start, "streams.source.transforms", ({},))
+        if family == "view":
+            start = put(start, "streams.source.size", None)
         key = NAMED.get(family, "name")
         first = next(iter(functions))
         for value in (*NO_NAMES, *STRANGE[:4]):

@@ -39,6 +39,10 @@ def get_config():
     config.adapt = dict(steps=120, start=(("heads/domain/**", "fresh"), ("**", "pretrain")))
     config.streams.target.data = "folder:FOLDER"
     config.streams.target.split = "train"
+    # Each picture is seen at random, so that what is read tells whether its place is known.
+    with config.unlocked():
+        config.streams.target.size = None
+        config.streams.target.view = dict(name="random_resized_crop", size=16, flip=0.5)
     config.resident_megabytes = 0.5
     return config
 """

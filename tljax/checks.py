@@ -80,7 +80,7 @@ Whole = Annotated[int, Range(0, MOST, whole=True)]
 Width = Annotated[int, Range(1, WIDEST, whole=True)]
 Outputs = Annotated[Any, Range(1, WIDEST, whole=True)]  # None: as many as a term asks for
 REAL, INTEGER = Range(), Range(-MOST - 1, MOST, whole=True)  # where an annotation says nothing
-NOT_NEGATIVE = Range(0)
+NOT_NEGATIVE, SHARE = Range(0), Range(0, 1)
 
 
 def finite(name: str, array: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from tljax.data import pictures
 from tljax.data.sources import SCHEMES, load, materialise
 from tljax.errors import UserError
 
@@ -496,14 +497,13 @@ def prepared(tmp_path_factory):
 
 
 def test_tfds(prepared, monkeypatch):
-    decode = tfds.features.Image.decode_example_np
-    decoded = []
+    decode, decoded = pictures.decode, []
 
-    def counted(self, example):
-        decoded.append(example)
-        return decode(self, example)
+    def counted(data, *where):
+        decoded.append(where)
+        return decode(data, *where)
 
-    monkeypatch.setattr(tfds.features.Image, "decode_example_np", counted)
+    monkeypatch.setattr(pictures, "decode", counted)
     table = load("tfds:tiny_insects", "train[:50%]+test", root=str(prepared))
     assert table.classes == ("bee", "ant") and not table.resident
     assert len(table) == 9 and sorted(table.label[5:]) == [0, 0, 1, 1]

@@ -366,7 +366,8 @@ def test_the_key_decides(name):
 def test_every_transform_stays_in_range(name):
     out = over_keys(name, ramp())
     assert out.dtype == np.float32 and out.ndim == 4
-    ends = {"standardise": (-1.0, 1.0), "imagenet": (-0.485 / 0.229, (1 - 0.406) / 0.225)}
+    channels = (-0.485 / 0.229, (1 - 0.406) / 0.225)
+    ends = {"standardise": (-1.0, 1.0), "imagenet": channels, "standardise_channels": channels}
     low, high = ends.get(name, (0.0, 1.0))
     assert low - 1e-6 <= out.min() and out.max() <= high + 1e-6
 

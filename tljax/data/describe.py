@@ -64,7 +64,7 @@ def _of_split(name: str, rows: Rows, request: Request) -> Iterator[str]:
 
 def _inputs(inputs: Any, request: Request) -> dict[str, str]:
     """The sizes and modes of pictures, most frequent first; else the shape and type of inputs."""
-    if not isinstance(inputs, Lazy) or not isinstance(inputs.items[0], str):
+    if not isinstance(inputs, Lazy) or not isinstance(inputs.items[0], str | pictures.Member):
         one = inputs[0] if isinstance(inputs, Lazy) else np.asarray(inputs[:1])[0]
         return {"shape": str(list(one.shape)), "type": str(one.dtype)}
     step = -(-len(inputs) // SAMPLE)

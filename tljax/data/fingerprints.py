@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data.lazy import Lazy
+from tljax.data.lazy import Damaged, Lazy
 from tljax.data.table import Table
 
 SIZED, READ = 100_000, 64  # of images on disk: how many are asked for their size, and are read
@@ -45,7 +45,12 @@ def _lazy(digest: Any, images: Lazy) -> None:
     else:
         digest.update(repr(len(items)).encode())
     for i in _spaced(len(items), READ):
-        _array(digest, images[i])
+        try:
+            _array(digest, images[i])
+        except Damaged:
+            if not images.damaged:
+                raise
+            digest.update(b"damaged")
 
 
 def _spaced(length: int, most: int) -> list[int]:

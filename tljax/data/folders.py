@@ -15,7 +15,7 @@ from tljax.errors import UserError, reading, warn, wrong
 # What systems leave in directories; and the names by which parts of a data set go.
 _LEFT = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information",
          "lost+found", "thumbs.db", "desktop.ini"}  # fmt: skip
-_SPLIT = re.compile(
+SPLIT = re.compile(
     r"(train|test|val|valid|dev|eval|unlabell?ed|extra|query|gallery|hold[ _.-]?out)(ing|idation|"
     r"uation)?([ _.-]?(set|data|images?|imgs?|split))?[ _.-]?([a-d]|\d+)?",
     re.IGNORECASE,
@@ -131,7 +131,7 @@ def _homes(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The directory of each split, and the names of the classes."""
     flat = [directory for directory in holders if _listed(directory, request).pictures]
-    named = [directory for directory in holders if _SPLIT.fullmatch(_name(directory))]
+    named = [directory for directory in holders if SPLIT.fullmatch(_name(directory))]
     rest = [directory for directory in holders if directory not in named]
     if not holders or not (named or len(flat) < len(holders)):  # classes, or pictures alone
         if holders and top.pictures:
@@ -150,7 +150,7 @@ def _homes(
     classes = {_name(directory) for directory in inner if _holds(directory, request)}
     if str(base) not in homes.values():
         for directory in set(top.directories) - set(holders):
-            if _SPLIT.fullmatch(_name(directory)):
+            if SPLIT.fullmatch(_name(directory)):
                 homes[_name(directory)] = directory  # it says what it lacks when it is asked for
             else:
                 inner.append(directory)
@@ -180,7 +180,7 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
     holders = [directory for directory in shown.directories if _holds(directory, request)]
     if shown.pictures and holders:
         _refuse_both(home, shown.pictures, holders, request)
-    if holders and all(_SPLIT.fullmatch(_name(directory)) for directory in holders):
+    if holders and all(SPLIT.fullmatch(_name(directory)) for directory in holders):
         _refuse_level(home, "holds splits, not classes", request)
     request.skip(shown.others, "beside the classes, and no picture" if holders else UNREAD)
     place = {name: label for label, name in enumerate(classes)}

@@ -1,5 +1,6 @@
 """Inputs that are read when they are asked for: pictures in files, rows of large arrays."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -8,22 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from tljax.errors import reading, wrong
+from tljax.errors import UserError, reading, wrong
+
+
+class Damaged(UserError):
+    """A picture that is there and cannot be decoded: of these a share may be skipped."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lazy:
-    """Inputs of one shape, each decoded when it is asked for."""
+    """Inputs of one shape, each decoded when it is asked for, and then viewed."""
 
     decode: Callable[[Any], np.ndarray]  # the input of an item: an image [H, W, C], or a row
     items: Sequence[Any] | np.ndarray  # what stands for an input: a path, a split and row, a row
     field: str
+    view: Any = None  # views.HostView: what makes pictures of differing sizes alike
+    damaged: float = 0.0  # the share that may be
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        image, first = self._decoded(index), self.first
+        return self.seen(index)
+
+    def seen(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """An input, by a random view as `rng` has it; without one, always in the same way."""
+        image, first = self._viewed(index, rng), self.first
         if image.shape != first.shape:
             expected = f"{first.shape}, the shape of {self.items[0]}; size= resizes them all"
             raise wrong(self.field, image.shape, f"{self.items[index]} to have {expected}")
@@ -32,14 +43,33 @@ class Lazy:
             raise wrong(self.field, str(image.dtype), expected)
         return image
 
-    def _decoded(self, index: int) -> np.ndarray:
+    def _viewed(self, index: int, rng: np.random.Generator | None = None) -> np.ndarray:
         item = self.items[index]
         with reading(self.field, str(item)):
-            return self.decode(item)
+            image = self.decode(item)
+        if self.view is None:
+            return image
+        if self.random and rng is None:
+            rng = np.random.default_rng(index % len(self))
+        return self.view(image, rng)
 
     @functools.cached_property
     def first(self) -> np.ndarray:
-        return self._decoded(0)
+        """The first that is not damaged."""
+        for index in range(self.tolerated):
+            with contextlib.suppress(Damaged):
+                return self._viewed(index)
+        return self._viewed(self.tolerated)
+
+    @property
+    def tolerated(self) -> int:
+        """How many of them may be damaged."""
+        return min(int(self.damaged * len(self)), len(self) - 1)
+
+    @property
+    def random(self) -> bool:
+        """Whether an input is another each time that a stream shows it."""
+        return self.view is not None and self.view.random
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,6 +92,14 @@ class Lazy:
             rows = np.arange(sum(map(len, parts)))
             return Lazy(functools.partial(_row_of, parts=tuple(parts)), rows, parts[0].field)
         return dataclasses.replace(parts[0], items=[item for part in parts for item in part.items])
+
+
+def too_many(lost: Sequence[str], images: Lazy, field: str) -> UserError:
+    """More pictures are damaged than may be."""
+    expected = f"at most {images.tolerated} of {len(images)} pictures to be damaged"
+    named = f"{lost[-1]!r} is one of {len(lost)}"
+    beside = f"{field.rpartition('.')[0]}.damaged".lstrip(".")
+    return wrong(beside, images.damaged, f"{expected}; {named}")
 
 
 def _row_of(row: int, parts: Sequence[Lazy]) -> np.ndarray:

@@ -1,13 +1,29 @@
-"""Picture files as a viewer shows them, through PIL."""
+"""Pictures as a viewer shows them: through simplejpeg where it is installed, through PIL else."""
 
+import contextlib
 import functools
-from typing import Any
+import importlib
+import io
+import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tljax.data.formats import Request, check_file
-from tljax.data.lazy import Lazy
-from tljax.errors import UserError, wrong
+from tljax.data.lazy import Damaged, Lazy
+from tljax.errors import reading, wrong
+
+
+class Member(NamedTuple):
+    """A picture within a larger file."""
+
+    shard: str
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.name}"
 
 
 @functools.cache
@@ -37,48 +53,89 @@ def colour(name: Any, field: str) -> tuple[int, int, int]:
     return parts
 
 
-def files(paths: list[str], request: Request) -> Lazy:
-    """The pictures of some paths, decoded when they are asked for."""
+def files(items: list[str] | list[Member], request: Request) -> Lazy:
+    """The pictures of some paths, or members of shards, decoded when they are asked for."""
     field, behind = request.field, request.background
-    read = functools.partial(decode, field=field, background=behind)
-    return Lazy(read, paths, field)
+    read = functools.partial(_read, field=field, background=behind)
+    return Lazy(read, items, field)
 
 
-def decode(path: str, field: str, background: tuple[int, int, int]) -> np.ndarray:
+def _read(item: str | Member, field: str, background: tuple[int, int, int]) -> np.ndarray:
+    return decode(content(item, field), str(item), field, background)
+
+
+def content(item: str | Member, field: str) -> bytes:
+    """The bytes of a picture; of a file that is not there, a line."""
+    if isinstance(item, str):
+        check_file(item, field)
+    path, offset, size = (item, 0, -1) if isinstance(item, str) else (item[0], *item[2:])
+    with reading(field, path), open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(size)
+
+
+def decode(data: bytes, name: str, field: str, background: tuple[int, int, int]) -> np.ndarray:
     """A picture's first frame, upright, over `background` where it is transparent.
 
     Returns:
       uint8 `[height, width, 3]`; 16 bits a channel are scaled to 8.
 
     Raises:
-      UserError: no ordinary file, none that PIL decodes in whole, or floats, whose range no file
-        tells.
+      Damaged: nothing that PIL decodes in whole, or floats, whose range no file tells.
     """
     from PIL import Image
 
-    check_file(path, field)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):  # PIL only warns
                 raise ValueError(f"{image.width} × {image.height} pixels, a decompression bomb")
+            if (pixels := _by_simplejpeg(image, data)) is not None:
+                return pixels
             image.load()
             return np.asarray(_flat(_upright(_eight_bits(image)), background))
-    except UserError:
-        raise
     except Exception as error:  # each of PIL's decoders fails in its own way
-        raise wrong(field, path, f"a readable image ({error})") from None
+        raise _damaged(name, field, error) from None
 
 
-def header(path: str, field: str) -> tuple[tuple[int, int], str]:
+def header(item: str | Member, field: str) -> tuple[tuple[int, int], str]:
     """A picture's width and height, and PIL's mode; no pixel is decoded."""
     from PIL import Image
 
-    check_file(path, field)
+    data = content(item, field)
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return image.size, image.mode
     except Exception as error:
-        raise wrong(field, path, f"a readable image ({error})") from None
+        raise _damaged(str(item), field, error) from None
+
+
+def _damaged(name: str, field: str, error: Exception) -> Damaged:
+    reason = re.sub(r" ?<_io\.BytesIO object at \w+>", "", str(error))
+    return Damaged(str(wrong(field, name, f"a readable image ({reason})")))
+
+
+@functools.cache
+def simplejpeg() -> Any:
+    """The library, where it is installed; it decodes faster than PIL, which has to do else."""
+    try:
+        return importlib.import_module("simplejpeg")
+    except ImportError:
+        return None
+
+
+def _by_simplejpeg(image: Any, data: bytes) -> np.ndarray | None:
+    """The pixels of an upright JPEG in grey or colour; None of others, which are left to PIL."""
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB") or not simplejpeg():
+        return None
+    try:
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            return None
+        return simplejpeg().decode_jpeg(data, "RGB")
+    except Exception:  # PIL tells what is damaged from what is merely odd
+        return None
+
+
+_ORIENTATION = 0x0112  # its number in EXIF
 
 
 def _eight_bits(image: Any) -> Any:
@@ -102,10 +159,9 @@ def _eight_bits(image: Any) -> Any:
 def _upright(image: Any) -> Any:
     from PIL import ImageOps
 
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # viewers show a picture whose EXIF is damaged as it lies
-        return image
+    with contextlib.suppress(Exception):  # viewers show one whose EXIF is damaged as it lies
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _flat(image: Any, background: tuple[int, int, int]) -> Any:
@@ -113,7 +169,7 @@ def _flat(image: Any, background: tuple[int, int, int]) -> Any:
     from PIL import Image
 
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     image = image.convert("LA") if image.mode == "La" else image
     behind = Image.new("RGBA", image.size, (*background, 255))
     return Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tljax.data import pictures
 from tljax.data.formats import Request, Rows, Splits
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
@@ -47,9 +48,14 @@ def read_tfds(request: Request) -> Splits:
     skip = {"image": tfds.decode.SkipDecoding()}
     encoded = builder.as_data_source(file_format="array_record", decoders=skip)
 
+    coloured = features["image"].np_dtype == np.uint8 and features["image"].shape[-1] == 3
+
     def rows(split: str) -> Rows:
         items = [(split, row) for row in range(len(records[split]))]
-        images = Lazy(functools.partial(_decode_record, records=records), items, field)
+        read: Any = functools.partial(_decode_record, records=records)
+        if coloured:  # as those of files are
+            read = functools.partial(_decode_picture, records=encoded, name=name, request=request)
+        images = Lazy(read, items, field)
         table = Table(input=images, classes=classes, field=field)
         return Rows(table, label=_RecordLabels(encoded[split]) if classes else None)
 
@@ -59,6 +65,14 @@ def read_tfds(request: Request) -> Splits:
 def _decode_record(item: tuple[str, int], records: Mapping[str, Any]) -> np.ndarray:
     split, row = item
     return np.asarray(records[split][row]["image"])
+
+
+def _decode_picture(
+    item: tuple[str, int], records: Mapping[str, Any], name: str, request: Request
+) -> np.ndarray:
+    split, row = item
+    data = records[split][row]["image"]
+    return pictures.decode(data, f"{name}/{split}[{row}]", request.field, request.background)
 
 
 class _RecordLabels:

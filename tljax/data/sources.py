@@ -1,23 +1,26 @@
 """Where data comes from: `load("folder:~/office31", "amazon[:80%]")` and the like."""
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from tljax.data import pictures
+from tljax.checks import SHARE
+from tljax.data import pictures, views
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.folders import loud, read_folder, tell
 from tljax.data.formats import Request, Splits, first, read_idx
-from tljax.data.lazy import Lazy, rows_of
+from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.prepared import read_tfds
+from tljax.data.shards import read_tar
 from tljax.data.splits import resolve
 from tljax.data.table import TARGETS, Table
-from tljax.errors import reading, unknown, wrong
+from tljax.errors import reading, unknown, warn, wrong
 
 
 def load(
@@ -31,16 +34,18 @@ def load(
     skip: int = 0,
     seed: int = 0,
     size: int | None = None,
+    view: Mapping[str, Any] | views.HostView | None = None,
     channels: int | None = None,
     background: str = "white",
+    damaged: float = 0.0,
     root: str | None = None,
     limit_bytes: float = math.inf,
 ) -> Table:
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`;
-        `SCHEMES` holds the reader of each.
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE` or
+        `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
       labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
@@ -54,9 +59,13 @@ def load(
         was trained on that one.
       seed: of that draw.
       size: resizes images to size x size pixels, bilinear with antialiasing (PIL's).
+      view: makes pictures of differing sizes alike, instead of `size`: a name of `views.VIEWS`
+        and its fields, `dict(name="resize_crop", resize=256, size=224)`. Through a random one the
+        table stays lazy.
       channels: 1 or 3: grey by the luma of ITU-R 601, or colour. As stored, if left out; image
         files are then read as colour.
       background: the colour behind transparent picture files, by PIL's names.
+      damaged: the share of pictures that may be damaged, in [0, 1]; 0: the first one is refused.
       root: the directory that relative paths start from, and TFDS's data directory.
       limit_bytes: inputs of an array of more bytes stay in their file, which is mapped; those of
         a compressed one are read.
@@ -77,6 +86,11 @@ def load(
         raise wrong(beside + "skip", skip, f"less than {beside}per_class, which is {per_class}")
     if channels not in (None, 1, 3):
         raise wrong(beside + "channels", channels, "1, 3 or None")
+    if view and not isinstance(view, views.HostView):
+        view = views.parse(view, beside + "view")
+    if view and size:
+        raise wrong(beside + "size", size, "None, as the view makes pictures alike")
+    SHARE.fit(damaged, beside + "damaged")
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
@@ -104,15 +118,19 @@ def load(
             bare = f" ({rows.bare})" if rows.bare else ""
             raise wrong(field, data, f"labels in its split {name!r}, or labelled=False{bare}")
         of_labels = dict(classes=classes, per_class=per_class) if piece.label is None else {}
-        of_images = {} if rows.image else dict(size=size, channels=channels)
+        of_images = {} if rows.image else dict(size=size, view=view, channels=channels)
         for option, value in {**of_labels, **of_images}.items():
             if value is not None:
                 lacking = "'label'" if option in of_labels else "images"
                 raise wrong(beside + option, value, f"None, as split {name!r} holds no {lacking}")
         if size or channels:
-            piece = piece.with_column("input", _fitted(piece.input, size, channels, field))
+            piece = piece.with_column("input", views.fitted(piece.input, size, channels, field))
         pieces.append(piece)
     table = _joined(pieces, field)
+    if isinstance(view, views.HostView):
+        table = views.viewed(table, view, field)
+    if damaged and isinstance(table.input, Lazy):
+        table = table.with_column("input", dataclasses.replace(table.input, damaged=damaged))
     kept = class_numbers(classes, table.classes, beside + "classes")
     if per_class:
         table = table.take(_draw(table, kept, per_class, skip, seed, beside + "per_class"))
@@ -147,56 +165,58 @@ def opened(
 def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
     """A table in memory if it then takes at most `limit_bytes`, else one of lazy inputs.
 
+    Lazy it stays, too, through a random view. Damaged pictures are left out of what is in memory,
+    and named, up to the share that may be.
+
     Raises:
-      UserError: images of different shapes, or one that cannot be decoded.
+      UserError: images of different shapes, or more that cannot be decoded.
     """
     images = table.input
     if table.resident and table.nbytes > limit_bytes:
         return table.with_column("input", rows_of(np.asarray(images), first, field))
-    if table.resident or table.nbytes > limit_bytes:
+    if table.resident or images.random or table.nbytes > limit_bytes:
         return table
     decoded = np.empty((len(images), *images.first.shape), images.first.dtype)
-    for i in range(len(images)):
-        decoded[i] = images[i]
-    return table.with_column("input", decoded)
+    kept: list[int] = []
+    for i, image in _readable(images, field):
+        decoded[len(kept)] = image
+        kept.append(i)
+    return _only(table, kept).with_column("input", decoded[: len(kept)])
 
 
-def _fitted(
-    images: np.ndarray | Lazy, size: int | None, channels: int | None, field: str
-) -> np.ndarray | Lazy:
-    """Images of the given size and channels: arrays at once, lazy ones as they are decoded."""
-    fit = functools.partial(_fit, size=size, channels=channels, field=field)
-    if isinstance(images, Lazy):
-        decode = functools.partial(_decode_and_fit, decode=images.decode, fit=fit)
-        return dataclasses.replace(images, decode=decode)
-    return np.stack([fit(image) for image in images])
+def readable(table: Table, field: str) -> Table:
+    """A table without its damaged pictures, which are named; all are decoded to find them."""
+    if table.resident or not table.input.damaged:
+        return table
+    return _only(table, [i for i, _ in _readable(table.input, field)])
 
 
-def _decode_and_fit(item: Any, decode: Callable, fit: Callable) -> np.ndarray:
-    return fit(decode(item))  # not a lambda: loader processes need to pickle it
+def _only(table: Table, rows: list[int]) -> Table:
+    return table if len(rows) == len(table) else table.take(rows)
 
 
-_LUMA = np.array([19595, 38470, 7471])  # .299, .587, .114 in units of 2**-16, as PIL has them
+def _readable(images: Lazy, field: str) -> Iterator[tuple[int, np.ndarray]]:
+    """The images that can be decoded, with their places, in order; on all cores."""
+    lost: list[str] = []
 
+    def tried(index: int) -> np.ndarray | Damaged:
+        try:
+            return images[index]
+        except Damaged as error:
+            return error
 
-def _fit(image: np.ndarray, size: int | None, channels: int | None, field: str) -> np.ndarray:
-    """One image [H, W, C] as [size, size, channels], of the same type."""
-    if channels and image.shape[-1] != channels:
-        if image.shape[-1] not in (1, 3):
-            raise wrong(field, image.shape, "images of 1 or 3 channels, to convert them")
-        if channels == 3:
-            image = np.repeat(image, 3, axis=-1)
-        elif image.dtype == np.uint8:
-            image = ((image @ _LUMA + 2**15) >> 16).astype(np.uint8)[..., None]
-        else:
-            image = (image @ (_LUMA / 2**16).astype(np.float32))[..., None]
-    if size and image.shape[:2] != (size, size):
-        from PIL import Image
-
-        planes = [Image.fromarray(plane) for plane in np.moveaxis(image, -1, 0)]
-        planes = [plane.resize((size, size), Image.Resampling.BILINEAR) for plane in planes]
-        image = np.stack([np.asarray(plane) for plane in planes], axis=-1)
-    return image
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(images), 256):  # so many wait for the one that takes them
+            places = range(start, min(start + 256, len(images)))
+            for i, image in zip(places, pool.map(tried, places), strict=True):
+                if isinstance(image, np.ndarray):
+                    yield i, image
+                    continue
+                lost.append(str(images.items[i]))
+                if len(lost) > images.tolerated:
+                    raise image if not images.damaged else too_many(lost, images, field)
+    if lost:
+        warn(f"{field}: {len(lost)} of {len(images)} are damaged and left out: {', '.join(lost)}")
 
 
 def _joined(pieces: Sequence[Table], field: str) -> Table:
@@ -266,6 +286,7 @@ SCHEMES: dict[str, Callable[[Request], Splits]] = {
     "pairs": read_pairs,
     "idx": read_idx,
     "folder": read_folder,
+    "tar": read_tar,
     "npz": read_npz,
     "tfds": read_tfds,
 }

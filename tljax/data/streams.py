@@ -2,10 +2,11 @@
 
 The batch of a step is a function of the stream's seed and the step alone, for both kinds: a
 resident table is sampled inside the compiled step, a streamed one is read through grain by its
-position. So the step number of a checkpoint is the stream's position, and a run that resumes
-reads exactly what it would have read.
+position, and seen through random views by that position. So the step number of a checkpoint is the
+stream's position, and a run that resumes reads exactly what it would have read.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -21,10 +22,12 @@ import numpy as np
 from absl import flags
 from jax import Array
 
+from tljax.data.lazy import Damaged, Lazy, too_many
+from tljax.data.mixing import mixed
 from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
-from tljax.errors import UserError, calling, unknown, wrong
+from tljax.errors import UserError, calling, unknown, warn, wrong
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 
@@ -90,7 +93,7 @@ def batch_of(
             drawn[base] = balanced_draw(columns, stream.batch, step, order, ByClass(**places))
     batches = {}
     for name, stream in streams.items():
-        examples = dict(drawn[stream.base])
+        examples = dict(fed[name].columns if name in fed else drawn[stream.base])
         nearest = examples.pop(NEIGHBOURS, None)
         order, looks = keys[name]
         if stream.neighbour:
@@ -108,6 +111,10 @@ def batch_of(
         with calling(f"streams.{name}.transforms"):
             inputs = apply(stream.transforms, examples["input"], looks)
         batches[name] = {**examples, "input": inputs}
+        if stream.mix is not None:
+            mixes = jax.random.fold_in(key, identity(f"{name}/mix"))
+            with calling(f"streams.{name}.mix"):
+                batches[name] = mixed(batches[name], stream.mix, jax.random.fold_in(mixes, step))
     return batches
 
 
@@ -117,50 +124,76 @@ class Reader(NamedTuple):
     table: Table
     batches: grain.MapDataset  # by step
     size: int  # examples in one
+    order: "_Order"
 
-    def blank(self) -> Table:
-        """One batch, of zeros."""
-        return self.table.like(jax.tree.map(np.zeros_like, self.batches[0]))
+    def blank(self, *steps: int) -> Table:
+        """One batch of zeros, or `steps` of them, as a feed has them; nothing is read for it."""
+        columns = {
+            n: c.first[None] if isinstance(c, Lazy) else c for n, c in self.table.columns.items()
+        }
+        size = (*steps, self.size)
+        return self.table.like(
+            {n: np.zeros((*size, *c.shape[1:]), c.dtype) for n, c in columns.items()}
+        )
 
 
-def reader(table: Table, batch: int, seed: int, part: int = 0, parts: int = 1) -> Reader:
+def reader(
+    table: Table, batch: int, seed: int, part: int = 0, parts: int = 1, looks: int = 0
+) -> Reader:
     """A table's batches by position: `batches[i]` is the batch of step i, of numpy arrays.
 
-    Of several parts, `batch / parts` examples each, it reads its own alone.
+    Of several parts, `batch / parts` examples each, it reads its own alone. A random view draws by
+    `seed`, `looks` and the example's place in the order, and by nothing else.
     """
-    rows = grain.MapDataset.source(_Rows(table)).seed(seed).shuffle().repeat()
-    if parts > 1:
-        rows = grain.MapDataset.source(_Part(rows, batch, part, parts))
-    size = batch // parts
-    return Reader(table, rows.batch(size, drop_remainder=True), size)
+    order = _Order(table, batch, seed, part, parts, looks)
+    return Reader(table, grain.MapDataset.source(order), order.size, order)
 
 
-class _Part:
-    """The rows that a part of every batch holds."""
-
-    def __init__(self, rows: grain.MapDataset, batch: int, part: int, parts: int):
-        self.rows, self.batch, self.size = rows, batch, batch // parts
-        self.first, self.length = part * self.size, len(rows) // parts
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> Examples:
-        step, within = divmod(index, self.size)
-        return self.rows[step * self.batch + self.first + within]
+SKIPPED = "skipped"  # [batch], of a table that may be damaged: how many places were passed over
 
 
-class _Rows:
-    """A table as grain reads it."""
+class _Order:
+    """The batches of a part, or of all, in the endless order of examples, as grain reads them.
 
-    def __init__(self, table: Table):
-        self.table = table
+    In the place of a damaged picture stands the next of the order that is not.
+    """
+
+    def __init__(self, table: Table, batch: int, seed: int, part: int, parts: int, looks: int):
+        self.table, self.batch, self.size = table, batch, batch // parts
+        self.first, self.seed = part * self.size, (seed, looks)
+        self.rows = grain.MapDataset.range(len(table)).seed(seed).shuffle().repeat()
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.rows) // self.batch
 
-    def __getitem__(self, index: int) -> Examples:
-        return {name: column[index] for name, column in self.table.columns.items()}
+    def places(self, step: int) -> range:
+        """Where the examples of a step stand in the order."""
+        start = step * self.batch + self.first
+        return range(start, start + self.size)
+
+    def __getitem__(self, step: int) -> Examples:
+        images, places = self.table.input, self.places(step)
+        if not isinstance(images, Lazy):
+            rows = [self.rows[place] for place in places]
+            return {name: column[rows] for name, column in self.table.columns.items()}
+        inputs = np.empty((self.size, *images.shape[1:]), images.first.dtype)
+        rows, skipped = [], np.zeros(self.size, np.int32)
+        for i, place in enumerate(places):
+            inputs[i], row, skipped[i] = self._shown(images, place)
+            rows.append(row)
+        columns = self.table.columns.items()
+        batch = {name: inputs if name == "input" else column[rows] for name, column in columns}
+        return {**batch, SKIPPED: skipped} if images.damaged else batch
+
+    def _shown(self, images: Lazy, place: int) -> tuple[np.ndarray, int, int]:
+        """The picture at a place, its row, and how many damaged ones were passed over."""
+        rng = np.random.default_rng((*self.seed, place)) if images.random else None
+        for skipped in range(images.tolerated):
+            row = self.rows[place + skipped]
+            with contextlib.suppress(Damaged):
+                return images.seen(row, rng), row, skipped
+        row = self.rows[place + images.tolerated]
+        return images.seen(row, rng), row, images.tolerated
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -185,7 +218,8 @@ class Feed:
 
     def __init__(self, readers: Mapping[str, Reader], start: int, workers: int = 0):
         """Begins reading ahead at step `start`: in threads, or in `workers` processes."""
-        self._tables = {name: reader.table for name, reader in readers.items()}
+        self._readers, self._step = readers, start
+        self._lost: dict[str, dict[int, str]] = {name: {} for name in readers}  # by rows
         self._iterators = {
             name: _iterate(reader, start, workers) for name, reader in readers.items()
         }
@@ -199,12 +233,28 @@ class Feed:
         fed = {}
         for name, iterator in self._iterators.items():
             batches = [next(iterator) for _ in range(count)]
-            for batch in batches:
+            for step, batch in enumerate(batches, self._step):
                 check_finite(batch["input"], f"streams.{name}")
+                self._note(name, step, batch.pop(SKIPPED, np.zeros(0, np.int32)))
             batches += batches[-1:] * (length - count)
             stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-            fed[name] = self._tables[name].like(stacked)
+            fed[name] = self._readers[name].table.like(stacked)
+        self._step += count
         return fed
+
+    def _note(self, name: str, step: int, skipped: np.ndarray) -> None:
+        """Names what was skipped in a batch, each once; refuses more than may be."""
+        reader, lost = self._readers[name], self._lost[name]
+        order, images = reader.order, reader.table.input
+        for within in np.flatnonzero(skipped):
+            place = order.places(step)[within]
+            for row in (order.rows[place + i] for i in range(skipped[within])):
+                if row in lost:
+                    continue
+                lost[row] = str(images.items[row])
+                if len(lost) > images.tolerated:
+                    raise too_many(list(lost.values()), images, f"streams.{name}.data")
+                warn(f"streams.{name}: {lost[row]} is damaged; another is shown in its place")
 
 
 AHEAD = 2**28  # bytes that a stream reads ahead at most, if two batches are not more

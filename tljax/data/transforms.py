@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tljax.bind import Bound, bind, find
+from tljax.bind import Bound
 from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
+from tljax.data.jitter import colour_jitter, luma, rand_augment
+from tljax.data.specs import named
 from tljax.errors import wrong
 
 Deviation = Annotated[float, Range(1e-6)]  # is divided by
@@ -141,10 +143,7 @@ def _photographs(held_out: bool) -> np.ndarray:
 
 def grey(image: Array, key: Array, *, held_out: bool = False) -> Array:
     """Three channels to one, by the luma weights of ITU-R BT.601; one channel stays as it is."""
-    if image.shape[-1] == 1:
-        return image
-    red, green, blue = jnp.split(image, 3, axis=-1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
+    return luma(image)
 
 
 def rgb(image: Array, key: Array, *, held_out: bool = False) -> Array:
@@ -159,18 +158,29 @@ def standardise(
     return (image - mean) / std
 
 
+def standardise_channels(
+    image: Array,
+    key: Array,
+    *,
+    held_out: bool = False,
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    std: tuple[Deviation, ...] = (0.229, 0.224, 0.225),
+) -> Array:
+    """`standardise` by a mean and std for each channel, or one; a grey image becomes coloured."""
+    return (image - jnp.array(mean).reshape(1, 1, -1)) / jnp.array(std).reshape(1, 1, -1)
+
+
 def imagenet(image: Array, key: Array, *, held_out: bool = False) -> Array:
-    """`standardise` by ImageNet's own channels, which weights of torchvision expect; of grey images
-    too, which become coloured."""
-    mean, std = jnp.array([0.485, 0.456, 0.406]), jnp.array([0.229, 0.224, 0.225])
-    return (image - mean.reshape(1, 1, 3)) / std.reshape(1, 1, 3)
+    """`standardise_channels` by ImageNet's own, which weights of torchvision expect."""
+    return standardise_channels(image, key)
 
 
 TRANSFORMS: dict[str, Callable[..., Array]] = {
     function.__name__: function
     for function in (
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
-        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise, imagenet),
+        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
+        *(standardise_channels, imagenet, colour_jitter, rand_augment),
     )
 }
 
@@ -196,15 +206,8 @@ def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
     """
     if not isinstance(specs, Sequence) or isinstance(specs, str):
         raise wrong(field, specs, 'a list such as (dict(name="shift", pixels=2),)')
-    parsed = []
-    for i, spec in enumerate(specs):
-        here = f"{field}[{i}]"
-        if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str | Callable):
-            raise wrong(here, spec, 'a name and its parameters: dict(name="shift", pixels=2)')
-        function = find(spec["name"], TRANSFORMS, f"{here}.name", ("*", "key"), ("held_out",))
-        fields = {key: value for key, value in spec.items() if key != "name"}
-        parsed.append(bind(function, fields, here, skip={"held_out", "image", "key"}))
-    return tuple(parsed)
+    call = dict(takes=("*", "key"), also=("held_out",), skip=("image", "key"))
+    return tuple(named(spec, TRANSFORMS, f"{field}[{i}]", **call) for i, spec in enumerate(specs))
 
 
 def alike(transforms: Sequence[Bound], inputs: Array | np.ndarray) -> bool:

@@ -17,8 +17,9 @@ from tljax.data.table import Table, class_weights
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment import results
 from tljax.experiment.check import Checked, place
-from tljax.experiment.fields import PhaseFields
+from tljax.experiment.fields import ConfigFields, PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
+from tljax.experiment.preprocessing import another_look
 from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.phase import optimizers, prepare
@@ -83,7 +84,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
                 opened.placed[id(table)] = jax.device_put(table)
             data[name] = opened.placed[id(table)]
     readers = {
-        name: readers_of(phase, index, tables, config)
+        name: readers_of(phase, index, tables, fields)
         for index, (name, phase) in enumerate(phases.items())
     }
     cadence = Cadence(
@@ -228,13 +229,17 @@ def _balance(fields: Mapping[str, Any]) -> Any:
 
 
 def readers_of(
-    phase: Phase, index: int, tables: Mapping[str, Table], config: Checked
+    phase: Phase, index: int, tables: Mapping[str, Table], fields: ConfigFields
 ) -> dict[str, Reader]:
-    """What reads the streams of a phase from disk, of those whose tables are not in memory."""
-    readers, seed = {}, config.fields.seed
-    for stream in phase.streams.values():
-        if not tables[stream.name].resident:
-            own = (seed + streams.identity(f"{stream.base}/{index}")) % 2**31
-            part = (jax.process_index(), jax.process_count())
-            readers[stream.base] = streams.reader(tables[stream.name], stream.batch, own, *part)
+    """What reads the streams that are not on the device; one `of` another by a view of its own."""
+    readers = {}
+    for name, stream in phase.streams.items():
+        table, of = tables[name], fields.streams[name]
+        if not table.resident:
+            own = (fields.seed + streams.identity(f"{stream.base}/{index}")) % 2**31
+            read = (stream.batch, own, jax.process_index(), jax.process_count())
+            readers[stream.base] = streams.reader(table, *read)
+            if stream.of and of.view:
+                table = another_look(table, of, f"streams.{name}")
+                readers[name] = streams.reader(table, *read, looks=streams.identity(name))
     return readers

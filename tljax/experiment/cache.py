@@ -22,7 +22,7 @@ from tljax import __version__, trees
 from tljax.data import transforms
 from tljax.data.fingerprints import fingerprint
 from tljax.data.formats import first
-from tljax.data.lazy import Stored, rows_of
+from tljax.data.lazy import Lazy, Stored, rows_of
 from tljax.data.sources import materialise
 from tljax.data.table import Table
 from tljax.errors import UserError
@@ -87,7 +87,7 @@ class Cache:
         tables = {n: compute(split, *variables).table for n, split in bases.items()}
         data = {n: self._on_device(table) for n, table in tables.items() if table.resident}
         shown = {n: tables[s.base] for n, s in phase.streams.items()}
-        readers = readers_of(heads, list(built.phases).index(name), shown, built.config)
+        readers = readers_of(heads, list(built.phases).index(name), shown, built.config.fields)
         return Lane(heads, state, data, readers), {s.name: compute(s, *variables) for s in splits}
 
     def computed(
@@ -100,6 +100,8 @@ class Cache:
           network, params, batch_stats: what computes them.
           limit: the bytes that may lie in memory.
         """
+        if isinstance(split.table.input, Lazy) and split.table.input.damaged:
+            return split  # which of its pictures are left out is found as they are read
         path = self.folder / _name(split, network, params, batch_stats)
         table = self._tables.get((path, id(split.table)))
         if table is None:
@@ -164,6 +166,9 @@ def _stands(phase: Phase, state: State, tables: Mapping[str, Table]) -> bool:
         if base is None or (stream.transforms, stream.stem) != (base.transforms, base.stem):
             return False
         images = tables[name].input
+        drawn = isinstance(images, Lazy) and (images.random or images.damaged)
+        if drawn or stream.mix is not None:
+            return False
         example = np.asarray(images[:1] if tables[name].resident else images[0][None])
         if not transforms.alike(stream.transforms, example):
             return False

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args
 import ml_collections
 from pydantic import BeforeValidator
 
-from tljax.checks import Count, Decay, NotNegative, Positive, Whole
+from tljax.checks import Count, Decay, NotNegative, Positive, Share, Whole
 from tljax.experiment.kinds import (
     Channels,
     Classes,
@@ -46,20 +46,23 @@ FAMILIES = {
 class StreamFields(Fields):
     """What flows; `streams.NAME`."""
 
-    data: Text = doc("", "source: digits, pairs, idx:DIR, folder:DIR, npz:FILE or tfds:NAME")
+    data: Text = doc("", "digits, pairs, idx:DIR, folder:DIR, tar:PATTERN, npz:FILE or tfds:NAME")
     split: Text = doc("train", "in TFDS's grammar: train[:80%]+test")
     labelled: Flag = doc(True, "whether labels are read; those of an unlabelled stream never are")
     classes: Classes | None = doc(None, "keeps these alone, by name or number")
     per_class: Count | None = doc(None, "draws that many examples of each class")
     seed: Seed | None = doc(None, "of that draw; None: the run's")
     size: Size | None = doc(None, "resizes images to size × size pixels")
+    view: Section = doc({}, "instead: dict(name=..., ...), which crops pictures as they are read")
     channels: Channels | None = doc(None, "makes images grey or coloured")
     scale: Positive | None = doc(None, "divides float images; None: they are in [0, 1]")
     background: Text = doc("white", "the colour behind transparent pictures, by PIL's names")
+    damaged: Share = doc(0.0, "the share of pictures that may be damaged, and are skipped")
     of: Text = doc("", "another stream, whose examples it shows through transforms of its own")
     neighbour: Flag = doc(False, "shows a nearest neighbour of each of them instead")
     balanced: Flag = doc(False, "draws all classes equally often")
     transforms: Specs = doc((), "a list of dict(name=..., ...), applied in the compiled step")
+    mix: Section = doc({}, "dict(name=..., ...): mixes a batch after that, and its labels")
     batch: Count = doc(64, "examples in a step")
     stem: Text = doc("", "the stem that its inputs pass")
 
@@ -80,16 +83,16 @@ class EvaluationFields(Fields):
     skip: Whole = doc(0, "leaves out the first so many of that draw: what a stream has of it")
     seed: Seed | None = _same("seed")
     size: Size | None = _same("size")
+    view: Section = _same("view")
     channels: Channels | None = _same("channels")
     scale: Positive | None = _same("scale")
     background: Text = _same("background")
+    damaged: Share = _same("damaged")
     transforms: Specs = _same("transforms")
     batch: Count = doc(256, "examples at a time")
     stem: Text = _same("stem")
     head: Text = doc("label", 'the head that is judged; "": the features')
-    statistics: Text | None = doc(
-        None, "the stream whose batch statistics are used where each keeps its own; None: its name"
-    )
+    statistics: Text | None = doc(None, "whose batch statistics are used; None: of its own name")
     phase: Text = doc("", 'whose result is judged; "": the last')
     readout: Text = doc("logits", "how a head's outputs are read: phase.evaluate.READOUTS")
     table: Text = doc("", "the class × attribute table of the readout")
@@ -143,9 +146,7 @@ class PhaseFields(Fields):
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")
     freeze_statistics: Flag | None = doc(
-        None,
-        "running statistics are used, and stay: None: those of frozen modules; True: all; "
-        "False: none, so that those of frozen modules move",
+        None, "running statistics stay: True: all; False: none; None: those of frozen modules"
     )
     steps: Whole = doc(1000, "0: nothing but what is prepared")
     restarts: Count = doc(1, "runs of the phase, of which the one of the lowest loss is kept")

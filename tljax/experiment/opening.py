@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tljax.data import semantics, sources, transforms
+from tljax.data import mixing, semantics, sources
 from tljax.data.classes import renumbered
 from tljax.data.scaling import scaled
 from tljax.data.streams import check_batch
@@ -17,6 +17,7 @@ from tljax.experiment import prompts
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
+from tljax.experiment.preprocessing import another_look, transforms_of, view_of
 from tljax.phase import rehearsal
 from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
@@ -79,8 +80,11 @@ def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
             if not stream.balanced:
                 check_batch(stream.batch, len(table), f"streams.{name}.batch")
             elif not table.seen or not table.resident:
-                expected = "a labelled stream that fits into resident_megabytes"
+                expected = "a labelled stream that fits into resident_megabytes, of no random view"
                 raise wrong(f"streams.{name}.balanced", True, expected)
+    for name, stream in fields.items():
+        if stream.of and stream.view:
+            another_look(tables[stream.of], stream, f"streams.{name}")
     return {name: tables[stream.of or name] for name, stream in fields.items()}
 
 
@@ -101,7 +105,9 @@ def _check_stream(name: str, stream: StreamFields, streams: Mapping[str, StreamF
             continue
         if other == "batch" and stream.batch != base.batch:
             raise wrong(f"{field}.batch", stream.batch, f"{base.batch}, that of {stream.of!r}")
-        if other not in ("of", "neighbour", "transforms", "stem", "batch"):
+        if other == "view" and stream.neighbour:
+            raise wrong(f"{field}.view", stream.view, "nothing: neighbours are in memory")
+        if other not in ("of", "neighbour", "view", "transforms", "mix", "stem", "batch"):
             value = getattr(stream, other)
             raise wrong(f"{field}.{other}", value, f"nothing: its data is {stream.of!r}'s")
 
@@ -119,15 +125,21 @@ def _table(
         # The same for all runs where nothing is drawn, so that they share it.
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
+        view=view_of(fields, field),
         channels=fields.channels,
         background=fields.background,
+        damaged=fields.damaged,
         limit_bytes=config.fields.resident_megabytes * 2**20,
         root=config.fields.data_dir or None,
     )
     same = repr((fields.data, fields.split, fields.scale, sorted(arguments.items())))
+    if isinstance(fields, EvaluationFields) and fields.damaged:
+        same += "readable"
     if same not in opened.tables:
         table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
         table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
+        if isinstance(fields, EvaluationFields):
+            table = sources.readable(table, f"{field}.data")
         opened.tables[same] = scaled(table, fields.scale, field)
     return opened.tables[same]
 
@@ -137,11 +149,13 @@ def stream_of(
 ) -> Stream:
     if fields.stem and fields.stem not in config.fields.network.stems:
         raise unknown(f"{field}.stem", fields.stem, config.fields.network.stems)
-    looks = transforms.parse(fields.transforms, f"{field}.transforms")
+    looks = transforms_of(fields.transforms, f"{field}.transforms")
     if isinstance(fields, EvaluationFields):
         return Stream(name, fields.batch, looks, fields.stem)
     base = config.fields.streams[fields.of or name]
-    return Stream(name, base.batch, looks, fields.stem, fields.of, fields.neighbour, base.balanced)
+    mix = mixing.parse(fields.mix, f"{field}.mix") if fields.mix else None
+    of = (fields.of, fields.neighbour, base.balanced)
+    return Stream(name, base.batch, looks, fields.stem, *of, mix)
 
 
 def _attributes(config: Checked, known: Mapping[str, Table]) -> dict[str, np.ndarray]:

@@ -141,9 +141,8 @@ def _evaluate(
         of_layers = _Named(passed, _absent("stream"))[stream][1]
         return _Named(of_layers, _absent("layer"))[layer]
 
-    shown = {s: _Named(b, _explain(s)) for s, b in batch.items()}
-    for examples in shown.values() if isinstance(phase.network.trunk, Computed) else ():
-        del examples["input"]  # features stand in its place
+    hidden = "input" if isinstance(phase.network.trunk, Computed) else ""  # features are there
+    batch = {s: {k: x for k, x in b.items() if k != hidden} for s, b in batch.items()}
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
     seen = {name: table.seen for name, table in of_streams.items() if table.seen}
     names = {name: table.classes for name, table in of_streams.items()}
@@ -155,7 +154,7 @@ def _evaluate(
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
     view = View(
         net=net,
-        batch=_Named(shown, _absent("stream")),
+        batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
         features=features,
         params=params,
         anchor=anchor.get("params", {}),
@@ -185,6 +184,8 @@ def _evaluate(
 
 def _explain(stream: str) -> Callable[[str, Any], Exception]:
     def explain(key: str, fields: Any) -> Exception:
+        if key == "label" and "mix" in fields:
+            return UserError(f"reads labels that streams.{stream}.mix has mixed; cross_entropy can")
         if key == "label":
             return UserError(
                 f"reads the labels of stream {stream!r}, which is declared unlabelled "

@@ -29,6 +29,7 @@ class Stream:
     of: str = static("")  # another stream, whose examples it shows through its own transforms
     neighbour: bool = static(False)  # shows, for each of them, one of its nearest neighbours
     balanced: bool = static(False)  # draws all classes equally often
+    mix: Bound | None = None  # mixes the examples of a batch, of data.mixing
 
     @property
     def base(self) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 from tljax.balance import BALANCERS
 from tljax.bind import defaults, limits
+from tljax.data.mixing import MIXES
 from tljax.data.transforms import TRANSFORMS
+from tljax.data.views import VIEWS
 from tljax.experiment.fields import (
     PHASE_FIELDS,
     ConfigFields,
@@ -31,6 +33,8 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("optimizer, `name=`", OPTIMIZERS, ("rate", "mask")),
     ("optimizer.schedule, `name=`", SCHEDULES, ("progress",)),
     ("transforms, `name=`", TRANSFORMS, ("image", "key", "held_out")),
+    ("view, `name=`", VIEWS, ("image", "rng")),
+    ("mix, `name=`", MIXES, ("images", "key")),
     ("prepare.NAME, `solver=`", PREPARATIONS, ("context",)),
     ("network.trunk, `name=`", TRUNKS, ("parent", "name")),
     ("network.heads.NAME, `name=`", HEADS, ("parent", "name")),

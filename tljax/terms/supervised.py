@@ -8,6 +8,7 @@ import optax
 from jax import Array
 
 from tljax.checks import Decay, NotNegative, Positive
+from tljax.data.mixing import LABELS, MIX
 from tljax.errors import UserError, wrong
 from tljax.losses import weighted_mean, zero_shot
 from tljax.phase.objective import View
@@ -23,19 +24,24 @@ def cross_entropy(
 ) -> Array:
     """Softmax cross-entropy with the stream's labels, smoothed by `smoothing`.
 
-    `class_weights`, one for each class, weigh the examples: Σ wᵢ Lᵢ / Σ wᵢ over the batch.
+    `class_weights`, one for each class, weigh the examples: Σ wᵢ Lᵢ / Σ wᵢ over the batch. Of an
+    example that is mixed of two, each label counts by its share.
     """
     least, default = max(view.classes[stream]) + 1, len(view.names[stream])
     logits = view.net.head(head, view.features[stream], least, default=default)
-    labels = view.batch[stream]["label"]
+    shares = view.batch[stream].get(MIX)  # of the two labels of each example that is mixed
+    labels = view.batch[stream]["label" if shares is None else LABELS]
+    logits = logits if shares is None else logits[:, None]
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
     losses = optax.losses.softmax_cross_entropy(logits, targets)
     if not class_weights:
-        return losses
+        return losses if shares is None else (shares * losses).sum(-1)
     if len(class_weights) != len(view.names[stream]):
         expected = f"one weight for each of the {len(view.names[stream])} classes of {stream!r}"
         raise wrong("class_weights", class_weights, expected)
-    return weighted_mean(losses, jnp.asarray(class_weights, jnp.float32)[labels])
+    weights = jnp.asarray(class_weights, jnp.float32)[labels]
+    weights = weights if shares is None else shares * weights
+    return weighted_mean(losses.ravel(), weights.ravel())
 
 
 def binary_cross_entropy(view: View, *, stream: str = "source", head: str = "label") -> Array:

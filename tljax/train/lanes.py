@@ -60,7 +60,8 @@ class Single:
         if longest is None:
             longest = 8 if self.readers else 64
             if jax.default_backend() == "cpu":
-                fed = placing.split_fed(Feed(self.readers, 0).take(1, longest), self.phase.mesh)
+                blank = {name: reader.blank(longest) for name, reader in self.readers.items()}
+                fed = placing.split_fed(blank, self.phase.mesh)
                 counted = placing.everywhere((np.int32(1), np.bool_(True)), self.phase.mesh)
                 arguments = (self.phase, self.state, self.data, fed, *counted)
                 program = stepping.train_steps.lower(*arguments).as_text()

@@ -188,6 +188,7 @@ def blank(
 ) -> dict[str, Any]:
     """A batch of zeros, as the phase's terms see it; where they need none, without neighbours."""
     sizes = {stream.base: stream.batch for stream in phase.streams.values()}
+    sizes |= {name: stream.batch for name, stream in phase.streams.items() if name in readers}
     examples = {}
     for name, size in sizes.items():
         if name in readers:

@@ -1,0 +1,53 @@
+"""How pictures are seen: views on the host and transforms, also those that a checkpoint expects."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tljax.bind import Bound
+from tljax.data import transforms, views
+from tljax.data.table import Table
+from tljax.errors import unknown, wrong
+from tljax.experiment.fields import EvaluationFields, StreamFields
+from tljax.models.checkpoints import CHECKPOINTS, Checkpoint
+
+
+def view_of(fields: StreamFields | EvaluationFields, field: str) -> views.HostView | None:
+    """The view that is named, if any; of a checkpoint, as it was trained to see."""
+    spec, here = fields.view, f"{field}.view"
+    if spec.get("name") == "checkpoint":
+        of = _checkpoint(spec, here)
+        sizes = dict(resize=of.resize, size=of.size, interpolation=of.interpolation)
+        spec = {"name": "resize_crop", **sizes}
+    return views.parse(spec, here) if spec else None
+
+
+def transforms_of(specs: Sequence[Any], field: str) -> tuple[Bound, ...]:
+    """Transforms as functions."""
+    named = [_transform(spec, f"{field}[{i}]") for i, spec in enumerate(specs)]
+    return transforms.parse(named, field)
+
+
+def _transform(spec: Any, field: str) -> Any:
+    """The transform that is named; of a checkpoint, its mean and deviation."""
+    if not isinstance(spec, Mapping) or spec.get("name") != "checkpoint":
+        return spec
+    of = _checkpoint(spec, field)
+    return {"name": "standardise_channels", "mean": of.mean, "std": of.std}
+
+
+def _checkpoint(spec: Mapping[str, Any], field: str) -> Checkpoint:
+    if spec.keys() != {"name", "of"}:
+        raise wrong(field, dict(spec), 'dict(name="checkpoint", of="mobilenet_v2")')
+    if not isinstance(spec["of"], str) or spec["of"] not in CHECKPOINTS:
+        raise unknown(f"{field}.of", spec["of"], CHECKPOINTS)
+    return CHECKPOINTS[spec["of"]]
+
+
+def another_look(table: Table, stream: StreamFields, field: str) -> Table:
+    """The table of another stream, whose view is random, through a view of this one's own."""
+    if table.resident or not table.input.random:
+        expected = f"a random view of {stream.of!r} too, which else stays as it is first seen"
+        raise wrong(f"{field}.view", stream.view, expected)
+    images = dataclasses.replace(table.input, view=view_of(stream, field))
+    return table.with_column("input", images)
