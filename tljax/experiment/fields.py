@@ -174,6 +174,7 @@ class PhaseFields(Fields):
     start: Rules = doc(
         (), '(pattern, origin): "fresh", a phase, "run:WORKDIR[@STEP]", "weights:FILE"; (): before'
     )
+    adapters: Sections = doc({}, "NAME=dict(name=, only=, ...), parameters beside the trunk's")
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")
     freeze_statistics: Flag | None = doc(

@@ -13,7 +13,7 @@ from typing import Any
 from tljax import trees
 from tljax.errors import UserError, warn
 from tljax.experiment import origins
-from tljax.experiment.build import Built, flowing, place_errors
+from tljax.experiment.build import Built, flowing, handed, place_errors
 from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
 from tljax.train import checkpoint, hosts, placing, starting
@@ -64,7 +64,7 @@ def fresh(built: Built, name: str, restart: int, earlier: Mapping[str, Variables
             phase,
             flowing(built, name),
             built.key(name, restart),
-            earlier={**origins.variables(phase), **earlier},
+            earlier={**origins.variables(phase), **handed(built, name, earlier)},
             readers=built.readers[name],
             seed=built.config.fields.seed,
         )

@@ -14,6 +14,7 @@ from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
 from tljax.errors import UserError, calling, unknown
 from tljax.losses.adversarial import ramp
+from tljax.models import adapters
 from tljax.models.network import check_memory
 from tljax.models.statistics import staying
 from tljax.phase import transfer
@@ -31,8 +32,8 @@ class View(NamedTuple):
     net: Any  # the bound network: `net.head(name, z, outputs)`, `net.scalar(name, value)`
     batch: Mapping[str, Mapping[str, Array]]  # stream -> {"input" [batch, ...], "label" [batch]}
     features: Mapping[str, Array]  # stream -> [batch, features], computed once a step
-    params: Any  # the current parameters
-    anchor: Any  # the parameters that the phase started from
+    params: Any  # the current parameters, adapters merged into the trunk, and `adapters`
+    anchor: Any  # the parameters that the phase started from, adapters merged
     progress: Array  # the part of the phase that is done, 0 to 1
     key: Array  # this step's randomness, different for every term
     tables: Mapping[str, Array]  # name -> [classes, attributes], or what a solver prepared
@@ -150,6 +151,7 @@ def _evaluate(
         return _explain(stream)("label", {}) if known else unknown("stream", stream, of_streams)
 
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
+    anchor |= {"params": phase.network.effective(anchor["params"])} if anchor else {}
     view = View(
         net=net,
         batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
@@ -219,9 +221,14 @@ def initialise(
             net.scalar(name, value)
         return _evaluate(net, phase, batch, tables, {}, {}, progress, key)[0]
 
-    variables = nn.init(run, phase.network)(key)
-    check_memory(variables.get("params", {}))
-    return {kind: variables.get(kind, {}) for kind in KINDS}
+    with adapters.watched() as outputs:
+        variables = nn.init(run, phase.network)(key)
+    params = variables.get("params", {})
+    if phase.network.adapters:
+        made = adapters.begin(phase.network.adapters, params, outputs, key)
+        params = {**params, "adapters": made}
+    check_memory(params)
+    return {"params": params, "batch_stats": variables.get("batch_stats", {})}
 
 
 def apply(
@@ -251,9 +258,11 @@ def apply(
     """
 
     def run(net: Any) -> tuple[Array, dict[str, Array]]:
-        return _evaluate(net, phase, batch, tables, params, start, progress, key)
+        seen = {**whole, **{part: params[part] for part in params if part == "adapters"}}
+        return _evaluate(net, phase, batch, tables, seen, start, progress, key)
 
-    variables = {"params": phase.network.rounded(params), "batch_stats": batch_stats}
+    whole = phase.network.effective(params)
+    variables = {"params": phase.network.rounded(whole), "batch_stats": batch_stats}
     with staying(still := transfer.still(phase, params, batch_stats)):
         (weighted, scalars), new = nn.apply(run, phase.network, mutable=["batch_stats"])(variables)
     moved = {**batch_stats, **new.get("batch_stats", {})}
@@ -279,7 +288,7 @@ def predict(
         z = net.features(inputs, stem=stem, train=False, stream=stream)
         return net.head(head, z) if head else z, z
 
-    rounded = network.rounded(params)
+    rounded = network.rounded(network.effective(params))
     return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})
 
 
