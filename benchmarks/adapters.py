@@ -85,7 +85,9 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, Any] = {each: importlib.metadata.version(each) for each in ("jax", "jaxlib")}
     found |= {"device": jax.devices()[0].device_kind, "precision": options.precision, "rows": []}
-    print("| network | batch | moving | optimiser | full: MiB | LoRA: MiB | ratio |\n|" + "---|" * 7)
+    print(
+        "| network | batch | moving | optimiser | full: MiB | LoRA: MiB | ratio |\n|" + "---|" * 7
+    )
     for name in options.network:
         for batch in options.batch:
             both = dict(compared(name, batch, precision=options.precision))

@@ -20,8 +20,8 @@ from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
 from tljax.models import Network
-from tljax.models.adapters import parse
 from tljax.models import build as build_network
+from tljax.models.adapters import parse
 from tljax.phase import optimizers, prepare
 from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Term, balance

@@ -18,7 +18,7 @@ from tljax.train import hosts, lanes, loop, placing
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records
-from tljax.train.step import State, evaluated
+from tljax.train.step import State, beginning, evaluated
 
 
 class Unit(NamedTuple):
@@ -177,7 +177,7 @@ def _trained(
     steps, own = built.config.phases[name].steps, built.config.fields
     if not steps:
         for each in begun:
-            each.keep(each.lane.state.start)
+            each.keep(beginning(each.lane.state))
         return [each.lane.state for each in begun]
     alone = bool(built.readers[name]) or built.phases[name].mesh is not None
     states: list[State] = []

@@ -18,7 +18,7 @@ from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
 from tljax.train import checkpoint, hosts, placing, starting
 from tljax.train.files import write_json
-from tljax.train.step import State
+from tljax.train.step import State, beginning
 
 
 def begin(
@@ -92,7 +92,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def gathered(state: State, mesh: Any) -> Variables:
     """What a state started from, on the host's side of a mesh."""
-    return placing.gathered({kind: state.start[kind] for kind in KINDS}, mesh)
+    return placing.gathered({kind: beginning(state)[kind] for kind in KINDS}, mesh)
 
 
 def first(workdir: Path, phase: str) -> Variables:

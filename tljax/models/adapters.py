@@ -37,6 +37,10 @@ class Adaptation:
         """The first parameters of a kernel of this shape, or behind a module of this output."""
         raise NotImplementedError
 
+    def behind(self, y: Array, own: Any) -> Array:
+        """What stands in the place of an output y, of what does not merge."""
+        raise NotImplementedError
+
     def merge(self, path: str, leaves: Leaves, own: Any) -> Leaves:
         """The leaves that change: the kernel at a path, as the network computes with it."""
         raise NotImplementedError
@@ -137,7 +141,6 @@ class Bottleneck(Adaptation):
         return {"down": {**down, "bias": jnp.zeros(self.width)}, "up": up}
 
     def behind(self, y: Array, own: Any) -> Array:
-        """What stands in the place of an output `[..., size]`."""
         z = nn.gelu(_dense(y, own["down"]), approximate=False)
         return y + _dense(z, own["up"])
 
@@ -161,10 +164,12 @@ def parse(specs: Mapping[str, Any], field: str) -> dict[str, Adaptation]:
             raise wrong(here, config, expected)
         kind = find(config["name"], ADAPTERS, f"{here}.name")
         if not (isinstance(kind, type) and issubclass(kind, Adaptation)):
-            raise wrong(f"{here}.name", config["name"], f"one of {sorted(ADAPTERS)}, or an Adaptation")
+            raise wrong(
+                f"{here}.name", config["name"], f"one of {sorted(ADAPTERS)}, or an Adaptation"
+            )
         fields = {key: value for key, value in config.items() if key != "name"}
         static, numbers = split(kind, fields, here)
-        found[name] = kind(**dict(static), **numbers)
+        found[name] = kind(**{**dict(static), **numbers})
     return found
 
 

@@ -172,9 +172,11 @@ def save(
       metadata: kept in the header; {"format": "pt"} is what transformers expects.
 
     Raises:
-      UserError: an unknown naming, or a leaf that is not there.
+      UserError: an unknown naming, a leaf that is not there, or adapters that are not merged.
     """
     known, leaves = namings(trunk), trees.flatten(dict(variables))
+    if variables["params"].get("adapters"):
+        raise wrong("weights: params", "adapters", "merged parameters: network.effective(params)")
     naming, tensors = naming or next(iter(known)), dict[str, np.ndarray]()
     if naming not in known:
         raise unknown("weights: naming", naming, known)
