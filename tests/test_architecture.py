@@ -41,7 +41,7 @@ ROOMS = {
             "start",
             "group",
         ),
-        *("run model grid", "sweep", "search"),
+        *("run model grid", "sweep soup", "search"),
     ],
 }
 # Lines of a folder, all files together.

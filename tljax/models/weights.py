@@ -104,7 +104,7 @@ def load(
     for entry in entries:
         if set(entry.names) <= set(tensors):
             leaves[entry.path] = _leaf(entry, tensors)
-    for leaf, shape in _shapes(trunk).items():
+    for leaf, shape in shapes(trunk).items():
         there = leaves.get(leaf)
         if there is not None and there.shape != shape:
             lines.append(f"! {leaf} {shape} against {there.shape}")
@@ -211,7 +211,7 @@ def _leaf(entry: Entry, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         return arrays[0]
 
 
-def _shapes(trunk: nn.Module) -> dict[str, tuple[int, ...]]:
+def shapes(trunk: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shapes of a trunk's leaves; the classifier's are those of the head it is brought to."""
     example = _of(trunk, "EXAMPLE", lambda trunk: np.zeros((1, 224, 224, 3), np.float32))(trunk)
     init = functools.partial(trunk.init, train=False)
