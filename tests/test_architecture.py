@@ -25,7 +25,15 @@ FLOORS = [
 ]
 # The rooms of some folders, floor by floor.
 ROOMS = {
-    "phase": ["optimizers", "phase", "transfer", "objective", "evaluate", "rehearsal prepare"],
+    "phase": [
+        "optimizers",
+        "phase",
+        "transfer",
+        "objective",
+        "evaluate",
+        "rehearsal fisher",
+        "prepare",
+    ],
     "train": [
         *("hosts files", "placing records", "gradients", "step checkpoint", "starting lanes"),
         *("loop", "fitting"),

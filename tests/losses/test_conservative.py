@@ -341,3 +341,30 @@ def test_shapes_that_do_not_fit_are_refused(loss, shapes):
     with pytest.raises(UserError, match=rf"{loss.__name__}: \w+: got") as error:
         loss(*map(jnp.ones, shapes, types))
     assert any(f"32 {list(shape)}; expected" in str(error.value) for shape in shapes[-2:])
+
+
+def test_ewc_by_hand():
+    """Differences 1, −2 and 2 with F 3, ½ and 4: ½ (3 + 2 + 16); the gradient is F times them."""
+    fisher = {"a": jnp.array([3.0, 0.5]), "b": {"kernel": jnp.array([[4.0]])}}
+    value, gradient = jax.value_and_grad(conservative.ewc)(PARAMS, ANCHOR, fisher)
+    assert float(value) == pytest.approx(10.5)
+    np.testing.assert_allclose(gradient["a"], [3, -1], rtol=1e-6)
+    np.testing.assert_allclose(gradient["b"]["kernel"], [[8]], rtol=1e-6)
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    assert conservative.ewc(PARAMS, ANCHOR, ones) == l2_sp(PARAMS, ANCHOR)
+    none = jax.tree.map(jnp.zeros_like, PARAMS)
+    assert all_finite(jax.grad(conservative.ewc)(PARAMS, ANCHOR, none))
+
+
+def test_categorical_contrast_by_hand():
+    """Similarities 0, log 2 and log 5 are shares ⅛, ¼ and ⅝: keys 0 and 2 are of class 1."""
+    similarities = jnp.log(jnp.array([[1.0, 2.0, 5.0], [1.0, 1.0, 1.0]]))
+    found = conservative.categorical_contrast(
+        similarities, jnp.array([1, 3]), jnp.array([1, 0, 1]), 1.0
+    )
+    expected = -(math.log(1 / 8) + math.log(5 / 8)) / 2
+    np.testing.assert_allclose(found, [expected, 0], rtol=1e-6)  # no key is of class 3
+    halved = conservative.categorical_contrast(
+        0.5 * similarities, jnp.array([1, 3]), jnp.array([1, 0, 1]), 0.5
+    )
+    np.testing.assert_allclose(halved, found, rtol=1e-6)

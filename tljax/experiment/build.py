@@ -232,6 +232,7 @@ def _phase(
             tables=attributes,
             statistics=top.statistics,
             freeze_statistics=fields.freeze_statistics,
+            stochastic_norm=fields.stochastic_norm,
             accumulate=top.accumulate,
             mesh=placing.mesh(mesh, batches, top.accumulate),
         )

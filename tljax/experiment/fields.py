@@ -11,7 +11,7 @@ import ml_collections
 import pydantic
 from pydantic import BeforeValidator, Field
 
-from tljax.checks import Count, Decay, NotNegative, Positive, Range, Whole
+from tljax.checks import Count, Decay, NotNegative, Positive, Range, Share, Whole
 
 FAMILIES = {
     "baseline": "the baselines that a method is held against",
@@ -181,6 +181,9 @@ class PhaseFields(Fields):
         None,
         "running statistics are used, and stay: None: those of frozen modules; True: all; "
         "False: none, so that those of frozen modules move",
+    )
+    stochastic_norm: Share = doc(
+        0.0, "StochNorm: the probability that a channel is normalised by running statistics"
     )
     steps: Whole = doc(1000, "0: nothing but what is prepared")
     restarts: Count = doc(1, "runs of the phase, of which the one of the lowest loss is kept")

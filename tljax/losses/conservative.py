@@ -54,6 +54,24 @@ def _name(path: tuple) -> str:
 
 
 @single
+def ewc(params: object, anchor: object, fisher: object) -> Array:
+    """Half the squared distance from the start, each parameter by what it mattered: ½ Σ F(w − w⁰)².
+
+    Args:
+      params, anchor: see `l2_sp`.
+      fisher: F ≥ 0, a pytree of the same structure: the diagonal of the Fisher information.
+
+    Returns:
+      A scalar ≥ 0; `l2_sp` where F is 1.
+
+    Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", eq. 3.
+    """
+    roots = jax.tree.map(lambda f: jnp.sqrt(jax.lax.stop_gradient(f)), fisher)
+    scaled = (jax.tree.map(jnp.multiply, roots, tree) for tree in (params, anchor))
+    return l2_sp(*scaled)
+
+
+@single
 def l2_penalty(params: object) -> Array:
     """Half the sum of squares of all parameters: ½ Σ‖w‖².
 
@@ -203,3 +221,32 @@ def co_tuning(
     You et al. 2020, "Co-Tuning for Transfer Learning", section 3.
     """
     return optax.losses.softmax_cross_entropy(source_logits, relationship[labels])
+
+
+@single
+def categorical_contrast(
+    similarities: Float[Array, "batch keys"],
+    labels: Integer[Array, "batch"],
+    key_labels: Integer[Array, "keys"],
+    temperature: float | Scalar = 0.07,
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each example with the keys of its class, among all keys.
+
+    −1/|K⁺| Σ_{k ∈ K⁺} log softmax(similarities/τ)_k, K⁺ the keys with the example's label.
+
+    Args:
+      similarities: `[batch, keys]`, cosines as a rule.
+      labels: of the examples, `[batch]`.
+      key_labels: `[keys]`.
+      temperature: τ > 0, a scalar.
+
+    Returns:
+      `[batch]`, each ≥ 0; 0 where no key is of the class.
+
+    Zhong et al. 2021, "Bi-tuning of Pre-trained Representations", eqs. 5 and 6: the categorical
+    contrastive loss where similarities are those of projections, the contrastive cross-entropy
+    where they are those of every key with the weights of the example's class.
+    """
+    alike = (labels[:, None] == key_labels[None]).astype(similarities.dtype)
+    chances = jax.nn.log_softmax(similarities / temperature)
+    return -(alike * chances).sum(-1) / jnp.maximum(alike.sum(-1), 1)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -17,6 +18,14 @@ def l2_sp(view: View, *, only: tuple = ("trunk/**",)) -> Array:
     chosen = _chosen(view.params, only)
     anchor = trees.flatten(view.anchor)
     return conservative.l2_sp(chosen, {path: anchor[path] for path in chosen})
+
+
+def ewc(view: View, *, only: tuple = ("trunk/**",), table: str = "fisher") -> Array:
+    """½ Σ F(w − w⁰)²: `l2_sp` by what the preparation `fisher` found (Kirkpatrick et al. 2017)."""
+    chosen = _chosen(view.params, only)
+    anchor, fisher = (trees.flatten(tree) for tree in (view.anchor, view.tables[table]))
+    kept = ({path: tree[path] for path in chosen} for tree in (anchor, fisher))
+    return conservative.ewc(chosen, *kept)
 
 
 def l2_penalty(view: View, *, only: tuple = ("heads/**",)) -> Array:
@@ -42,21 +51,38 @@ def distillation(
     return conservative.distillation(logits, anchored, temperature)
 
 
-def delta(view: View, *, stream: str = "target", channels: Count = 1, table: str = "") -> Array:
+def delta(
+    view: View,
+    *,
+    stream: str = "target",
+    layers: tuple[str, ...] = (),
+    channels: Count = 1,
+    table: str = "",
+) -> Array:
     """½ Σ of squares between the feature maps and the anchored ones (Li et al. 2019, DELTA).
 
     Args:
       view: the step's view.
-      stream: whose maps: the trunk's features, `channels` to a place.
-      channels: of the last feature map.
+      stream: whose maps.
+      layers: of the trunk's maps, summed, their channels alike; (): its features.
+      channels: of the last feature map, of which the features have so many to a place.
       table: the channels' weights, from the preparation `channel_importance`; "" for none.
     """
+    if layers:
+        return sum(_apart(view, stream, layer) for layer in layers)
     maps, anchored = view.features[stream], view.anchored(stream)
     if maps.shape[-1] % channels:
         raise UserError(f"channels: got {channels!r}; expected a divisor of {maps.shape[-1]}")
     shape = (maps.shape[0], -1, 1, channels)
     weights = view.tables[table] if table else None
     return conservative.feature_map_distance(maps.reshape(shape), anchored.reshape(shape), weights)
+
+
+def _apart(view: View, stream: str, layer: str) -> Any:
+    """The distance of one of the trunk's maps, of pixels or of tokens."""
+    maps = (view.maps(stream, layer), view.anchored(stream, layer=layer))
+    shaped = (each.reshape(each.shape[0], -1, 1, each.shape[-1]) for each in maps)
+    return conservative.feature_map_distance(*shaped)
 
 
 def spectral_shrinkage(view: View, *, stream: str = "target", k: Count = 1) -> Array:
@@ -83,3 +109,42 @@ def co_tuning(
             f"expected the {logits.shape[-1]} of head {head!r}"
         )
     return conservative.co_tuning(logits, jnp.asarray(relationship), view.batch[stream]["label"])
+
+
+def bi_tuning(
+    view: View,
+    *,
+    stream: str = "target",
+    keys: str = "view",
+    head: str = "label",
+    projection: str = "projection",
+    temperature: Positive = 0.07,
+) -> Array:
+    """Categorical contrastive loss and contrastive cross-entropy (Zhong et al. 2021), in a batch.
+
+    Args:
+      view: the step's view.
+      stream: labelled.
+      keys: another view of it (`of=`). Here they stand for the paper's queue of a slow copy.
+      head: a linear one, whose weights the features are held against.
+      projection: the head whose outputs are compared.
+      temperature: of both.
+    """
+    labels = view.batch[stream]["label"]
+    z, k = (_unit(view.net.head(projection, view.features[each])) for each in (stream, keys))
+    loss = conservative.categorical_contrast(
+        z @ jax.lax.stop_gradient(k).T, labels, labels, temperature
+    )
+    if not view.params:  # there are no weights yet
+        return loss
+    layer = view.params["heads"][head]["output"]
+    bias = layer.get("bias", jnp.zeros(layer["kernel"].shape[-1]))
+    weights = _unit(jnp.concatenate([layer["kernel"], bias[None]]).T)[labels]
+    features = view.features[stream]
+    features = _unit(jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=-1))
+    similarities = jax.lax.stop_gradient(weights) @ features.T
+    return loss + conservative.categorical_contrast(similarities, labels, labels, temperature)
+
+
+def _unit(rows: Array) -> Array:
+    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
