@@ -56,14 +56,14 @@ ROOMS = {
 BUDGETS = {
     "balance": 460,
     "data": 3070,
-    "experiment": 3240,
-    "losses": 1080,
+    "experiment": 3470,
+    "losses": 1160,
     "metrics": 730,
-    "models": 2580,
-    "phase": 1560,
+    "models": 3020,
+    "phase": 1610,
     "report": 960,
     "solvers": 530,
-    "terms": 560,
+    "terms": 600,
     "train": 2030,
 }
 # A library on the left is imported only in the files on the right.

@@ -203,6 +203,7 @@ PLACES = {
     "optimizer.schedule": ("optimizer.schedule", lambda name: {"name": name}),
     "transforms": ("streams.source.transforms.0", lambda name: {"name": name}),
     "prepare": ("prepare.x", lambda name: {"solver": name}),
+    "adapters": ("adapters.x", lambda name: {"name": name}),
     "network.trunk": ("network.trunk", lambda name: {"name": name}),
     "network.heads": ("network.heads.label", lambda name: {"name": name}),
     "network.stems": ("network.stems.x", lambda name: {"name": name}),

@@ -178,13 +178,9 @@ class PhaseFields(Fields):
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")
     freeze_statistics: Flag | None = doc(
-        None,
-        "running statistics are used, and stay: None: those of frozen modules; True: all; "
-        "False: none, so that those of frozen modules move",
+        None, "running statistics stay, and are used: None: of frozen modules; True: all; False: no"
     )
-    stochastic_norm: Share = doc(
-        0.0, "StochNorm: the probability that a channel is normalised by running statistics"
-    )
+    stochastic_norm: Share = doc(0.0, "StochNorm: the part of channels with running statistics")
     steps: Whole = doc(1000, "0: nothing but what is prepared")
     restarts: Count = doc(1, "runs of the phase, of which the one of the lowest loss is kept")
     optimizer: Section = doc(

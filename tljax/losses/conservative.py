@@ -225,17 +225,19 @@ def co_tuning(
 
 @single
 def categorical_contrast(
-    similarities: Float[Array, "batch keys"],
+    projections: Float[Array, "batch width"],
+    keys: Float[Array, "keys width"],
     labels: Integer[Array, "batch"],
     key_labels: Integer[Array, "keys"],
     temperature: float | Scalar = 0.07,
 ) -> Float[Array, "batch"]:
-    """Cross-entropy of each example with the keys of its class, among all keys.
+    """Cross-entropy of each example with the keys of its class, among all keys, by their cosines.
 
-    −1/|K⁺| Σ_{k ∈ K⁺} log softmax(similarities/τ)_k, K⁺ the keys with the example's label.
+    −1/|K⁺| Σ_{k ∈ K⁺} log softmax(cos(z, ·)/τ)_k, K⁺ the keys with the example's label.
 
     Args:
-      similarities: `[batch, keys]`, cosines as a rule.
+      projections: z, `[batch, width]`.
+      keys: `[keys, width]`; they get no gradient.
       labels: of the examples, `[batch]`.
       key_labels: `[keys]`.
       temperature: τ > 0, a scalar.
@@ -243,10 +245,49 @@ def categorical_contrast(
     Returns:
       `[batch]`, each ≥ 0; 0 where no key is of the class.
 
-    Zhong et al. 2021, "Bi-tuning of Pre-trained Representations", eqs. 5 and 6: the categorical
-    contrastive loss where similarities are those of projections, the contrastive cross-entropy
-    where they are those of every key with the weights of the example's class.
+    Zhong et al. 2021, "Bi-tuning of Pre-trained Representations", section 3.2: the categorical
+    contrastive loss.
     """
-    alike = (labels[:, None] == key_labels[None]).astype(similarities.dtype)
-    chances = jax.nn.log_softmax(similarities / temperature)
-    return -(alike * chances).sum(-1) / jnp.maximum(alike.sum(-1), 1)
+    cosines = _unit(projections) @ jax.lax.stop_gradient(_unit(keys)).T
+    return _contrast(cosines / temperature, labels, key_labels)
+
+
+@single
+def class_contrast(
+    features: Float[Array, "batch width"],
+    kernel: Float[Array, "width classes"],
+    bias: Float[Array, "classes"] | None,
+    labels: Integer[Array, "batch"],
+    temperature: float | Scalar = 0.07,
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each class's weights with its examples, among all examples of the batch.
+
+    As `categorical_contrast`, but that what is compared with the features of all examples are the
+    weights of an example's class, with the bias, as the authors' code has it.
+
+    Args:
+      features: `[batch, width]`.
+      kernel, bias: of a linear classifier; they get no gradient.
+      labels: `[batch]`.
+      temperature: τ > 0, a scalar.
+
+    Returns:
+      `[batch]`, each ≥ 0.
+
+    Zhong et al. 2021, section 3.1: the half of the contrastive cross-entropy that is no ordinary
+    one, its keys being those of the batch.
+    """
+    if bias is not None:
+        kernel = jnp.concatenate([kernel, bias[None]])
+        features = jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=-1)
+    weights = jax.lax.stop_gradient(_unit(kernel.T))[labels]
+    return _contrast(weights @ _unit(features).T / temperature, labels, labels)
+
+
+def _contrast(logits: Array, labels: Array, key_labels: Array) -> Array:
+    alike = (labels[:, None] == key_labels[None]).astype(logits.dtype)
+    return -(alike * jax.nn.log_softmax(logits)).sum(-1) / jnp.maximum(alike.sum(-1), 1)
+
+
+def _unit(rows: Array) -> Array:
+    return rows * jax.lax.rsqrt(jnp.maximum(jnp.square(rows).sum(-1, keepdims=True), 1e-24))

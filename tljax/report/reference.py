@@ -18,6 +18,7 @@ from tljax.experiment.fields import (
     TableFields,
     expected,
 )
+from tljax.models.adapters import ADAPTERS
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
@@ -32,6 +33,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("optimizer.schedule, `name=`", SCHEDULES, ("progress",)),
     ("transforms, `name=`", TRANSFORMS, ("image", "key", "held_out")),
     ("prepare.NAME, `solver=`", PREPARATIONS, ("context",)),
+    ("adapters.NAME, `name=`", ADAPTERS, ()),
     ("network.trunk, `name=`", TRUNKS, ("parent", "name")),
     ("network.heads.NAME, `name=`", HEADS, ("parent", "name")),
     ("network.stems.NAME, `name=`", STEMS, ("parent", "name")),

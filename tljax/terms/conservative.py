@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -52,37 +51,26 @@ def distillation(
 
 
 def delta(
-    view: View,
-    *,
-    stream: str = "target",
-    layers: tuple[str, ...] = (),
-    channels: Count = 1,
-    table: str = "",
+    view: View, *, stream: str = "target", layer: str = "", channels: Count = 1, table: str = ""
 ) -> Array:
     """½ Σ of squares between the feature maps and the anchored ones (Li et al. 2019, DELTA).
 
     Args:
       view: the step's view.
       stream: whose maps.
-      layers: of the trunk's maps, summed, their channels alike; (): its features.
+      layer: the trunk's map, of pixels or tokens; "": its features. Several layers: several terms.
       channels: of the last feature map, of which the features have so many to a place.
       table: the channels' weights, from the preparation `channel_importance`; "" for none.
     """
-    if layers:
-        return sum(_apart(view, stream, layer) for layer in layers)
     maps, anchored = view.features[stream], view.anchored(stream)
+    if layer:
+        maps, anchored = view.maps(stream, layer), view.anchored(stream, layer=layer)
+        channels = maps.shape[-1]
     if maps.shape[-1] % channels:
         raise UserError(f"channels: got {channels!r}; expected a divisor of {maps.shape[-1]}")
     shape = (maps.shape[0], -1, 1, channels)
     weights = view.tables[table] if table else None
     return conservative.feature_map_distance(maps.reshape(shape), anchored.reshape(shape), weights)
-
-
-def _apart(view: View, stream: str, layer: str) -> Any:
-    """The distance of one of the trunk's maps, of pixels or of tokens."""
-    maps = (view.maps(stream, layer), view.anchored(stream, layer=layer))
-    shaped = (each.reshape(each.shape[0], -1, 1, each.shape[-1]) for each in maps)
-    return conservative.feature_map_distance(*shaped)
 
 
 def spectral_shrinkage(view: View, *, stream: str = "target", k: Count = 1) -> Array:
@@ -130,21 +118,11 @@ def bi_tuning(
       projection: the head whose outputs are compared.
       temperature: of both.
     """
-    labels = view.batch[stream]["label"]
-    z, k = (_unit(view.net.head(projection, view.features[each])) for each in (stream, keys))
-    loss = conservative.categorical_contrast(
-        z @ jax.lax.stop_gradient(k).T, labels, labels, temperature
-    )
+    labels, z = view.batch[stream]["label"], view.features
+    projected = (view.net.head(projection, z[each]) for each in (stream, keys))
+    loss = conservative.categorical_contrast(*projected, labels, labels, temperature)
     if not view.params:  # there are no weights yet
         return loss
     layer = view.params["heads"][head]["output"]
-    bias = layer.get("bias", jnp.zeros(layer["kernel"].shape[-1]))
-    weights = _unit(jnp.concatenate([layer["kernel"], bias[None]]).T)[labels]
-    features = view.features[stream]
-    features = _unit(jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=-1))
-    similarities = jax.lax.stop_gradient(weights) @ features.T
-    return loss + conservative.categorical_contrast(similarities, labels, labels, temperature)
-
-
-def _unit(rows: Array) -> Array:
-    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    weights = (layer["kernel"], layer.get("bias"))
+    return loss + conservative.class_contrast(z[stream], *weights, labels, temperature)
