@@ -206,6 +206,7 @@ PLACES = {
     "view": ("streams.source.view", lambda name: {"name": name}),
     "mix": ("streams.source.mix", lambda name: {"name": name}),
     "prepare": ("prepare.x", lambda name: {"solver": name}),
+    "adapters": ("adapters.x", lambda name: {"name": name}),
     "network.trunk": ("network.trunk", lambda name: {"name": name}),
     "network.heads": ("network.heads.label", lambda name: {"name": name}),
     "network.stems": ("network.stems.x", lambda name: {"name": name}),

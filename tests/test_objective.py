@@ -326,3 +326,32 @@ def test_labelled_terms_on_an_unlabelled_source_are_refused(tiny, outputs):
     _, made = built(tiny)
     with pytest.raises(UserError, match=r"^terms\.label: reads the labels of stream 'source'"):
         start.fresh(made, "train", 0, {})
+
+
+def test_delta_of_a_trunks_map():
+    """½ Σ(m − m⁰)² of the first block's tokens; 0 where nothing has moved."""
+    trunk = tljax.models.ViT(width=8, depth=2, heads=2, patch=4, image=8)
+    phase = tljax.Phase(
+        network=tljax.Network(trunk=trunk, heads={}),
+        streams=[tljax.Stream("target", 3)],
+        terms={"near": tljax.term("delta", layer="block_0")},
+        optimizer=tljax.optimizer("sgd", learning_rate=0.1),
+    )
+    images = np.random.default_rng(0).random((3, 8, 8, 3), np.float32)
+    data = {"target": tljax.Table(input=images)}
+    start = tljax.start(phase, data, jax.random.key(0)).start
+    moved = jax.tree.map(lambda leaf: 1.1 * leaf, start["params"])
+
+    def near(params):
+        rest = ({"target": {"input": images}}, data, start, jnp.float32(0.5), jax.random.key(0))
+        return float(objective.apply(phase, params, {}, *rest)[0][0])
+
+    def tokens(params):
+        return trunk.apply({"params": params["trunk"]}, images, train=False)[1]["block_0"]
+
+    expected = 0.5 * jnp.square(tokens(moved) - tokens(start["params"])).sum((1, 2)).mean()
+    assert near(moved) == pytest.approx(float(expected), rel=1e-4)
+    assert near(start["params"]) == pytest.approx(0, abs=1e-6)
+    wrong = phase.changed(terms={"near": tljax.term("delta", layer="blok_0")})
+    with pytest.raises(UserError, match="terms.near: layer: .*'blok_0'.*mean 'block_0'"):
+        tljax.start(wrong, data, jax.random.key(0))

@@ -356,5 +356,30 @@ def test_a_mistake_is_told(setting, name, fields, needle):
 def test_the_file_tells_every_preparation():
     """A new one is to be tested as these are."""
     tested = {"ridge", "softmax", "knn", "kmeans", "eszsl", "sae"}
-    tested |= {"neighbours", "class_relationship", "channel_importance"}
+    tested |= {"neighbours", "class_relationship", "channel_importance", "fisher"}
     assert set(prepare.PREPARATIONS) == tested
+
+
+def test_the_fisher_information_by_hand(setting):
+    """Of a head of zeros p is 1/10 for each class: whichever is drawn, (∂ log p/∂b)² is .9² of it
+    and .1² of the others, which sum to .9 over all; times z² of the kernel. The trunk is not
+    reached through zeros."""
+    context, features, _, _ = setting
+    zeros = {"kernel": jnp.zeros((WIDTH, CLASSES)), "bias": jnp.zeros(CLASSES)}
+    heads = {"ten": {"output": zeros}}
+    context = context._replace(params={**context.params, "heads": heads})
+    found = prepare.fisher(context, stream="source", head="ten").tables["fisher"]
+    layer = found["heads"]["ten"]["output"]
+    assert layer["bias"].sum() == pytest.approx(0.9**2 + 9 * 0.1**2, rel=1e-5)
+    expected = np.mean(features["source"] ** 2, axis=0) * 0.9
+    np.testing.assert_allclose(layer["kernel"].sum(1), expected, rtol=1e-4)
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(found["trunk"]))
+    drawn = prepare.fisher(context._replace(seed=1), stream="source", head="ten").tables["fisher"]
+    assert not np.allclose(drawn["heads"]["ten"]["output"]["bias"], layer["bias"])
+
+
+def test_the_fisher_information_of_what_is_not_there(setting):
+    context = setting[0]
+    for fields in (dict(stream="no"), dict(stream="near"), dict(stream="source", head="no")):
+        with pytest.raises(UserError):
+            prepare.fisher(context, **fields)

@@ -236,3 +236,41 @@ def test_the_command_names_statistics(tmp_path, capsys, monkeypatch):
     assert "512 batch statistics: 384 move, 128 stay" in printed  # 2 · (64 + 64 + 128)
     rows = [line for line in printed.splitlines() if "statistics/mean" in line]
     assert [line.split("│")[-2].strip() for line in rows] == ["stay", "move", "move"]
+
+
+def test_a_share_of_channels_is_normalised_by_running_statistics(data, learned):
+    """StochNorm: of 1 all are, of a half some are; statistics move as without."""
+    images = {"source": dict(input=data["source"].input[:8], label=data["source"].label[:8])}
+
+    def looks(share):
+        later = phase(stochastic_norm=share, network=tljax.Network(trunk=Norms(), heads=HEAD))
+        rest = (images, data, {}, jnp.float32(0.5), jax.random.key(3))
+        state = tljax.start(later, data, jax.random.key(0))
+        statistics = jax.tree.map(lambda leaf: leaf + 1.0, state.batch_stats)
+        params = {**state.params, "heads": {"label": {"output": EYE}}}
+        loss, (_, moved) = objective.apply(later, params, statistics, *rest)
+        z = objective.predict(later.network, params, statistics, images["source"]["input"], head="")
+        return loss, moved, z[1]
+
+    plain, moved, running = looks(0.0)
+    every, moved_too, *_ = looks(1.0)
+    some, moved_three, *_ = looks(0.5)
+    for other in (moved_too, moved_three):
+        jax.tree.map(np.testing.assert_array_equal, moved, other)
+    logits = np.asarray(running)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = -np.log(shares[np.arange(8), np.arange(8) % 3]).mean()
+    np.testing.assert_allclose(every[0], expected, rtol=1e-5)
+    assert len({float(each[0]) for each in (plain, every, some)}) == 3
+
+
+class Norms(nn.Module):
+    """A norm and nothing else."""
+
+    @nn.compact
+    def __call__(self, x, *, train, stream=None):
+        return Norm("batch", name="norm")(x.reshape(x.shape[0], -1)[:, :3], train=train)
+
+
+HEAD = {"label": tljax.models.Linear(outputs=3)}
+EYE = {"kernel": jnp.eye(3), "bias": jnp.zeros(3)}

@@ -86,6 +86,7 @@ TABLES = {
     "relationship": jnp.asarray(np.random.default_rng(3).dirichlet(np.ones(6), 5), jnp.float32),
     "importance": jnp.array([0.7, 0.1, 0.2]),
     "few": jnp.ones((3, 4)),
+    "fisher": {"trunk": {"dense_0": {"kernel": jnp.full((8, 6), 2.0), "bias": jnp.full(6, 3.0)}}},
 }
 
 
@@ -204,6 +205,31 @@ def _(of):
         pairs[0]["kernel"] - pairs[1]["kernel"],
         pairs[0]["bias"] - pairs[1]["bias"],
     )
+
+
+@case("ewc", only=("trunk/dense_0/**",))
+def _(of):
+    pairs = [tree["trunk"]["dense_0"] for tree in (of.params, of.anchor_params)]
+    moved = jax.tree.map(jnp.subtract, *pairs)
+    return half_squares(moved["kernel"] * 2**0.5, moved["bias"] * 3**0.5)
+
+
+@case("bi_tuning", stream="source", keys="view", temperature=0.5)
+def _(of):
+    """Label 3 at 0 and 3, 0 at 1 and 4, 2 at 2: each example's own class, in its row."""
+
+    def unit(x):
+        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+    rows = jnp.array([[1, 0, 0, 1, 0], [0, 1, 0, 0, 1], [0, 0, 1, 0, 0]])
+    alike = rows[jnp.array([0, 1, 2, 0, 1])]
+    layer = jax.lax.stop_gradient(of.params["heads"]["label"]["output"])
+    weights = unit(jnp.concatenate([layer["kernel"].T, layer["bias"][:, None]], axis=1))
+    z, keys = unit(of("source", "projection")), unit(of("view", "projection"))
+    ones = jnp.concatenate([of("source"), jnp.ones((5, 1))], axis=1)
+    looks = (z @ jax.lax.stop_gradient(keys).T, weights[jnp.array(LABELS["source"])] @ unit(ones).T)
+    shares = [-(alike * jax.nn.log_softmax(look / 0.5)).sum(1) / alike.sum(1) for look in looks]
+    return sum(shares).mean()
 
 
 @case("l2_penalty", only=("heads/embed/**",))

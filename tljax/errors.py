@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 SHOWN = 300  # characters of a value in a line
@@ -104,3 +104,19 @@ def reading(
     except OSError as error:
         where = os.fsdecode(error.filename or path)
         raise wrong(field, where, f"{expected} ({error.strerror or error})") from None
+
+
+class Named(dict):
+    """A dictionary whose missing keys are a user's mistake."""
+
+    def __init__(self, values: Mapping[str, Any], explain: Callable[[str, Any], Exception]):
+        super().__init__(values)
+        self.explain = explain
+
+    def __missing__(self, key: str) -> Any:
+        raise self.explain(key, self)
+
+
+def absent(kind: str) -> Callable[[str, Any], Exception]:
+    """What explains a key that is missing among things of a kind."""
+    return lambda key, known: unknown(kind, key, known)

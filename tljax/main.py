@@ -20,6 +20,8 @@ EXAMPLES = """commands:
         --over 'terms.domain.weight=log(0.01, 10)'                    Optuna's TPE, one table
   tljax report runs/ablation [--select EVALUATION/METRIC]             its figures and choices
   tljax evaluate --run runs/dann --data folder:NEW   what a finished run is worth on other data
+  tljax soup --run runs/dann --over alpha=0,0.5,1    between its start and end (WiSE-FT)
+  tljax soup --run runs/ablation --workdir OUT       the mean of its members
   tljax data --data folder:DIR               what a source of data is understood as
   tljax params --config finetune             what each phase copies, moves and freezes
   tljax configs                              the shipped configs, by name
@@ -188,17 +190,9 @@ def _search(flags: Any, changes: Any, words: Any) -> None:
 
     config, workdir = _config(flags, changes), _workdir(flags)
     sweep.use_all_cores()
-    search.run(
-        config,
-        search.parse(flags.over),
-        workdir,
-        trials=flags.trials,
-        batch=flags.batch,
-        seeds=flags.seeds,
-        select=flags.select,
-        display=Display(flags.quiet),
-        together=flags.together,
-    )
+    sizes = dict(trials=flags.trials, batch=flags.batch, seeds=flags.seeds, together=flags.together)
+    points, display = search.parse(flags.over), Display(flags.quiet)
+    search.run(config, points, workdir, select=flags.select, display=display, **sizes)
 
 
 def _report(flags: Any, changes: Any, words: Sequence[str]) -> None:
@@ -220,6 +214,12 @@ def _evaluate(flags: Any, changes: Any, words: Any) -> None:
     reached = model.evaluate(flags.run, flags.data, flags.split or "all", flags.like, **fields)
     shown = {"method": flags.run, "evaluations": {flags.data: reached}}
     results.show(Display(flags.quiet), shown)
+
+
+def _soup(flags: Any, changes: Any, words: Any) -> None:
+    from tljax.experiment import soup
+
+    soup.show(flags.run, flags.workdir, flags.select, flags.over)
 
 
 def _params(flags: Any, changes: Any, words: Any) -> None:
@@ -255,6 +255,7 @@ COMMANDS = {
     "search": _search,
     "report": _report,
     "evaluate": _evaluate,
+    "soup": _soup,
     "data": _data,
     "params": _params,
     "configs": _configs,

@@ -341,3 +341,43 @@ def test_shapes_that_do_not_fit_are_refused(loss, shapes):
     with pytest.raises(UserError, match=rf"{loss.__name__}: \w+: got") as error:
         loss(*map(jnp.ones, shapes, types))
     assert any(f"32 {list(shape)}; expected" in str(error.value) for shape in shapes[-2:])
+
+
+def test_ewc_by_hand():
+    """Differences 1, −2 and 2 with F 3, ½ and 4: ½ (3 + 2 + 16); the gradient is F times them."""
+    fisher = {"a": jnp.array([3.0, 0.5]), "b": {"kernel": jnp.array([[4.0]])}}
+    value, gradient = jax.value_and_grad(conservative.ewc)(PARAMS, ANCHOR, fisher)
+    assert float(value) == pytest.approx(10.5)
+    np.testing.assert_allclose(gradient["a"], [3, -1], rtol=1e-6)
+    np.testing.assert_allclose(gradient["b"]["kernel"], [[8]], rtol=1e-6)
+    ones = jax.tree.map(jnp.ones_like, PARAMS)
+    assert conservative.ewc(PARAMS, ANCHOR, ones) == l2_sp(PARAMS, ANCHOR)
+    none = jax.tree.map(jnp.zeros_like, PARAMS)
+    assert all_finite(jax.grad(conservative.ewc)(PARAMS, ANCHOR, none))
+
+
+def test_categorical_contrast_by_hand():
+    """Cosines 1, 0.6 and −1 with z = (2, 0), at τ = ½; keys 0 and 2 are of class 1."""
+    keys = jnp.array([[3.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    z, labels, key_labels = jnp.array([[2.0, 0.0]] * 2), jnp.array([1, 3]), jnp.array([1, 0, 1])
+    found = conservative.categorical_contrast(z, keys, labels, key_labels, 0.5)
+    total = math.log(math.exp(2) + math.exp(1.2) + math.exp(-2))
+    np.testing.assert_allclose(found, [total - (2 - 2) / 2, 0], rtol=1e-5)  # no key is of class 3
+
+
+def test_class_contrast_by_hand():
+    """Weights (1, 0) of class 0 and (0, 1) of class 1, features e₁, e₁ and e₂ of 0, 1 and 1.
+
+    Class 0 sees cosines 1, 1, 0: the example of label 0 has a share of e/(2e + 1). Class 1 sees
+    0, 0, 1: shares 1/(2 + e) and e/(2 + e), for both examples of label 1.
+    """
+    features = jnp.array([[1.0, 0.0], [5.0, 0.0], [0.0, 2.0]])
+    found = conservative.class_contrast(features, jnp.eye(2), None, jnp.array([0, 1, 1]), 1.0)
+    e = math.e
+    one = math.log(2 + e) - 0.5
+    np.testing.assert_allclose(found, [math.log(2 * e + 1) - 1, one, one], rtol=1e-5)
+    # A bias of 0 lengthens the features by a 1 that no weight reads: e₁ has length √2.
+    biased = conservative.class_contrast(
+        jnp.eye(2), jnp.eye(2), jnp.zeros(2), jnp.array([0, 1]), 1.0
+    )
+    np.testing.assert_allclose(biased, [math.log(1 + math.exp(-(0.5**0.5)))] * 2, rtol=1e-5)

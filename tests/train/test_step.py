@@ -233,7 +233,7 @@ def test_a_dispatch_after_a_dispatch_recompiles_nothing():
 
 def test_a_frozen_trunk_stays_bit_identical_and_has_no_optimiser_state():
     phase, state, data = problem(train=FROZEN_TRUNK)
-    anchor = state.start["params"]
+    anchor = step.beginning(state)["params"]
     moving = trees.count(state.params["heads"])
     assert trees.count(state.optimizer) == moving  # sgd: one momentum an element
     assert trees.count(state.average) == moving

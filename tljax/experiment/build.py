@@ -22,6 +22,7 @@ from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
 from tljax.experiment.preprocessing import another_look
 from tljax.models import Network
 from tljax.models import build as build_network
+from tljax.models.adapters import parse
 from tljax.phase import optimizers, prepare
 from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Term, balance
@@ -44,8 +45,9 @@ class Built(NamedTuple):
 
     @property
     def network(self) -> Network:
-        """The network, the same in all phases."""
-        return next(iter(self.phases.values())).network
+        """The network, the same in all phases, with the adapters of all of them."""
+        networks = [phase.network for phase in self.phases.values()]
+        return networks[0].adapted({n: each for net in networks for n, each in net.adapters})
 
     def key(self, phase: str, restart: int = 0) -> jax.Array:
         """The key of a phase; a restart of it has randomness of its own."""
@@ -110,7 +112,8 @@ def _check_phases(built: Built) -> None:
             continue
         with place_errors(name):
             read = (flowing(built, name), built.readers[name])
-            shapes = starting.check(phase, *read, built.key(name), earlier)
+            before = earlier and handed(built, name, earlier, shapes=True)
+            shapes = starting.check(phase, *read, built.key(name), before)
         if earlier is not None:
             earlier[name] = results.with_heads(results.carried(earlier), shapes)
             splits = [split for split in built.splits.values() if split.phase == name]
@@ -129,6 +132,29 @@ def place_errors(phase: str) -> Iterator[None]:
         raise UserError(f"{phase}.{error}") from error.__cause__
 
 
+def handed(
+    built: Built, phase: str, earlier: Mapping[str, Any], shapes: bool = False
+) -> dict[str, Any]:
+    """The variables of earlier phases as a phase starts from them: what it does not adapt further
+    is merged.
+
+    Raises:
+      UserError: what it starts from has a bottleneck that it lacks.
+    """
+    mine, start = dict(built.phases[phase].network.adapters), built.phases[phase].start
+    rest = {name: each for name, each in built.network.adapters if name not in mine}
+    effective, merged = built.network.adapted(rest).effective, {}
+    for name, variables in earlier.items():
+        params = variables["params"]
+        params = jax.eval_shape(effective, params) if shapes else effective(params)
+        merged[name] = {**variables, "params": params}
+        left = [each for each in params.get("adapters", {}) if each not in mine]
+        if left and name in ({origin for _, origin in start} or list(earlier)[-1:]):
+            expected = f"also {left[0]!r} of phase {name!r}, which cannot be merged"
+            raise wrong("adapters", list(mine), expected)
+    return merged
+
+
 def flowing(built: Built, phase: str) -> dict[str, Table]:
     """The tables on the device that a phase reads."""
     bases = {stream.base for stream in built.phases[phase].streams.values()}
@@ -136,8 +162,15 @@ def flowing(built: Built, phase: str) -> dict[str, Table]:
 
 
 def network_of(config: Checked, classes: int) -> Network:
-    """The network; a bank of neighbours that gives no number has an output for each class."""
+    """The network, with the adapters of all phases; a bank of neighbours that gives no number has
+    an output for each class."""
     fields = config.fields
+    adapters: dict[str, Any] = {}
+    for phase, of_phase in config.phases.items():
+        for name, adapter in parse(of_phase.adapters, place(phase, "adapters")).items():
+            if adapters.setdefault(name, adapter) != adapter:
+                expected = "the same in every phase, or another name"
+                raise wrong(place(phase, f"adapters.{name}"), of_phase.adapters[name], expected)
     heads = {
         name: {"outputs": classes, **head}
         if isinstance(head, Mapping) and head.get("name") == "neighbours"
@@ -150,7 +183,7 @@ def network_of(config: Checked, classes: int) -> Network:
         heads,
         precision=fields.precision,
         remat=fields.remat,
-    )
+    ).adapted(adapters)
 
 
 def _phase(
@@ -187,7 +220,7 @@ def _phase(
     mesh = {"data": top.mesh.data, "shard": top.mesh.shard}
     with place_errors(name):
         return Phase(
-            network=net,
+            network=net.adapted({n: each for n, each in net.adapters if n in fields.adapters}),
             streams=specs,
             terms=parsed,
             optimizer=optimizers.parse(fields.optimizer, "optimizer"),
@@ -200,6 +233,7 @@ def _phase(
             tables=attributes,
             statistics=top.statistics,
             freeze_statistics=fields.freeze_statistics,
+            stochastic_norm=fields.stochastic_norm,
             accumulate=top.accumulate,
             mesh=placing.mesh(mesh, batches, top.accumulate),
         )

@@ -143,11 +143,13 @@ class PhaseFields(Fields):
     start: Rules = doc(
         (), '(pattern, origin): "fresh", a phase, "run:WORKDIR[@STEP]", "weights:FILE"; (): before'
     )
+    adapters: Sections = doc({}, "NAME=dict(name=, only=, ...), parameters beside the trunk's")
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
     train: Rules = doc((("**", 1.0),), "(pattern, factor on the learning rate); 0 freezes")
     freeze_statistics: Flag | None = doc(
         None, "running statistics stay: True: all; False: none; None: those of frozen modules"
     )
+    stochastic_norm: Share = doc(0.0, "StochNorm: the part of channels with running statistics")
     steps: Whole = doc(1000, "0: nothing but what is prepared")
     restarts: Count = doc(1, "runs of the phase, of which the one of the lowest loss is kept")
     optimizer: Section = doc(

@@ -20,7 +20,7 @@ from tljax.train import hosts, lanes, loop, placing
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records
-from tljax.train.step import State, evaluated
+from tljax.train.step import State, beginning, evaluated
 
 
 class Unit(NamedTuple):
@@ -199,7 +199,7 @@ def _trained(
     steps, own = built.config.phases[name].steps, built.config.fields
     if not steps:
         for each in begun:
-            each.keep(each.lane.state.start)
+            each.keep(beginning(each.lane.state))
         return [each.lane.state for each in begun]
     alone = any(each.lane.readers or each.lane.phase.mesh is not None for each in begun)
     states: list[State] = []

@@ -90,7 +90,8 @@ def load(workdir: str | os.PathLike, phase: str = "") -> Model:
             names = map(str, range(names)) if isinstance(names, int) else names
             classes.setdefault(config.fields.evaluate[name].head, tuple(names))
     network = network_of(config, max(map(len, classes.values()), default=0))
-    return Model(network, finals[phase or list(finals)[-1]], classes)
+    final = finals[phase or list(finals)[-1]]
+    return Model(network, {**final, "params": network.effective(final["params"])}, classes)
 
 
 def evaluate(

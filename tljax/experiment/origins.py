@@ -14,6 +14,8 @@ import numpy as np
 
 from tljax.errors import UserError, unknown, warn
 from tljax.experiment import results
+from tljax.experiment.build import network_of
+from tljax.experiment.check import check
 from tljax.experiment.results import Variables
 from tljax.experiment.workdir import classes, recorded
 from tljax.models import weights
@@ -139,9 +141,17 @@ def _run(where: str, phase: Phase) -> Variables:
     """The variables of another run: of its end, or at a step of its last phase that has it."""
     paths, names = _places(where)
     if names:
-        return finals(Path(paths[0]).parents[2], names)[names[-1]]
+        return _merged(where, finals(Path(paths[0]).parents[2], names)[names[-1]])
     states = [state for path in paths for state in _lanes(checkpoint.load(path))]
-    return _judged(min(states, key=lambda state: float(state["totals"]["loss"])))
+    return _merged(where, _judged(min(states, key=lambda state: float(state["totals"]["loss"]))))
+
+
+def _merged(where: str, variables: Variables) -> Variables:
+    """The variables of another run, its adapters merged."""
+    if not variables["params"].get("adapters"):
+        return variables
+    network = network_of(check(recorded(Path(_step(where)[0])).config), 1)
+    return {**variables, "params": network.effective(variables["params"])}
 
 
 def _places(where: str) -> tuple[list[Path], list[str]]:

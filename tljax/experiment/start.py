@@ -13,13 +13,13 @@ from typing import Any
 from tljax import trees
 from tljax.errors import UserError, warn
 from tljax.experiment import origins
-from tljax.experiment.build import Built, flowing, place_errors
+from tljax.experiment.build import Built, flowing, handed, place_errors
 from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
 from tljax.phase.evaluate import Computed
 from tljax.train import checkpoint, hosts, placing, starting
 from tljax.train.files import write_json
-from tljax.train.step import State
+from tljax.train.step import State, beginning
 
 
 def begin(
@@ -76,7 +76,7 @@ def fresh(
             phase,
             flowing(built, name),
             built.key(name, restart),
-            earlier={**origins.variables(phase), **earlier},
+            earlier={**origins.variables(phase), **handed(built, name, earlier)},
             readers=built.readers[name],
             seed=built.config.fields.seed,
             computed=computed,
@@ -105,7 +105,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def gathered(state: State, mesh: Any) -> Variables:
     """What a state started from, on the host's side of a mesh."""
-    return placing.gathered({kind: state.start[kind] for kind in KINDS}, mesh)
+    return placing.gathered({kind: beginning(state)[kind] for kind in KINDS}, mesh)
 
 
 def first(workdir: Path, phase: str) -> Variables:

@@ -54,6 +54,24 @@ def _name(path: tuple) -> str:
 
 
 @single
+def ewc(params: object, anchor: object, fisher: object) -> Array:
+    """Half the squared distance from the start, each parameter by what it mattered: ½ Σ F(w − w⁰)².
+
+    Args:
+      params, anchor: see `l2_sp`.
+      fisher: F ≥ 0, a pytree of the same structure: the diagonal of the Fisher information.
+
+    Returns:
+      A scalar ≥ 0; `l2_sp` where F is 1.
+
+    Kirkpatrick et al. 2017, "Overcoming catastrophic forgetting in neural networks", eq. 3.
+    """
+    roots = jax.tree.map(lambda f: jnp.sqrt(jax.lax.stop_gradient(f)), fisher)
+    scaled = (jax.tree.map(jnp.multiply, roots, tree) for tree in (params, anchor))
+    return l2_sp(*scaled)
+
+
+@single
 def l2_penalty(params: object) -> Array:
     """Half the sum of squares of all parameters: ½ Σ‖w‖².
 
@@ -203,3 +221,73 @@ def co_tuning(
     You et al. 2020, "Co-Tuning for Transfer Learning", section 3.
     """
     return optax.losses.softmax_cross_entropy(source_logits, relationship[labels])
+
+
+@single
+def categorical_contrast(
+    projections: Float[Array, "batch width"],
+    keys: Float[Array, "keys width"],
+    labels: Integer[Array, "batch"],
+    key_labels: Integer[Array, "keys"],
+    temperature: float | Scalar = 0.07,
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each example with the keys of its class, among all keys, by their cosines.
+
+    −1/|K⁺| Σ_{k ∈ K⁺} log softmax(cos(z, ·)/τ)_k, K⁺ the keys with the example's label.
+
+    Args:
+      projections: z, `[batch, width]`.
+      keys: `[keys, width]`; they get no gradient.
+      labels: of the examples, `[batch]`.
+      key_labels: `[keys]`.
+      temperature: τ > 0, a scalar.
+
+    Returns:
+      `[batch]`, each ≥ 0; 0 where no key is of the class.
+
+    Zhong et al. 2021, "Bi-tuning of Pre-trained Representations", section 3.2: the categorical
+    contrastive loss.
+    """
+    cosines = _unit(projections) @ jax.lax.stop_gradient(_unit(keys)).T
+    return _contrast(cosines / temperature, labels, key_labels)
+
+
+@single
+def class_contrast(
+    features: Float[Array, "batch width"],
+    kernel: Float[Array, "width classes"],
+    bias: Float[Array, "classes"] | None,
+    labels: Integer[Array, "batch"],
+    temperature: float | Scalar = 0.07,
+) -> Float[Array, "batch"]:
+    """Cross-entropy of each class's weights with its examples, among all examples of the batch.
+
+    As `categorical_contrast`, but that what is compared with the features of all examples are the
+    weights of an example's class, with the bias, as the authors' code has it.
+
+    Args:
+      features: `[batch, width]`.
+      kernel, bias: of a linear classifier; they get no gradient.
+      labels: `[batch]`.
+      temperature: τ > 0, a scalar.
+
+    Returns:
+      `[batch]`, each ≥ 0.
+
+    Zhong et al. 2021, section 3.1: the half of the contrastive cross-entropy that is no ordinary
+    one, its keys being those of the batch.
+    """
+    if bias is not None:
+        kernel = jnp.concatenate([kernel, bias[None]])
+        features = jnp.concatenate([features, jnp.ones_like(features[:, :1])], axis=-1)
+    weights = jax.lax.stop_gradient(_unit(kernel.T))[labels]
+    return _contrast(weights @ _unit(features).T / temperature, labels, labels)
+
+
+def _contrast(logits: Array, labels: Array, key_labels: Array) -> Array:
+    alike = (labels[:, None] == key_labels[None]).astype(logits.dtype)
+    return -(alike * jax.nn.log_softmax(logits)).sum(-1) / jnp.maximum(alike.sum(-1), 1)
+
+
+def _unit(rows: Array) -> Array:
+    return rows * jax.lax.rsqrt(jnp.maximum(jnp.square(rows).sum(-1, keepdims=True), 1e-24))

@@ -1,8 +1,10 @@
 """Networks in flax.linen: stems, a trunk and heads; backbones with public weights."""
 
+from tljax.models.adapters import IA3, Bottleneck, DoRA, LoRA
 from tljax.models.bert import BERT
 from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
+from tljax.models.depth import layers, layerwise, unfreezing
 from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
 from tljax.models.mobilenet import MobileNetV2
@@ -14,4 +16,5 @@ from tljax.models.vit import ViT
 
 __all__ = ["Adapter", "BERT", "CNN", "ConvNeXt", "EfficientNetLite0", "Identity", "Linear"]
 __all__ += ["MLP", "MLPHead", "MobileNetV2", "Neighbours", "Network", "Prototypes", "ResNet"]
-__all__ += ["TextTower", "ViT", "build"]
+__all__ += ["TextTower", "ViT", "build", "Bottleneck", "DoRA", "IA3", "LoRA"]
+__all__ += ["layers", "layerwise", "unfreezing"]

@@ -14,6 +14,8 @@ from jax import Array
 from tljax import trees
 from tljax.bind import find, split
 from tljax.errors import UserError, calling, unknown, wrong
+from tljax.models import adapters as adapting
+from tljax.models.adapters import Adaptation
 from tljax.models.heads import HEADS
 from tljax.models.statistics import staying
 from tljax.models.stems import STEMS
@@ -88,7 +90,8 @@ class Network(nn.Module):
 
     Every head is created with the input width that the terms feed it and the outputs that they ask
     for, so a head that no term calls has no parameters. Learned numbers of terms are under
-    `scalars/NAME`. `heads` and `stems` are given as dictionaries of modules.
+    `scalars/NAME`. `heads` and `stems` are given as dictionaries of modules, `adapters` of
+    `models.adapters`, whose parameters are under `adapters/NAME`.
     """
 
     trunk: nn.Module
@@ -97,8 +100,10 @@ class Network(nn.Module):
     scalars: Scalars = Scalars()
     precision: str = "float32"
     remat: str = "none"
+    adapters: Any = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "adapters", tuple(sorted(dict(self.adapters).items())))
         for kind in ("heads", "stems"):
             modules = getattr(self, kind)
             if not isinstance(modules, Bank):
@@ -126,7 +131,9 @@ class Network(nn.Module):
 
         def run(net: "Network", x: Array) -> Any:
             x = net.stems(stem, x) if stem else x
-            return net.trunk(x, train=train, stream=stream)
+            own = net.variables.get("params", {}).get("adapters", {})
+            with adapting.inserted(net.adapters, own):
+                return net.trunk(x, train=train, stream=stream)
 
         if self.remat != "none":
             run = nn.remat(run, policy=REMAT[self.remat])
@@ -135,12 +142,21 @@ class Network(nn.Module):
         z, maps = passed if isinstance(passed, tuple) else (passed, {})
         return z.astype("float32"), maps
 
+    def adapted(self, adapters: Mapping[str, Adaptation]) -> "Network":
+        """The network with these adapters in the place of its own."""
+        return self.clone(adapters=tuple(adapters.items()))
+
+    def effective(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Parameters as they are computed with, adapters merged into the trunk; see `adapters`."""
+        return adapting.effective(self.adapters, params)
+
     def rounded(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Parameters as stems and trunk compute with them; a gradient passes to what was given."""
         if self.precision == "float32":
             return params
         cast = jax.tree.map(lambda leaf: leaf.astype(self.precision), dict(params))
-        return {**params, **{part: cast[part] for part in ("stems", "trunk") if part in params}}
+        parts = ("stems", "trunk", "adapters")
+        return {**params, **{part: cast[part] for part in parts if part in params}}
 
     def head(
         self, name: str, z: Array, outputs: int | None = None, *, default: int | None = None

@@ -104,7 +104,7 @@ def load(
     for entry in entries:
         if set(entry.names) <= set(tensors):
             leaves[entry.path] = _leaf(entry, tensors)
-    for leaf, shape in _shapes(trunk).items():
+    for leaf, shape in shapes(trunk).items():
         there = leaves.get(leaf)
         if there is not None and there.shape != shape:
             lines.append(f"! {leaf} {shape} against {there.shape}")
@@ -172,9 +172,11 @@ def save(
       metadata: kept in the header; {"format": "pt"} is what transformers expects.
 
     Raises:
-      UserError: an unknown naming, or a leaf that is not there.
+      UserError: an unknown naming, a leaf that is not there, or adapters that are not merged.
     """
     known, leaves = namings(trunk), trees.flatten(dict(variables))
+    if variables["params"].get("adapters"):
+        raise wrong("weights: params", "adapters", "merged parameters: network.effective(params)")
     naming, tensors = naming or next(iter(known)), dict[str, np.ndarray]()
     if naming not in known:
         raise unknown("weights: naming", naming, known)
@@ -209,7 +211,7 @@ def _leaf(entry: Entry, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
         return arrays[0]
 
 
-def _shapes(trunk: nn.Module) -> dict[str, tuple[int, ...]]:
+def shapes(trunk: nn.Module) -> dict[str, tuple[int, ...]]:
     """The shapes of a trunk's leaves; the classifier's are those of the head it is brought to."""
     example = _of(trunk, "EXAMPLE", lambda trunk: np.zeros((1, 224, 224, 3), np.float32))(trunk)
     init = functools.partial(trunk.init, train=False)

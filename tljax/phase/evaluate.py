@@ -86,12 +86,13 @@ def _forward(
     )
 
 
-def _of_split(network: Any, split: Split) -> Any:
+def forward(network: Any, split: Split) -> Any:
+    """What gives (outputs, features) of ((params, batch_stats), stream, *examples)."""
     names = dict(head=split.head, statistics=split.statistics, held_out=split.held_out)
     return functools.partial(_forward, above(network) if split.computed else network, **names)
 
 
-def _batch(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
+def examples(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
     """The inputs from `start` on, the last one repeated where there are no more, and indices."""
     indices = np.arange(start, start + split.stream.batch, dtype=np.int32)
     indices = np.minimum(indices, len(split.table) - 1, dtype=np.int32)
@@ -108,10 +109,10 @@ def check_fit(network: Any, variables: Any, split: Split) -> tuple[int, ...]:
     Raises:
       UserError: a split that it cannot take.
     """
-    inputs, indices = _batch(split, 0)
+    inputs, indices = examples(split, 0)
     pair = (variables["params"], variables["batch_stats"])
     try:
-        made = jax.eval_shape(_of_split(network, split), pair, split.stream, inputs, indices)
+        made = jax.eval_shape(forward(network, split), pair, split.stream, inputs, indices)
     except objective.Incomplete as error:
         reason = str(error).partition(". ")[0]
         raise UserError(
@@ -130,11 +131,11 @@ def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Output
       split: what to evaluate on; its labels are not shown to the network.
     """
     length, batch = len(split.table), split.stream.batch
-    stream, forward = jax.device_put(numbers(split.stream)), _of_split(network, split)
+    stream, run = jax.device_put(numbers(split.stream)), forward(network, split)
     pieces = []
     for start in range(0, length, batch):
-        inputs, indices = jax.device_put(_batch(split, start))
-        pieces.append(forward((params, batch_stats), stream, inputs, indices))
+        inputs, indices = jax.device_put(examples(split, start))
+        pieces.append(run((params, batch_stats), stream, inputs, indices))
     parts = zip(*jax.device_get(pieces), strict=True)
     logits, features = (np.concatenate(part)[:length] for part in parts)
     table = split.table

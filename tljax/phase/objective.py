@@ -1,5 +1,6 @@
 """One objective for every method: features once, then every term, then their weighted losses."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,10 +13,11 @@ from jax import Array
 from tljax import trees
 from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
-from tljax.errors import UserError, calling, unknown
+from tljax.errors import Named, UserError, absent, calling, unknown
 from tljax.losses.adversarial import ramp
+from tljax.models import adapters
 from tljax.models.network import Computed, check_memory
-from tljax.models.statistics import staying
+from tljax.models.statistics import staying, stochastic
 from tljax.phase import transfer
 from tljax.phase.phase import Phase, Stream
 
@@ -31,8 +33,8 @@ class View(NamedTuple):
     net: Any  # the bound network: `net.head(name, z, outputs)`, `net.scalar(name, value)`
     batch: Mapping[str, Mapping[str, Array]]  # stream -> {"input" [batch, ...], "label" [batch]}
     features: Mapping[str, Array]  # stream -> [batch, features], computed once a step
-    params: Any  # the current parameters
-    anchor: Any  # the parameters that the phase started from
+    params: Any  # the current parameters, adapters merged
+    anchor: Any  # the parameters that the phase started from, adapters merged
     progress: Array  # the part of the phase that is done, 0 to 1
     key: Array  # this step's randomness, different for every term
     tables: Mapping[str, Array]  # name -> [classes, attributes], or what a solver prepared
@@ -40,24 +42,10 @@ class View(NamedTuple):
     names: Mapping[str, tuple[str, ...]]  # stream -> the names of all classes of its data
     anchored: Callable[..., Array]
     """`anchored(stream)`: the features `[batch, features]` that the anchored model has of a stream;
-    `anchored(stream, head)`: its head's outputs. Running statistics, no gradient, once a step."""
+    `anchored(stream, head)`: its head's outputs; `anchored(stream, layer=)`: a map. Running
+    statistics, no gradient, once a step."""
     maps: Callable[[str, str], Array]
     """`maps(stream, layer)`: a map that the trunk returned by name, `[batch, ...]`."""
-
-
-class _Named(dict):
-    """A dictionary whose missing keys are a user's mistake."""
-
-    def __init__(self, values: Mapping[str, Any], explain: Callable[[str, Any], Exception]):
-        super().__init__(values)
-        self.explain = explain
-
-    def __missing__(self, key: str) -> Any:
-        raise self.explain(key, self)
-
-
-def _absent(kind: str) -> Callable[[str, Any], Exception]:
-    return lambda key, known: unknown(kind, key, known)
 
 
 def _features(
@@ -96,25 +84,25 @@ def _anchored(
     phase: Phase,
     batch: Any,
     anchor: Any,
-    features: Mapping[str, Array],
+    passed: Mapping[str, Any],
     names: Mapping[str, tuple[str, ...]],
 ) -> Callable[..., Array]:
     """`View.anchored`. While parameters are being initialised there is no anchor yet: the network
     itself stands in, whose outputs have the same shapes."""
     known: dict[Any, Any] = {}
 
-    def run(other: Any) -> dict[str, Array]:
-        return {name: z for name, (z, _) in _features(other, phase, batch, train=False).items()}
+    def run(other: Any) -> dict[str, Any]:
+        return _features(other, phase, batch, train=False)
 
-    def outputs(stream: str, head: str | None = None) -> Array:
+    def outputs(stream: str, head: str | None = None, layer: str | None = None) -> Array:
         if not anchor:
-            z, classes = features[stream], len(names[stream])
+            z, classes = _of(passed, stream, layer), len(names[stream])
             z = z if head is None else net.head(head, z, default=classes)
             return jax.lax.stop_gradient(z)
         if None not in known:
             params = net.rounded(anchor["params"])
             known[None] = nn.apply(run, phase.network)({**anchor, "params": params})
-        z = _Named(known[None], _absent("stream"))[stream]
+        z = _of(known[None], stream, layer)
         if head is not None and (stream, head) not in known:
             if head not in anchor["params"].get("heads", {}):
                 raise unknown("anchored head", head, anchor["params"].get("heads", {}))
@@ -122,6 +110,12 @@ def _anchored(
         return jax.lax.stop_gradient(z if head is None else known[stream, head])
 
     return outputs
+
+
+def _of(passed: Mapping[str, Any], stream: str, layer: str | None) -> Array:
+    """The features of a stream, or a map of them by name."""
+    z, maps = Named(passed, absent("stream"))[stream]
+    return z if layer is None else Named(maps, absent("layer"))[layer]
 
 
 def _evaluate(
@@ -135,14 +129,10 @@ def _evaluate(
     key: Array,
 ) -> tuple[Array, dict[str, Array]]:
     passed = _features(net, phase, batch, train=not phase.freeze_statistics)
-    features = _Named({name: z for name, (z, _) in passed.items()}, _absent("stream"))
-
-    def maps(stream: str, layer: str) -> Array:
-        of_layers = _Named(passed, _absent("stream"))[stream][1]
-        return _Named(of_layers, _absent("layer"))[layer]
+    features = Named({name: z for name, (z, _) in passed.items()}, absent("stream"))
 
     hidden = "input" if isinstance(phase.network.trunk, Computed) else ""  # features are there
-    batch = {s: {k: x for k, x in b.items() if k != hidden} for s, b in batch.items()}
+    visible = {s: {k: x for k, x in b.items() if k != hidden} for s, b in batch.items()}
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
     seen = {name: table.seen for name, table in of_streams.items() if table.seen}
     names = {name: table.classes for name, table in of_streams.items()}
@@ -152,19 +142,20 @@ def _evaluate(
         return _explain(stream)("label", {}) if known else unknown("stream", stream, of_streams)
 
     anchor = {kind: start[kind] for kind in KINDS} if start.get("params") else {}
+    anchor |= {"params": phase.network.effective(anchor["params"])} if anchor else {}
     view = View(
         net=net,
-        batch=_Named({s: _Named(b, _explain(s)) for s, b in batch.items()}, _absent("stream")),
+        batch=Named({s: Named(b, _explain(s)) for s, b in visible.items()}, absent("stream")),
         features=features,
         params=params,
         anchor=anchor.get("params", {}),
         progress=progress,
         key=key,
-        tables=_Named({**phase.tables, **start.get("tables", {})}, _absent("table")),
-        classes=_Named(seen, unseen),
-        names=_Named(names, _absent("stream")),
-        anchored=_anchored(net, phase, batch, anchor, features, names),
-        maps=maps,
+        tables=Named({**phase.tables, **start.get("tables", {})}, absent("table")),
+        classes=Named(seen, unseen),
+        names=Named(names, absent("stream")),
+        anchored=_anchored(net, phase, batch, anchor, passed, names),
+        maps=functools.partial(_of, passed),
     )
     weighted, scalars = [], {}
     for name, term in phase.terms.items():
@@ -223,9 +214,14 @@ def initialise(
             net.scalar(name, value)
         return _evaluate(net, phase, batch, tables, {}, {}, progress, key)[0]
 
-    variables = nn.init(run, phase.network)(key)
-    check_memory(variables.get("params", {}))
-    return {kind: variables.get(kind, {}) for kind in KINDS}
+    with adapters.watched() as outputs:
+        variables = nn.init(run, phase.network)(key)
+    params = variables.get("params", {})
+    if phase.network.adapters:
+        made = adapters.begin(phase.network.adapters, params, outputs, key)
+        params = {**params, "adapters": made}
+    check_memory(params)
+    return {"params": params, "batch_stats": variables.get("batch_stats", {})}
 
 
 def apply(
@@ -255,10 +251,12 @@ def apply(
     """
 
     def run(net: Any) -> tuple[Array, dict[str, Array]]:
-        return _evaluate(net, phase, batch, tables, params, start, progress, key)
+        return _evaluate(net, phase, batch, tables, whole, start, progress, key)
 
-    variables = {"params": phase.network.rounded(params), "batch_stats": batch_stats}
-    with staying(still := transfer.still(phase, params, batch_stats)):
+    whole = phase.network.effective(params)
+    variables = {"params": phase.network.rounded(whole), "batch_stats": batch_stats}
+    still = transfer.still(phase, params, batch_stats)
+    with stochastic(phase.stochastic_norm, key), staying(still):
         (weighted, scalars), new = nn.apply(run, phase.network, mutable=["batch_stats"])(variables)
     moved = {**batch_stats, **new.get("batch_stats", {})}
     return weighted, (scalars, trees.over(moved, batch_stats, still))
@@ -283,7 +281,7 @@ def predict(
         z = net.features(inputs, stem=stem, train=False, stream=stream)
         return net.head(head, z) if head else z, z
 
-    rounded = network.rounded(params)
+    rounded = network.rounded(network.effective(params))
     return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})
 
 

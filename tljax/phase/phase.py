@@ -108,6 +108,8 @@ class Phase:
       statistics: whether batch statistics are of all streams, "joint", or "separate".
       freeze_statistics: None: where no parameter of a module moves, its running statistics are
         used, and stay as they are; True: all are, and stay; False: all move, of frozen modules too.
+      stochastic_norm: the probability with which a channel of a batch normalisation takes its
+        running statistics (StochNorm); None: it does not.
       accumulate: the parts of a batch, taken one after another.
       mesh: the devices of one run; None: one.
     """
@@ -127,6 +129,7 @@ class Phase:
     tables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     statistics: str = static("joint")
     freeze_statistics: bool | None = static(None)
+    stochastic_norm: Any = None
     accumulate: int = static(1)
     mesh: Mesh | None = static(None)
 
@@ -162,6 +165,7 @@ class Phase:
             # What is absent is no number, but structure.
             "train": OrderedDict((p, _present(factor)) for p, factor in train.items()),
             "average": _present(self.average),
+            "stochastic_norm": _present(self.stochastic_norm),
             "optimizer": optimizers.of(self.optimizer),
             "balance": weighed,
             "start": tuple((pattern, origin) for pattern, origin in self.start),

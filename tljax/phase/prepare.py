@@ -2,8 +2,7 @@
 
 A preparation reads the features that the phase's starting parameters give a stream, calls one
 solver, and returns parameters of a head, a table that terms read, or rows beside a stream's data.
-A phase may be nothing but preparations: closed forms, k-means, a probe. A preparation is a function
-of the starting parameters and the data, so a resumed run makes it again, the same.
+A phase may be nothing but that: closed forms, k-means, a probe. A resumed run makes it again.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +23,8 @@ from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
 from tljax.models.network import outputs_of
 from tljax.phase import objective
-from tljax.phase.evaluate import Computed, Outputs, Split, outputs
+from tljax.phase.evaluate import Computed, Outputs, Split, check_fit, outputs
+from tljax.phase.fisher import diagonal
 from tljax.phase.phase import Phase, numbers
 from tljax.solvers import cluster, readout, zero_shot
 
@@ -42,27 +42,27 @@ class Context(NamedTuple):
 
     def outputs(self, stream: str, head: str = "") -> Outputs:
         """Outputs, features and labels of a whole stream, each example in one look."""
+        split = self.split(stream, head)
+        variables = self.phase.network, self.params, self.batch_stats
+        return outputs(*variables, self.computed(split, *variables) if self.computed else split)
+
+    def split(self, stream: str, head: str = "") -> Split:
+        """A whole stream, and a head that is there; "": none."""
         if stream not in self.data:
             raise unknown("stream", stream, self.data)
         if self.phase.streams[stream].neighbour:
             raise wrong("stream", stream, "a stream with data of its own, not of neighbours")
         if head and head not in self.params.get("heads", {}):
             raise unknown("head", head, self.params.get("heads", {}))
-        return self._outputs(stream, head, self.data[stream])
-
-    def _outputs(self, stream: str, head: str, table: Table) -> Outputs:
         spec = self.phase.streams[stream]
         statistics = spec.base if self.phase.separate else None
-        split = Split(stream, table, numbers(spec), head, statistics, held_out=False)
-        variables = self.phase.network, self.params, self.batch_stats
-        if self.computed and table is self.data[stream]:
-            split = self.computed(split, *variables)
-        return outputs(*variables, split)
+        return Split(stream, self.data[stream], numbers(spec), head, statistics, held_out=False)
 
     def width(self) -> int:
         """The number of features."""
-        name, table = next(iter(self.data.items()))
-        return self._outputs(name, "", table.take([0])).features.shape[-1]
+        split = self.split(next(n for n, s in self.phase.streams.items() if not s.neighbour))
+        variables = {"params": self.params, "batch_stats": self.batch_stats}
+        return check_fit(self.phase.network, variables, split)[-1]
 
     def labelled(self, stream: str, head: str = "") -> tuple[Outputs, np.ndarray]:
         """As `outputs`, with the labels, which must be there."""
@@ -95,7 +95,7 @@ class Prepared(NamedTuple):
     """What a preparation gives."""
 
     heads: Mapping[str, Any] = {}  # name -> its parameters
-    tables: Mapping[str, np.ndarray] = {}
+    tables: Mapping[str, Any] = {}  # arrays, or trees of them
     rows: Mapping[str, Mapping[str, np.ndarray]] = {}  # stream -> name -> [n, ...]
 
 
@@ -225,8 +225,17 @@ def channel_importance(
     return Prepared(tables={table: np.asarray(importance(increases), np.float32)})
 
 
+def fisher(
+    context: Context, *, stream: str = "source", head: str = "label", table: str = "fisher"
+) -> Prepared:
+    """EWC's weights: the diagonal of the Fisher information of the parameters, on a stream."""
+    split, net = context.split(stream, head), context.phase.network
+    params = net.effective(context.params)
+    return Prepared(tables={table: diagonal(net, params, context.batch_stats, split, context.seed)})
+
+
 FILLERS = (kmeans, ridge, softmax, knn, eszsl, sae, neighbours)
-READERS = (class_relationship, channel_importance)
+READERS = (class_relationship, channel_importance, fisher)
 """Those that read the head that they name; the others fill it."""
 APART = (class_relationship,)
 """Those whose head has other classes than their stream."""

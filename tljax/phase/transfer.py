@@ -10,7 +10,7 @@ from tljax.errors import UserError, unknown
 from tljax.phase.phase import Phase
 
 FRESH = "fresh"
-NEW = ("heads", "scalars", "stems")
+NEW = ("adapters", "heads", "scalars", "stems")
 
 
 def outside(origin: str) -> bool:

@@ -20,6 +20,7 @@ from tljax.experiment.fields import (
     TableFields,
 )
 from tljax.experiment.kinds import expected
+from tljax.models.adapters import ADAPTERS
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
 from tljax.models.trunks import TRUNKS
@@ -36,6 +37,7 @@ FUNCTIONS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("view, `name=`", VIEWS, ("image", "rng")),
     ("mix, `name=`", MIXES, ("images", "key")),
     ("prepare.NAME, `solver=`", PREPARATIONS, ("context",)),
+    ("adapters.NAME, `name=`", ADAPTERS, ()),
     ("network.trunk, `name=`", TRUNKS, ("parent", "name")),
     ("network.heads.NAME, `name=`", HEADS, ("parent", "name")),
     ("network.stems.NAME, `name=`", STEMS, ("parent", "name")),

@@ -19,6 +19,14 @@ def l2_sp(view: View, *, only: tuple = ("trunk/**",)) -> Array:
     return conservative.l2_sp(chosen, {path: anchor[path] for path in chosen})
 
 
+def ewc(view: View, *, only: tuple = ("trunk/**",), table: str = "fisher") -> Array:
+    """½ Σ F(w − w⁰)²: `l2_sp` by what the preparation `fisher` found (Kirkpatrick et al. 2017)."""
+    chosen = _chosen(view.params, only)
+    anchor, fisher = (trees.flatten(tree) for tree in (view.anchor, view.tables[table]))
+    kept = ({path: tree[path] for path in chosen} for tree in (anchor, fisher))
+    return conservative.ewc(chosen, *kept)
+
+
 def l2_penalty(view: View, *, only: tuple = ("heads/**",)) -> Array:
     """½ Σ‖w‖² over the parameters that the patterns `only` match: for new layers."""
     return conservative.l2_penalty(_chosen(view.params, only))
@@ -42,16 +50,22 @@ def distillation(
     return conservative.distillation(logits, anchored, temperature)
 
 
-def delta(view: View, *, stream: str = "target", channels: Count = 1, table: str = "") -> Array:
+def delta(
+    view: View, *, stream: str = "target", layer: str = "", channels: Count = 1, table: str = ""
+) -> Array:
     """½ Σ of squares between the feature maps and the anchored ones (Li et al. 2019, DELTA).
 
     Args:
       view: the step's view.
-      stream: whose maps: the trunk's features, `channels` to a place.
-      channels: of the last feature map.
+      stream: whose maps.
+      layer: the trunk's map, of pixels or tokens; "": its features. Several layers: several terms.
+      channels: of the last feature map, of which the features have so many to a place.
       table: the channels' weights, from the preparation `channel_importance`; "" for none.
     """
     maps, anchored = view.features[stream], view.anchored(stream)
+    if layer:
+        maps, anchored = view.maps(stream, layer), view.anchored(stream, layer=layer)
+        channels = maps.shape[-1]
     if maps.shape[-1] % channels:
         raise UserError(f"channels: got {channels!r}; expected a divisor of {maps.shape[-1]}")
     shape = (maps.shape[0], -1, 1, channels)
@@ -83,3 +97,32 @@ def co_tuning(
             f"expected the {logits.shape[-1]} of head {head!r}"
         )
     return conservative.co_tuning(logits, jnp.asarray(relationship), view.batch[stream]["label"])
+
+
+def bi_tuning(
+    view: View,
+    *,
+    stream: str = "target",
+    keys: str = "view",
+    head: str = "label",
+    projection: str = "projection",
+    temperature: Positive = 0.07,
+) -> Array:
+    """Categorical contrastive loss and contrastive cross-entropy (Zhong et al. 2021), in a batch.
+
+    Args:
+      view: the step's view.
+      stream: labelled.
+      keys: another view of it (`of=`). Here they stand for the paper's queue of a slow copy.
+      head: a linear one, whose weights the features are held against.
+      projection: the head whose outputs are compared.
+      temperature: of both.
+    """
+    labels, z = view.batch[stream]["label"], view.features
+    projected = (view.net.head(projection, z[each]) for each in (stream, keys))
+    loss = conservative.categorical_contrast(*projected, labels, labels, temperature)
+    if not view.params:  # there are no weights yet
+        return loss
+    layer = view.params["heads"][head]["output"]
+    weights = (layer["kernel"], layer.get("bias"))
+    return loss + conservative.class_contrast(z[stream], *weights, labels, temperature)

@@ -21,7 +21,7 @@ from tljax.data.table import Table
 from tljax.phase.phase import Phase, numbers
 from tljax.train import placing
 from tljax.train import step as stepping
-from tljax.train.step import Report, State, changing, with_constants
+from tljax.train.step import Report, State, beginning, changing, with_constants
 
 AXIS = "lanes"
 
@@ -92,7 +92,7 @@ class Single:
 
     def starts(self) -> list[Any]:
         """Where each lane started."""
-        return [self.state.start]
+        return [beginning(self.state)]
 
 
 class Stacked:
@@ -129,7 +129,7 @@ class Stacked:
 
     def starts(self) -> list[Any]:
         """Where each lane started."""
-        return self._members(self.state.start)
+        return self._members(beginning(self.state))
 
     def _members(self, tree: Any) -> list[Any]:
         held = jax.device_get(tree)

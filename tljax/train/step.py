@@ -30,7 +30,7 @@ class State(NamedTuple):
     totals: dict[str, Array]  # sums of the steps' scalars since the last report
     faults: dict[str, Array]  # scalar -> the first step at which it was not finite, or -1
     key: Any  # of all the phase's randomness; it does not change
-    start: Any  # {"params", "batch_stats", "tables", "rows"}: the anchor; it does not change
+    start: Any  # {"params", "batch_stats", "tables", "rows"}: the anchor, but for frozen parameters
 
 
 class Report(NamedTuple):
@@ -57,7 +57,7 @@ def initialise(phase: Phase, start: Mapping[str, Any], key: Array) -> State:
         totals={name: jnp.zeros(()) for name in (*names, *_rated(phase))},
         faults={name: jnp.full((), -1, jnp.int32) for name in (*names, "parameters")},
         key=key,
-        start=start,
+        start={**start, "params": moving},
     )
 
 
@@ -82,7 +82,7 @@ def train_step(
     def losses(moving: Any, batch_stats: Any, batch: Any, key: Array):
         params = placing.whole(trees.combine(moving, frozen), phase.mesh)
         weighted, (scalars, batch_stats) = objective.apply(
-            phase, params, batch_stats, batch, {**data, **fed}, state.start, progress, key
+            phase, params, batch_stats, batch, {**data, **fed}, beginning(state), progress, key
         )
         return gradients.uncertain(phase, params, weighted), (scalars, batch_stats)
 
@@ -124,6 +124,11 @@ def train_step(
 def _rated(phase: Phase) -> tuple[str, ...]:
     """What is told of the learning rate; nothing of a transformation with a rate of its own."""
     return () if phase.optimizer.learning_rate is None else ("learning_rate",)
+
+
+def beginning(state: State) -> dict[str, Any]:
+    """All that a phase started from, the anchor; what is frozen is where it was."""
+    return {**state.start, "params": trees.combine(state.start["params"], state.params)}
 
 
 def changing(state: State) -> State:
