@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from tljax.data import pictures
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.folders import loud, read_folder, tell
-from tljax.data.formats import Request, Splits, first, read_idx
+from tljax.data.formats import Request, Rows, Splits, first, read_idx
 from tljax.data.lazy import Lazy, rows_of
 from tljax.data.prepared import read_tfds
 from tljax.data.splits import resolve
@@ -21,7 +23,7 @@ from tljax.errors import reading, unknown, wrong
 
 
 def load(
-    data: str,
+    data: Any,
     split: str,
     *,
     field: str = "data",
@@ -39,7 +41,8 @@ def load(
 
     Args:
       data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `npz:FILE` or `tfds:NAME[/CONFIG]`;
-        `SCHEMES` holds the reader of each.
+        `SCHEMES` holds the reader of each. Or what is at hand: an array `[n, ...]`, a table, a list
+        of picture files.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
       labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
@@ -118,7 +121,7 @@ def load(
 
 
 def opened(
-    data: str,
+    data: Any,
     field: str,
     targets: tuple[str, ...] = TARGETS,
     root: str | None = None,
@@ -127,7 +130,7 @@ def opened(
 ) -> tuple[Request, Splits]:
     """What is asked of the reader of a source, and the splits that it finds, none opened."""
     if not isinstance(data, str):
-        raise wrong(field, data, "a source such as 'folder:DIR'")
+        return _at_hand(data, Request("", field, targets, root, background, limit_bytes))
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
@@ -136,6 +139,21 @@ def opened(
         raise wrong(field, data, expected)
     request = Request(where, field, targets, root, background, limit_bytes)
     return request, SCHEMES[scheme](request)
+
+
+def _at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
+    """A table, an array or a list of picture files as a source of one split."""
+    if isinstance(data, list) and data and all(isinstance(p, str | os.PathLike) for p in data):
+        images = pictures.files([str(Path(request.root or "", p)) for p in data], request)
+        table = Table(input=images, field=request.field)
+    elif isinstance(data, Table):
+        table = data
+    elif hasattr(data, "dtype"):
+        table = Table(input=np.asarray(data), field=request.field)
+    else:
+        expected = "a source such as 'folder:DIR', an array, a table or a list of picture files"
+        raise wrong(request.field, data, expected)
+    return request, {"train": lambda: Rows(table, image=len(table.kind) == 4)}
 
 
 def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:

@@ -227,20 +227,26 @@ def _numbers(classes: Any, read: Table, table: Table, field: str) -> tuple[int, 
     return tuple(map(table.classes.index, names))
 
 
-def elsewhere(config: Checked, name: str, classes: Sequence[str]) -> Split:
+def elsewhere(config: Checked, name: str, data: Any, classes: Sequence[str]) -> Split:
     """An evaluation of a config by itself, where no training data is to be had.
 
     Args:
-      config: checked; the evaluation names what is to be judged.
+      config: checked.
       name: of the evaluation.
+      data: what is to be judged, in place of what it names; see `data.sources.load`.
       classes: the names that its run has for them, in the order of their numbers; (): none known.
 
     Raises:
       UserError: data that cannot be read, or hold other classes.
     """
-    fields, field = config.fields.evaluate[name], f"evaluate.{name}"
+    fields, field = (
+        config.fields.evaluate[name].model_copy(update={"data": data}),
+        f"evaluate.{name}",
+    )
     table = read = _table(fields, config, field, Opened({}, {}))
-    if classes and read.classes:
+    if classes and not fields.labelled:
+        table = read = renumbered(read, classes, field)
+    elif classes and read.classes:
         table = renumbered(read, classes, field)
     tables = {n: each for n, each in config.plain["tables"].items() if n == fields.table}
     described = check({**config.plain, "tables": tables})
