@@ -48,7 +48,7 @@ ROOMS = {
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 3130,
+    "data": 3240,
     "experiment": 4000,
     "losses": 1080,
     "metrics": 760,

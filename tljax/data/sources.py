@@ -3,21 +3,20 @@
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tljax.data import pictures
+from tljax.data import splits as splitting
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.folders import loud, read_folder, tell
-from tljax.data.formats import Request, Rows, Splits, first, read_idx
+from tljax.data.formats import Request, Splits, first, read_idx
+from tljax.data.given import at_hand, strata
 from tljax.data.lazy import Lazy, rows_of
 from tljax.data.prepared import read_tfds
-from tljax.data.splits import resolve
 from tljax.data.table import TARGETS, Table
 from tljax.errors import reading, unknown, wrong
 
@@ -28,6 +27,7 @@ def load(
     *,
     field: str = "data",
     labelled: bool = True,
+    stratified: bool = False,
     classes: Sequence[str | int] | None = None,
     per_class: int | None = None,
     seed: int = 0,
@@ -47,6 +47,8 @@ def load(
       field: where `data` was given, for error messages; its siblings are named after it.
       labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
         but for `label` to tell which examples are of `classes`.
+      stratified: whether slices, by percent then, are of every class, of examples in an order that
+        their names alone decide; see `splits.stratified`. Of data without labels, of all at once.
       classes: keeps only the examples of these, given by name or, if integers, by number. Their
         labels stay what they are, numbers in the full list of classes.
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
@@ -77,7 +79,7 @@ def load(
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
-    targets = TARGETS if labelled else ("label",) if classes is not None else ()
+    targets = TARGETS if labelled else ("label",) if classes is not None or stratified else ()
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         request, splits = opened(data, field, targets, root, behind, limit_bytes)
@@ -90,8 +92,14 @@ def load(
         tell(str(request.path), tuple(items))
     sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
     pieces = []
-    for name, start, stop in resolve(split, sizes, beside + "split"):
-        rows, at = held[name], np.arange(start, stop)
+    if stratified:
+        of_split = functools.partial(strata, request, held)
+        chosen = splitting.stratified(split, sizes, of_split, beside + "split")
+    else:
+        ranges = splitting.resolve(split, sizes, beside + "split")
+        chosen = [(name, np.arange(start, stop)) for name, start, stop in ranges]
+    for name, at in chosen:
+        rows = held[name]
         piece = rows.table.take(at)
         if rows.label is not None and targets:
             with reading(field, data):
@@ -130,7 +138,7 @@ def opened(
 ) -> tuple[Request, Splits]:
     """What is asked of the reader of a source, and the splits that it finds, none opened."""
     if not isinstance(data, str):
-        return _at_hand(data, Request("", field, targets, root, background, limit_bytes))
+        return at_hand(data, Request("", field, targets, root, background, limit_bytes))
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
@@ -139,21 +147,6 @@ def opened(
         raise wrong(field, data, expected)
     request = Request(where, field, targets, root, background, limit_bytes)
     return request, SCHEMES[scheme](request)
-
-
-def _at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
-    """A table, an array or a list of picture files as a source of one split."""
-    if isinstance(data, list) and data and all(isinstance(p, str | os.PathLike) for p in data):
-        images = pictures.files([str(Path(request.root or "", p)) for p in data], request)
-        table = Table(input=images, field=request.field)
-    elif isinstance(data, Table):
-        table = data
-    elif hasattr(data, "dtype"):
-        table = Table(input=np.asarray(data), field=request.field)
-    else:
-        expected = "a source such as 'folder:DIR', an array, a table or a list of picture files"
-        raise wrong(request.field, data, expected)
-    return request, {"train": lambda: Rows(table, image=len(table.kind) == 4)}
 
 
 def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:

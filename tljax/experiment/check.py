@@ -3,21 +3,21 @@
 import ast
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import ValidationError
 
 from tljax import trees
+from tljax.checks import Range
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment.fields import (
     PHASE_FIELDS,
     Config,
     ConfigFields,
+    Expected,
+    Fields,
     PhaseFields,
     blank,
-    choices,
-    expected,
-    inner,
     plain,
 )
 
@@ -194,3 +194,35 @@ def literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+def inner(annotation: Any) -> Any:
+    """The section that a field holds, in a tuple if it holds several by name; else None."""
+    if isinstance(annotation, type) and issubclass(annotation, Fields):
+        return annotation
+    for part in get_args(annotation):
+        if isinstance(part, type) and issubclass(part, Fields):
+            return (part,)
+    return None
+
+
+def expected(info: Any, value: Any = None) -> str:
+    """What a field takes, in words, to someone who gave `value`."""
+    kinds = (Expected, Range)
+    found = [item for item in info.metadata if isinstance(item, kinds)]
+    named = [choice for choice in choices(info.annotation) if choice]
+    for part in get_args(info.annotation):
+        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, kinds)]
+    optional = type(None) in get_args(info.annotation)
+    if found:
+        words = found[0].told(value) if isinstance(found[0], Range) else str(found[0])
+    else:
+        words = " or ".join(map(str, named)) or "dict(...)"
+    return f"{words}, or None" if optional and "None" not in words else words
+
+
+def choices(annotation: Any) -> list[Any]:
+    """The values of a Literal, also of one that may be None."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [choice for part in get_args(annotation) for choice in choices(part)]

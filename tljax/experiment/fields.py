@@ -5,7 +5,7 @@ to a function (a term, an optimiser, a transform, a module) has the fields of th
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import ml_collections
 import pydantic
@@ -90,6 +90,7 @@ class StreamFields(Fields):
     data: Text = doc("", "source: digits, pairs, idx:DIR, folder:DIR, npz:FILE or tfds:NAME")
     split: Text = doc("train", "in TFDS's grammar: train[:80%]+test")
     labelled: Flag = doc(True, "whether labels are read; those of an unlabelled stream never are")
+    stratified: Flag = doc(False, "percents of every class, in an order that names of files decide")
     classes: Classes | None = doc(None, "keeps these alone, by name or number")
     per_class: Count | None = doc(None, "draws that many examples of each class")
     seed: Seed | None = doc(None, "of that draw; None: the run's")
@@ -116,6 +117,7 @@ class EvaluationFields(Fields):
     data: Text = _same("data")
     split: Text = _same("split")
     labelled: Flag = doc(True, "whether labels are read; without them validators judge")
+    stratified: Flag = _same("stratified")
     classes: Classes | None = doc(None, "those that are shown, and that compete")
     size: Size | None = _same("size")
     channels: Channels | None = _same("channels")
@@ -265,35 +267,3 @@ def plain(config: Config) -> dict[str, Any]:
     """A config as plain dictionaries, with every field of the top level."""
     fields = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     return {**blank().to_dict(), **fields}
-
-
-def inner(annotation: Any) -> Any:
-    """The section that a field holds, in a tuple if it holds several by name; else None."""
-    if isinstance(annotation, type) and issubclass(annotation, Fields):
-        return annotation
-    for part in get_args(annotation):
-        if isinstance(part, type) and issubclass(part, Fields):
-            return (part,)
-    return None
-
-
-def expected(info: Any, value: Any = None) -> str:
-    """What a field takes, in words, to someone who gave `value`."""
-    kinds = (Expected, Range)
-    found = [item for item in info.metadata if isinstance(item, kinds)]
-    named = [choice for choice in choices(info.annotation) if choice]
-    for part in get_args(info.annotation):
-        found += [item for item in getattr(part, "__metadata__", ()) if isinstance(item, kinds)]
-    optional = type(None) in get_args(info.annotation)
-    if found:
-        words = found[0].told(value) if isinstance(found[0], Range) else str(found[0])
-    else:
-        words = " or ".join(map(str, named)) or "dict(...)"
-    return f"{words}, or None" if optional and "None" not in words else words
-
-
-def choices(annotation: Any) -> list[Any]:
-    """The values of a Literal, also of one that may be None."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [choice for part in get_args(annotation) for choice in choices(part)]

@@ -18,7 +18,7 @@ from tljax.experiment.opening import elsewhere
 from tljax.phase import evaluate as judging
 from tljax.phase.evaluate import READOUTS, Outputs, Split, class_scores, competing, score
 
-OF_DATA = ("data", "split", "labelled", "classes", "validation", "calibrate")
+OF_DATA = ("data", "split", "labelled", "stratified", "classes", "validation", "calibrate")
 """Fields of an evaluation that say what is judged, not what happens to its inputs."""
 BLIND: dict[str, Any] = {"labelled": False, "classes": None}
 

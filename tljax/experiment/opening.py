@@ -112,6 +112,7 @@ def _table(
     drawn = fields.seed if isinstance(fields, StreamFields) else None
     arguments: dict[str, Any] = dict(
         labelled=fields.labelled,
+        stratified=fields.stratified,
         classes=fields.classes,
         per_class=few,
         # The same for all runs where nothing is drawn, so that they share it.

@@ -7,6 +7,7 @@ from typing import Any
 from tljax.balance import BALANCERS
 from tljax.bind import defaults, limits
 from tljax.data.transforms import TRANSFORMS
+from tljax.experiment.check import expected
 from tljax.experiment.fields import (
     PHASE_FIELDS,
     ConfigFields,
@@ -16,7 +17,6 @@ from tljax.experiment.fields import (
     PhaseFields,
     StreamFields,
     TableFields,
-    expected,
 )
 from tljax.models.heads import HEADS
 from tljax.models.stems import STEMS
