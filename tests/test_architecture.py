@@ -42,7 +42,7 @@ ROOMS = {
             "start",
             "group",
         ),
-        *("run model grid", "sweep using", "search"),
+        *("run model grid", "sweep using", "search export"),
     ],
 }
 # Lines of a folder, all files together.

@@ -15,6 +15,7 @@ EXAMPLES = """commands:
   tljax evaluate --run runs/dann --data folder:NEW   what a finished run is worth on other data
   tljax predict --run runs/dann --data folder:NEW --out FILE.csv     its predictions, a line each
   tljax features --run runs/dann --data folder:NEW --out FILE.npz    the trunk's features
+  tljax export --run runs/dann --out FILE.safetensors                or .npz, .stablehlo, .onnx
   tljax data --data folder:DIR               what a source of data is understood as
   tljax params --config finetune             what each phase copies, moves and freezes
   tljax configs                              the shipped configs, by name
@@ -60,7 +61,10 @@ def parser() -> Parser:
     add("--like", default="", help="the evaluation of the run whose preprocessing, head and "
         "readout are taken (the first with labels of its last phase)")  # fmt: skip
     add("--out", metavar="FILE", default="", help="what is written: of predictions .csv (on "
-        "standard output if left out) or .jsonl, of features .npz or .csv")  # fmt: skip
+        "standard output if left out) or .jsonl, of features .npz or .csv; of an export "
+        ".safetensors, .npz, .stablehlo or .onnx")  # fmt: skip
+    add("--naming", default="", help="of the tensors of a .safetensors: timm, transformers, … (the "
+        "family's first)")  # fmt: skip
     add("--force", action="store_true", help="replace a file that is there")
     add("--top", type=_count, metavar="K", help="of a prediction the K most probable classes")
     add("--unlabelled", action="store_true", help="read no labels: validators judge")

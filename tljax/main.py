@@ -175,6 +175,16 @@ def _used(flags: Any, command: str, **more: Any) -> None:
         display.say(f"{flags.out}: {count} examples")
 
 
+def _export(flags: Any, changes: Any, words: Any) -> None:
+    for flag, value in (("--run", flags.run), ("--out", flags.out)):
+        if not value:
+            raise wrong(flag, value, "tljax export --run DIR --out FILE")
+    from tljax.experiment import export
+
+    arguments = dict(like=flags.like, naming=flags.naming, force=flags.force)
+    export.export(flags.run, flags.out, **arguments)
+
+
 def _params(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import inventory
 
@@ -210,6 +220,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "predict": _predict,
     "features": _features,
+    "export": _export,
     "data": _data,
     "params": _params,
     "configs": _configs,

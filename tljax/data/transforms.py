@@ -228,6 +228,9 @@ def apply(
     elif not jnp.issubdtype(inputs.dtype, jnp.integer):
         inputs = jnp.asarray(inputs, jnp.float32)
 
+    if not transforms:
+        return inputs
+
     def chain(example: Array, key: Array) -> Array:
         for position, transform in enumerate(transforms):
             example = transform(example, jax.random.fold_in(key, position), held_out=held_out)

@@ -74,7 +74,7 @@ class Model(NamedTuple):
     def outputs(self, inputs: Any, head: str | None = None, **fields: Any) -> Outputs:
         """The outputs `[n, outputs]` of a head and the features `[n, features]` of inputs."""
         fields = BLIND | fields | ({} if head is None else {"head": head})
-        return judging.outputs(self.network, *self._variables(), self.split(inputs, **fields))
+        return judging.outputs(self.network, *self.of_network(), self.split(inputs, **fields))
 
     def predict(self, inputs: Any, head: str | None = None, **fields: Any) -> np.ndarray:
         """The probability of every class, `[n, classes]`; see `read`."""
@@ -89,7 +89,7 @@ class Model(NamedTuple):
     def batches(self, split: Split) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The outputs and features of a split, a batch at a time."""
         left = len(split.table)
-        for pair in judging.batches(self.network, *self._variables(), split):
+        for pair in judging.batches(self.network, *self.of_network(), split):
             logits, features = jax.device_get(pair)
             yield logits[:left], features[:left]
             left -= len(logits)
@@ -122,7 +122,8 @@ class Model(NamedTuple):
         names = split.table.classes if of_table else self.classes.get(split.head, ())
         return names if len(names) == outputs else tuple(map(str, range(outputs)))
 
-    def _variables(self) -> tuple[Any, Any]:
+    def of_network(self) -> tuple[Any, Any]:
+        """Parameters and batch statistics, as functions of a network take them."""
         return self.variables["params"], self.variables["batch_stats"]
 
 
@@ -183,7 +184,7 @@ def evaluate(
     """
     model = load(workdir, fields.get("phase", ""), like)
     judged = model.split(data, split=split, **fields)
-    found = judging.outputs(model.network, *model._variables(), judged)
+    found = judging.outputs(model.network, *model.of_network(), judged)
     reached = workdirs.result(Path(workdir)) or {}
     gamma = reached["evaluations"][model.like].get("gamma", 0.0)
     return results.evaluation(judged, found, score(found, judged, gamma))

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -113,6 +113,19 @@ def check_fit(network: Any, variables: Any, split: Split) -> tuple[int, ...]:
             f"statistics that it names, do not fit the network of phase {split.phase!r} ({reason})"
         ) from None
     return made[0].shape
+
+
+def program(
+    network: Any, params: Any, batch_stats: Any, split: Split
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """What `batches` computes of a batch of inputs `[n, ...]`, as one function of arrays alone."""
+    stream, forward = numbers(split.stream), _of_split(network, split)
+
+    def run(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        ones = jnp.ones_like(inputs.reshape(inputs.shape[0], -1)[:, 0], jnp.int32)
+        return forward((params, batch_stats), stream, inputs, jnp.cumsum(ones) - 1)
+
+    return run
 
 
 def batches(
