@@ -21,6 +21,7 @@ FLOORS = [
     {"train"},
     {"experiment"},
     {"report"},
+    {"flags"},
     {"main"},
 ]
 # The rooms of some folders, floor by floor.
@@ -44,28 +45,28 @@ ROOMS = {
             "fields",
             "check",
             "prompts meeting choice results workdir preprocessing",
-            "opening",
+            "opening card",
             "build",
             "origins",
             "start cache",
             "group",
         ),
-        *("run model grid", "sweep soup", "search"),
+        *("run model grid", "sweep soup using", "search export"),
     ],
 }
 # Lines of a folder, all files together.
 BUDGETS = {
     "balance": 460,
-    "data": 3960,
-    "experiment": 3960,
+    "data": 4150,
+    "experiment": 4800,
     "losses": 1160,
-    "metrics": 730,
+    "metrics": 760,
     "models": 3110,
-    "phase": 1660,
+    "phase": 1680,
     "report": 960,
     "solvers": 530,
     "terms": 600,
-    "train": 2030,
+    "train": 2060,
 }
 # A library on the left is imported only in the files on the right.
 ONLY = {

@@ -59,7 +59,7 @@ def test_a_run_leaves_everything(tmp_path, capsys):
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {
         "config.json", "metrics.jsonl", "checkpoints", "phases", "figures", "timing.json",
-        "result.json", "data.json", ".lock",
+        "result.json", "data.json", ".lock", "README.md",
     }  # fmt: skip
     records = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
     kinds = [(record["step"], record["kind"]) for record in records]

@@ -7,6 +7,7 @@ import pytest
 
 from tljax.errors import UserError
 from tljax.experiment import prompts
+from tljax.experiment.fields import TableFields
 from tljax.models import weights
 from tljax.models.clip import TextTower, class_vectors
 
@@ -36,10 +37,15 @@ def checkpoint(tmp_path):
     return tmp_path, tower, params
 
 
+def vectors(folder, classes, templates, tower):
+    fields = TableFields(data=f"prompts:{folder.name}", templates=templates, tower=tower)
+    return prompts.vectors(fields, classes, str(folder.parent), "tables.words")
+
+
 def test_a_class_has_the_mean_of_its_sentences(checkpoint):
     folder, tower, params = checkpoint
     templates = ("a photo of a {}", "a {}")
-    rows = prompts.vectors(folder, ("cat", "big_dog"), templates, TOWER, "tables.words")
+    rows = vectors(folder, ("cat", "big_dog"), templates, TOWER)
     tokens = [
         [[2, 3, 4, 2, 5, 1, 0], [2, 5, 1, 0, 0, 0, 0]],  # a photo of a cat; a cat
         [[2, 3, 4, 2, 7, 6, 1], [2, 7, 6, 1, 0, 0, 0]],  # a photo of a big dog; a big dog
@@ -62,18 +68,18 @@ def test_a_class_has_the_mean_of_its_sentences(checkpoint):
 )
 def test_a_mistake_gets_one_line(checkpoint, templates, tower, message):
     with pytest.raises(UserError, match=message):
-        prompts.vectors(checkpoint[0], ("big_dog",), templates, tower, "tables.words")
+        vectors(checkpoint[0], ("big_dog",), templates, tower)
 
 
 def test_files_that_are_missing_are_named(checkpoint, tmp_path):
     folder, *_ = checkpoint
-    how = (("cat",), ("{}",), TOWER, "tables.words")
+    how = (("cat",), ("{}",), TOWER)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="model.safetensors"):
-        prompts.vectors(folder, *how)
+        vectors(folder, *how)
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match=r"tables.words.data: got .*a tokenizer.json"):
-        prompts.vectors(folder, *how)
+        vectors(folder, *how)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="tokenizer.json"):
-        prompts.vectors(folder, *how)
+        vectors(folder, *how)

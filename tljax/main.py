@@ -1,6 +1,5 @@
 """The command line: flags only. Everything it does can be called from Python."""
 
-import argparse
 import errno
 import logging
 import os
@@ -8,85 +7,13 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from tljax.errors import Noticed, Stopped, UserError, unknown, wrong
-
-EXAMPLES = """commands:
-  tljax --config dann --workdir runs/dann [--config.seed=1 ...]      run, or resume
-  tljax sweep --config dann --workdir runs/ablation \\
-        --over 'terms.domain.weight=0,0.1,1' --over 'seed=range(10)'  many runs, one table
-  tljax search --config my_config.py --workdir runs/search \\
-        --over 'terms.domain.weight=log(0.01, 10)'                    Optuna's TPE, one table
-  tljax report runs/ablation [--select EVALUATION/METRIC]             its figures and choices
-  tljax evaluate --run runs/dann --data folder:NEW   what a finished run is worth on other data
-  tljax soup --run runs/dann --over alpha=0,0.5,1    between its start and end (WiSE-FT)
-  tljax soup --run runs/ablation --workdir OUT       the mean of its members
-  tljax data --data folder:DIR               what a source of data is understood as
-  tljax params --config finetune             what each phase copies, moves and freezes
-  tljax configs                              the shipped configs, by name
-  tljax methods                              the field's table and its configs
-"""
-
+from tljax.flags import parser
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = "tljax: interrupted; run the same command again to go on from the last checkpoint"
-
-
-class Parser(argparse.ArgumentParser):
-    """One whose refusals are ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"got {text!r}; expected an integer of at least 1")
-    return int(text)
-
-
-def parser() -> Parser:
-    """Every flag, each with its meaning; `--config.FIELD=VALUE` is taken out before."""
-    flags = Parser(
-        prog="tljax",
-        usage="tljax [command] [flags]",
-        description="Transfer learning as phases of streams, terms, starts and moving parameters.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = flags.add_argument
-    add("words", nargs="*", metavar="command", help="run if left out")
-    add("--config", metavar="FILE", help="a config file, or the name of a shipped config; "
-        "--config.FIELD=VALUE changes any field of it")  # fmt: skip
-    add("--workdir", metavar="DIR", help="where the run or sweep is kept, and resumed from")
-    add("--over", action="append", default=[], metavar="PATH=VALUES", help="values of a field to "
-        "sweep; several make a grid; left out: the config file's own sweep(). A search takes "
-        "uniform(low, high), log(low, high), integer(low, high), choice(value, value)")  # fmt: skip
-    add("--run", metavar="DIR", help="the finished run that is evaluated")
-    add("--data", metavar="SOURCE", help="what it is evaluated on, or what `data` describes: "
-        "folder:DIR, npz:FILE, any source of a config")  # fmt: skip
-    add("--split", default="", help="the part of it (all)")
-    add("--like", default="", help="the evaluation of the run whose preprocessing, head and "
-        "readout are taken (the first with labels)")  # fmt: skip
-    add("--unlabelled", action="store_true", help="read no labels: validators judge")
-    add("--trials", type=_count, default=32, help="how many points a search tries (32)")
-    add("--batch", type=_count, default=8, help="how many run before the next are drawn (8)")
-    add("--seeds", type=_count, default=1, help="runs of a trial, from config.seed on (1)")
-    add("--together", type=_count, help="the most runs of a program (as many as fit)")
-    add("--select", default="", help="what a report or search chooses by (without labels)")
-    add("--coordinator", metavar="HOST:PORT", help="one run in several processes with one workdir, "
-        "each with its own --process_id; process 0 listens there")  # fmt: skip
-    add("--process_id", type=int, metavar="I", help="this process; of a sweep, its part")
-    add("--num_processes", type=int, metavar="N", help="how many there are")
-    add("--distributed", action="store_true", help="the same on a cluster that says all three "
-        "(Slurm, Open MPI, Cloud TPU)")  # fmt: skip
-    add("--connect_timeout", type=_count, default=300, metavar="S", help="seconds that processes "
-        "wait for each other at the start (300)")  # fmt: skip
-    add("--configs", metavar="DIR", help="the files that configs and methods list (the shipped)")
-    add("--quiet", action="store_true", help="show nothing but errors")
-    return flags
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -222,6 +149,40 @@ def _soup(flags: Any, changes: Any, words: Any) -> None:
     soup.show(flags.run, flags.workdir, flags.select, flags.over)
 
 
+def _predict(flags: Any, changes: Any, words: Any) -> None:
+    _used(flags, "predict", top=flags.top)
+
+
+def _features(flags: Any, changes: Any, words: Any) -> None:
+    _used(flags, "features")
+
+
+def _used(flags: Any, command: str, **more: Any) -> None:
+    """Writes a table of what a run says of data."""
+    for flag, value in (("--run", flags.run), ("--data", flags.data)):
+        if not value:
+            raise wrong(flag, value, f"tljax {command} --run DIR --data SOURCE --out FILE")
+    from tljax.experiment import using
+    from tljax.train.records import Display
+
+    display = Display(flags.quiet)
+    arguments = dict(split=flags.split or "all", like=flags.like, force=flags.force, **more)
+    function = getattr(using, command)
+    count = function(flags.run, flags.data, flags.out, display=display, **arguments)
+    if flags.out:
+        display.say(f"{flags.out}: {count} examples")
+
+
+def _export(flags: Any, changes: Any, words: Any) -> None:
+    for flag, value in (("--run", flags.run), ("--out", flags.out)):
+        if not value:
+            raise wrong(flag, value, "tljax export --run DIR --out FILE")
+    from tljax.experiment import export
+
+    arguments = dict(like=flags.like, naming=flags.naming, force=flags.force)
+    export.export(flags.run, flags.out, **arguments)
+
+
 def _params(flags: Any, changes: Any, words: Any) -> None:
     from tljax.report import inventory
 
@@ -256,6 +217,9 @@ COMMANDS = {
     "report": _report,
     "evaluate": _evaluate,
     "soup": _soup,
+    "predict": _predict,
+    "features": _features,
+    "export": _export,
     "data": _data,
     "params": _params,
     "configs": _configs,

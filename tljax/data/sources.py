@@ -1,6 +1,7 @@
 """Where data comes from: `load("folder:~/office31", "amazon[:80%]")` and the like."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,24 +12,26 @@ import numpy as np
 
 from tljax.checks import SHARE
 from tljax.data import pictures, views
+from tljax.data import splits as splitting
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.folders import loud, read_folder, tell
 from tljax.data.formats import Request, Splits, first, read_idx
+from tljax.data.given import at_hand, strata
 from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.prepared import read_tfds
 from tljax.data.shards import read_tar
-from tljax.data.splits import resolve
 from tljax.data.table import TARGETS, Table
 from tljax.errors import reading, unknown, warn, wrong
 
 
 def load(
-    data: str,
+    data: Any,
     split: str,
     *,
     field: str = "data",
     labelled: bool = True,
+    stratified: bool = False,
     classes: Sequence[str | int] | None = None,
     per_class: int | None = None,
     skip: int = 0,
@@ -45,11 +48,14 @@ def load(
 
     Args:
       data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE` or
-        `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each.
+        `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand: an array
+        `[n, ...]`, a table, a list of picture files.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
       labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
         but for `label` to tell which examples are of `classes`.
+      stratified: whether slices, by percent then, are of every class, of examples in an order that
+        their names alone decide; see `splits.stratified`. Of data without labels, of all at once.
       classes: keeps only the examples of these, given by name or, if integers, by number. Their
         labels stay what they are, numbers in the full list of classes.
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
@@ -94,7 +100,7 @@ def load(
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
-    targets = TARGETS if labelled else ("label",) if classes is not None else ()
+    targets = TARGETS if labelled else ("label",) if classes is not None or stratified else ()
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         request, splits = opened(data, field, targets, root, behind, limit_bytes)
@@ -107,8 +113,14 @@ def load(
         tell(str(request.path), tuple(items))
     sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
     pieces = []
-    for name, start, stop in resolve(split, sizes, beside + "split"):
-        rows, at = held[name], np.arange(start, stop)
+    if stratified:
+        of_split = functools.partial(strata, request, held)
+        chosen = splitting.stratified(split, sizes, of_split, beside + "split")
+    else:
+        ranges = splitting.resolve(split, sizes, beside + "split")
+        chosen = [(name, np.arange(start, stop)) for name, start, stop in ranges]
+    for name, at in chosen:
+        rows = held[name]
         piece = rows.table.take(at)
         if rows.label is not None and targets:
             with reading(field, data):
@@ -133,7 +145,8 @@ def load(
         table = table.with_column("input", dataclasses.replace(table.input, damaged=damaged))
     kept = class_numbers(classes, table.classes, beside + "classes")
     if per_class:
-        table = table.take(_draw(table, kept, per_class, skip, seed, beside + "per_class"))
+        few = (per_class, skip, seed, beside + "per_class")
+        table = table.take(splitting.drawn(table, kept, *few))
     elif classes is not None:
         table = table[np.isin(table.label, kept)]
         if not len(table):
@@ -142,7 +155,7 @@ def load(
 
 
 def opened(
-    data: str,
+    data: Any,
     field: str,
     targets: tuple[str, ...] = TARGETS,
     root: str | None = None,
@@ -151,7 +164,7 @@ def opened(
 ) -> tuple[Request, Splits]:
     """What is asked of the reader of a source, and the splits that it finds, none opened."""
     if not isinstance(data, str):
-        raise wrong(field, data, "a source such as 'folder:DIR'")
+        return at_hand(data, Request("", field, targets, root, background, limit_bytes))
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
@@ -263,22 +276,6 @@ def class_numbers(
         else:
             raise wrong(field, entry, f"a name, or a whole number from 0 to {len(names) - 1}")
     return numbers
-
-
-def _draw(
-    table: Table, kept: Sequence[int], count: int, skip: int, seed: int, field: str
-) -> np.ndarray:
-    """The indices, ascending, of `count` examples of each class that is `kept`, but the first."""
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for label, name in enumerate(table.classes):
-        members = rng.permutation(np.flatnonzero(table.label == label))
-        if label not in kept:
-            continue
-        if len(members) < count:
-            raise wrong(field, count, f"at most {len(members)}, all that class {name!r} has")
-        chosen.append(members[skip:count])
-    return np.sort(np.concatenate(chosen))
 
 
 SCHEMES: dict[str, Callable[[Request], Splits]] = {

@@ -142,6 +142,13 @@ class Table:
         return not any(isinstance(column, Lazy) for column in self.columns.values())
 
     @property
+    def kind(self) -> tuple[Any, ...]:
+        """The type and the shape of one input: ("uint8", 28, 28, 1)."""
+        lazy = isinstance(self.input, Lazy)
+        first = self.input.first if lazy else self.input
+        return (str(first.dtype), *first.shape[not lazy :])
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all columns once decoded; of lazy images, by the first."""
         return sum(column.nbytes for column in self.columns.values())

@@ -255,6 +255,9 @@ def apply(
     """
     inputs = as_float(inputs)
 
+    if not transforms:
+        return inputs
+
     def chain(example: Array, key: Array) -> Array:
         for position, transform in enumerate(transforms):
             example = transform(example, jax.random.fold_in(key, position), held_out=held_out)

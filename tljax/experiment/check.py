@@ -15,10 +15,9 @@ from tljax.experiment.fields import (
     ConfigFields,
     PhaseFields,
     blank,
-    inner,
     plain,
 )
-from tljax.experiment.kinds import choices, expected
+from tljax.experiment.kinds import choices, expected, inner
 
 DEEPEST = 30
 

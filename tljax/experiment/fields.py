@@ -49,6 +49,7 @@ class StreamFields(Fields):
     data: Text = doc("", "digits, pairs, idx:DIR, folder:DIR, tar:PATTERN, npz:FILE or tfds:NAME")
     split: Text = doc("train", "in TFDS's grammar: train[:80%]+test")
     labelled: Flag = doc(True, "whether labels are read; those of an unlabelled stream never are")
+    stratified: Flag = doc(False, "percents of every class, in an order that names of files decide")
     classes: Classes | None = doc(None, "keeps these alone, by name or number")
     per_class: Count | None = doc(None, "draws that many examples of each class")
     seed: Seed | None = doc(None, "of that draw; None: the run's")
@@ -78,6 +79,7 @@ class EvaluationFields(Fields):
     data: Text = _same("data")
     split: Text = _same("split")
     labelled: Flag = doc(True, "whether labels are read; without them validators judge")
+    stratified: Flag = _same("stratified")
     classes: Classes | None = doc(None, "those that are shown, and that compete")
     per_class: Count | None = doc(None, "draws that many of each class, as a stream of that seed")
     skip: Whole = doc(0, "leaves out the first so many of that draw: what a stream has of it")
@@ -245,13 +247,3 @@ def plain(config: Config) -> dict[str, Any]:
     """A config as plain dictionaries, with every field of the top level."""
     fields = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
     return {**blank().to_dict(), **fields}
-
-
-def inner(annotation: Any) -> Any:
-    """The section that a field holds, in a tuple if it holds several by name; else None."""
-    if isinstance(annotation, type) and issubclass(annotation, Fields):
-        return annotation
-    for part in get_args(annotation):
-        if isinstance(part, type) and issubclass(part, Fields):
-            return (part,)
-    return None

@@ -62,6 +62,8 @@ def keep_data(unit: Unit) -> None:
                 "examples": len(table),
                 "classes": table.classes if len(table.classes) <= 1000 else len(table.classes),
                 "fingerprint": fingerprint(table),
+                "columns": list(table.columns),
+                "input": table.kind,
             }
     found |= {f"heads.{head}": {"classes": names} for head, names in built.classes.items()}
     workdir.keep_data(unit.workdir, {**found, **start.identities(built, unit.workdir)})

@@ -68,6 +68,16 @@ class Fields(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def inner(annotation: Any) -> Any:
+    """The section that a field holds, in a tuple if it holds several by name; else None."""
+    if isinstance(annotation, type) and issubclass(annotation, Fields):
+        return annotation
+    for part in get_args(annotation):
+        if isinstance(part, type) and issubclass(part, Fields):
+            return (part,)
+    return None
+
+
 def expected(info: Any, value: Any = None) -> str:
     """What a field takes, in words, to someone who gave `value`."""
     kinds = (Expected, Range)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +118,7 @@ def _table(
     few, drawn = fields.per_class, fields.seed
     arguments: dict[str, Any] = dict(
         labelled=fields.labelled,
+        stratified=fields.stratified,
         classes=fields.classes,
         per_class=few,
         skip=getattr(fields, "skip", 0),
@@ -168,9 +168,7 @@ def _attributes(config: Checked, known: Mapping[str, Table]) -> dict[str, np.nda
         like = [known[fields.like]] if fields.like else list(known.values())
         classes = next((table.classes for table in like if table.classes), ())
         if fields.data.startswith(prompts.SCHEME):
-            where = Path(config.fields.data_dir, fields.data.removeprefix(prompts.SCHEME))
-            rows = prompts.vectors(where, classes, fields.templates, fields.tower, field)
-            opened[name] = rows
+            opened[name] = prompts.vectors(fields, classes, config.fields.data_dir, field)
             continue
         opened[name] = semantics.load_semantics(
             fields.data,
@@ -249,20 +247,26 @@ def _numbers(classes: Any, read: Table, table: Table, field: str) -> tuple[int, 
     return tuple(map(table.classes.index, names))
 
 
-def elsewhere(config: Checked, name: str, classes: Sequence[str]) -> Split:
+def elsewhere(config: Checked, name: str, data: Any, classes: Sequence[str]) -> Split:
     """An evaluation of a config by itself, where no training data is to be had.
 
     Args:
-      config: checked; the evaluation names what is to be judged.
+      config: checked.
       name: of the evaluation.
+      data: what is to be judged, in place of what it names; see `data.sources.load`.
       classes: the names that its run has for them, in the order of their numbers; (): none known.
 
     Raises:
       UserError: data that cannot be read, or hold other classes.
     """
-    fields, field = config.fields.evaluate[name], f"evaluate.{name}"
+    fields, field = (
+        config.fields.evaluate[name].model_copy(update={"data": data}),
+        f"evaluate.{name}",
+    )
     table = read = _table(fields, config, field, Opened({}, {}))
-    if classes and read.classes:
+    if classes and not fields.labelled:
+        table = read = renumbered(read, classes, field)
+    elif classes and read.classes:
         table = renumbered(read, classes, field)
     tables = {n: each for n, each in config.plain["tables"].items() if n == fields.table}
     described = check({**config.plain, "tables": tables})

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tljax.errors import UserError, reading, wrong
+from tljax.experiment.fields import TableFields
 from tljax.models import weights
 from tljax.models.clip import TextTower, class_vectors
 from tljax.models.network import module
@@ -17,22 +18,22 @@ from tljax.models.trunks import TRUNKS
 SCHEME = "prompts:"
 
 
-def vectors(
-    where: Path, classes: Sequence[str], templates: Sequence[str], tower: Any, field: str
-) -> np.ndarray:
+def vectors(fields: TableFields, classes: Sequence[str], root: str, field: str) -> np.ndarray:
     """The rows `[classes, features]` of a table by which images are classified without examples.
 
     Args:
-      where: a directory with `tokenizer.json` and `model.safetensors` (or `pytorch_model.bin`), as
-        public checkpoints of CLIP and SigLIP come.
+      fields: `data`, "prompts:DIR", a directory with `tokenizer.json` and `model.safetensors` (or
+        `pytorch_model.bin`), as public checkpoints of CLIP and SigLIP come; `templates`, sentences
+        with `{}` in the place of a name, of which a class has the mean; `tower`,
+        `dict(name="text_tower", ...)`.
       classes: their names; `_` becomes a space.
-      templates: sentences with `{}` in the place of a name. A class has their mean.
-      tower: `dict(name="text_tower", ...)`.
+      root: the directory that a relative one starts from.
       field: where all this was given, for error messages.
 
     Raises:
       UserError: files that are missing or do not fit, or a template without `{}`.
     """
+    templates, tower = fields.templates, fields.tower
     for i, template in enumerate(templates):
         if not isinstance(template, str) or template.count("{}") != 1:
             raise wrong(f"{field}.templates[{i}]", template, "a sentence with one {}, a class")
@@ -41,7 +42,8 @@ def vectors(
     text = module(TRUNKS, tower, f"{field}.tower")
     if not isinstance(text, TextTower):
         raise wrong(f"{field}.tower.name", tower["name"], "text_tower")
-    return _vectors(where, tuple(classes), tuple(templates), text, field)
+    where = Path(root, fields.data.removeprefix(SCHEME))
+    return _vectors(where, tuple(classes), templates, text, field)
 
 
 @functools.lru_cache(maxsize=4)  # a sweep asks for every member

@@ -12,6 +12,7 @@ from tljax.experiment import origins, results, start
 from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
 from tljax.experiment.cache import Cache
+from tljax.experiment.card import write_card
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config
 from tljax.experiment.group import Unit, finish, keep_data
@@ -30,10 +31,10 @@ def run(
 
     Args:
       config: from a config file, or `blank()` filled in.
-      workdir: gets config.json, metrics.jsonl, phases/, checkpoints/, figures/, timing.json and,
-        last, result.json. A directory of the same config is resumed; one that is finished is only
-        read, or goes on if the config has more steps for its last phase. Processes of one run
-        share it; no second run may.
+      workdir: gets config.json, metrics.jsonl, phases/, checkpoints/, figures/, timing.json,
+        README.md (its card) and, last, result.json. A directory of the same config is resumed;
+        one that is finished is only read, or goes on if the config has more steps for its last
+        phase. Processes of one run share it; no second run may.
       display: where progress is shown; nowhere if left out.
 
     Raises:
@@ -71,6 +72,7 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
         undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
+        write_card(workdir, result)
         write_json(workdir / "result.json", {**result, **({"figures": undrawn} if undrawn else {})})
     hosts.wait("the result")
     return read_json(workdir / "result.json")

@@ -20,6 +20,7 @@ from tljax.errors import UserError, wrong
 from tljax.experiment import results
 from tljax.experiment.build import build
 from tljax.experiment.cache import Cache
+from tljax.experiment.card import write_card
 from tljax.experiment.check import resolve
 from tljax.experiment.fields import Config
 from tljax.experiment.grid import Member, Point, members
@@ -176,7 +177,9 @@ def _finish(units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Sto
             judged = results.judge(built.network, variables, splits.values())
         last = list(variables.values())[-1]
         result = results.assemble(built.config, last, judged, built.splits)
-        write_json(unit.workdir / "result.json", {**result, **({"failed": fault} if fault else {})})
+        result |= {"failed": fault} if fault else {}
+        write_card(unit.workdir, result)
+        write_json(unit.workdir / "result.json", result)
 
 
 def built(chosen: Iterable[Member], workdir: Path) -> list[Unit]:

@@ -259,9 +259,8 @@ def keep_data(workdir: Path, found: Mapping[str, Any]) -> None:
             warn(f"{error}; whether the data are still the same is not known")
     found = json.loads(json.dumps(found))
     for name, now in found.items():
-        there = before.get(name, now)
-        if there != now:
-            keys = [key for key in now if now[key] != there.get(key)]
+        there = before.get(name, {})  # an earlier version may have kept less
+        if keys := [key for key in now if key in there and now[key] != there[key]]:
             was, is_now = ({key: each.get(key) for key in keys} for each in (there, now))
             expected = f"what the run began with, {was}; take another workdir for other data"
             raise wrong(name, is_now, expected)

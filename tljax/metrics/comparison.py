@@ -40,6 +40,28 @@ def interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> 
     return Interval(float(values.mean()), float(half_width))
 
 
+def wilson(share: float, examples: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a share that was counted on some examples, which may well be 0 or 1.
+
+    Args:
+      share: of the examples, in [0, 1].
+      examples: how many there were, at least 1.
+      confidence: in (0, 1).
+
+    Returns:
+      Its ends, in [0, 1].
+
+    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    """
+    from scipy.stats import norm  # slow to import
+
+    z = norm.ppf(0.5 + confidence / 2)
+    middle = share + z**2 / (2 * examples)
+    half = z * np.sqrt(share * (1 - share) / examples + z**2 / (4 * examples**2))
+    low, high = ((middle + sign * half) / (1 + z**2 / examples) for sign in (-1, 1))
+    return max(float(low), 0.0), min(float(high), 1.0)
+
+
 @shaped
 def paired(
     a: Float[np.ndarray, "runs"], b: Float[np.ndarray, "runs"], confidence: float = 0.95

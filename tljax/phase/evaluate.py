@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -122,23 +122,41 @@ def check_fit(network: Any, variables: Any, split: Split) -> tuple[int, ...]:
     return made[0].shape
 
 
+def program(
+    network: Any, params: Any, batch_stats: Any, split: Split
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """What `batches` computes of a batch of inputs `[n, ...]`, as one function of arrays alone."""
+    stream, compute = numbers(split.stream), forward(network, split)
+
+    def run(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        ones = jnp.ones_like(inputs.reshape(inputs.shape[0], -1)[:, 0], jnp.int32)
+        return compute((params, batch_stats), stream, inputs, jnp.cumsum(ones) - 1)
+
+    return run
+
+
+def batches(
+    network: Any, params: Any, batch_stats: Any, split: Split
+) -> Iterator[tuple[jax.Array, jax.Array]]:
+    """The outputs `[batch, outputs]` and features `[batch, features]` of a split, as `outputs` has
+    them, while they are still computed; the last batch is padded."""
+    stream, compute = jax.device_put(numbers(split.stream)), forward(network, split)
+    for start in range(0, len(split.table), split.stream.batch):
+        inputs, indices = jax.device_put(examples(split, start))
+        yield compute((params, batch_stats), stream, inputs, indices)
+
+
 def outputs(network: Any, params: Any, batch_stats: Any, split: Split) -> Outputs:
-    """The network's outputs on a whole split, batch by batch, the last one padded.
+    """The network's outputs on a whole split, batch by batch.
 
     Args:
       network: an unbound `models.Network`.
       params, batch_stats: its variables.
       split: what to evaluate on; its labels are not shown to the network.
     """
-    length, batch = len(split.table), split.stream.batch
-    stream, run = jax.device_put(numbers(split.stream)), forward(network, split)
-    pieces = []
-    for start in range(0, length, batch):
-        inputs, indices = jax.device_put(examples(split, start))
-        pieces.append(run((params, batch_stats), stream, inputs, indices))
-    parts = zip(*jax.device_get(pieces), strict=True)
-    logits, features = (np.concatenate(part)[:length] for part in parts)
-    table = split.table
+    pieces = jax.device_get(list(batches(network, params, batch_stats, split)))
+    table, parts = split.table, zip(*pieces, strict=True)
+    logits, features = (np.concatenate(part)[: len(table)] for part in parts)
     return Outputs(logits, features, *jax.device_get((table.label, table.labels, table.value)))
 
 

@@ -147,9 +147,10 @@ class Display:
         self._bar: Progress | None = None
         self._began = (time.monotonic(), 0)
 
-    def begin(self, phase: str, steps: int, step: int) -> None:
-        """A phase begins, or goes on, at `step` of `steps`."""
+    def begin(self, phase: str, steps: int, step: int, unit: str = "steps") -> None:
+        """A phase begins, or goes on, at `step` of `steps`; or what counts in another unit."""
         self.end()
+        self._unit = unit
         self._began = (time.monotonic(), step)
         if self.console.is_terminal and not self.console.quiet:
             self._bar = Progress(
@@ -163,7 +164,7 @@ class Display:
             )
             self._bar.start()
             self._task = self._bar.add_task(phase, total=steps, completed=step, rate="", note="")
-        else:
+        elif unit == "steps":
             self.console.print(f"phase {phase}: from step {step} to {steps}")
 
     def advance(self, step: int) -> None:
@@ -171,7 +172,7 @@ class Display:
         if self._bar:
             began, first = self._began
             rate = (step - first) / max(time.monotonic() - began, 1e-6)
-            self._bar.update(self._task, completed=step, rate=f"{rate:.0f} steps/s")
+            self._bar.update(self._task, completed=step, rate=f"{rate:.0f} {self._unit}/s")
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
         """An evaluation at `step`."""
