@@ -8,14 +8,19 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+import tokenizers
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tljax import experiment
+import tljax
+from tljax import experiment, trees
 from tljax.data import sources
+from tljax.models import weights
+from tljax.models.trunks import TRUNKS
 from tljax.report import methods
 
 ROOT = Path(__file__).parents[1]
@@ -60,25 +65,90 @@ def data(tmp_path_factory):
         for name, array in ((f"images-{kind}3", images), (f"labels-{kind}1", labels)):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             (root / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
+    for split, first in (("train", 0), ("test", 200)):
+        for label in (0, 1):
+            (root / "pictures" / split / f"kind{label}").mkdir(parents=True)
+        for i in range(first, first + 100):
+            if digits.target[i] < 2:
+                image = Image.fromarray((digits.images[i] * 15).astype(np.uint8)).resize((48, 40))
+                image.save(root / "pictures" / split / f"kind{digits.target[i]}" / f"{i}.png")
+    prompted(root / "prompts", TOWER)
     return root
+
+
+TOWER = dict(name="text_tower", vocabulary=9, length=9, width=8, depth=1, heads=2, end=1)
+TOWER["projection"] = 512  # as the image tower's
+TINY = {  # of trunks: fields of a network that a test has time for
+    "resnet": dict(depth=18),
+    "vit": dict(width=8, depth=2, heads=2, mlp=8, image=32, patch=16),
+    "mobilenet_v2": {},
+}
+
+
+def prompted(folder: Path, tower) -> None:
+    """A tiny text tower of random weights, as a checkpoint comes, whose tokens are words."""
+    words = ["<pad>", "<end>", *"a photo of kind0 kind1 the blurry".split()]
+    made = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "a")
+    )
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A <end>", special_tokens=[("<end>", 1)]
+    )
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
+    randomised(TRUNKS["text_tower"](**without_name(tower)), folder / "model.safetensors")
+
+
+def without_name(fields):
+    return {key: value for key, value in fields.items() if key != "name"}
+
+
+def randomised(trunk, path: Path) -> None:
+    """Public weights of a trunk that are none."""
+    tokens = np.zeros((1, 9), np.int32)
+    example = tokens if isinstance(trunk, TRUNKS["text_tower"]) else np.zeros((1, 32, 32, 3))
+    variables = trunk.init(jax.random.key(0), example, train=False)
+    variables = {kind: {"trunk": tree} for kind, tree in variables.items()}
+    weights.save(trunk, {"batch_stats": {}} | variables, path)
 
 
 def shrink(config, data: Path) -> None:
     """A few steps of small batches of a narrow network on little data, all else as shipped."""
+    trunk = config.network.trunk
+    if trunk.name in TINY:
+        trunk.update(TINY[trunk.name])
+        file = data / f"{trunk.name}{trunk.get('projection', '')}.safetensors"
+        if not file.exists():
+            randomised(TRUNKS[trunk.name](**without_name(trunk.to_dict())), file)
+        for section in (config, *(config[phase] for phase in config.phases)):
+            section.start = tuple(
+                (pattern, f"weights:{file}" if ":" in origin else origin)
+                for pattern, origin in section.get("start", ())
+            )
+    for table in config.tables.values():
+        if table.data.startswith("prompts:"):
+            table.update(data="prompts:prompts", tower=TOWER)
     for fields in (*config.streams.values(), *config.evaluate.values()):
         if "of" in fields:
             continue
         scheme = fields.data.partition(":")[0]
-        if scheme in ("idx", "tfds"):
-            fields.data = {"idx": f"idx:{data}", "tfds": "tfds:tiny_scans"}[scheme]
+        if scheme in ("idx", "tfds", "folder"):
+            tiny = {"idx": f"idx:{data}", "tfds": "tfds:tiny_scans", "folder": "folder:pictures"}
+            fields.data = tiny[scheme]
             fields.split = "test" if fields.split.startswith("test") else "train"
-        if scheme != "pairs":  # they are small, and not square
-            fields["size"] = 8
+        if "per_class" in fields:
+            fields.per_class = min(fields.per_class, 8)
+        if "view" in fields:
+            fields.view.size = 32
+            fields.view.update({"resize": 36} if "resize" in fields.view else {})
+        elif scheme != "pairs":  # they are small, and not square
+            fields["size"] = 32 if trunk.name in TINY else 8
         fields["batch"] = 10 if "per_class" in fields else 8
     config.data_dir = str(data)
     for width in ("channels", "features"):
-        if width in config.network.trunk:
-            config.network.trunk[width] = (4,) * len(config.network.trunk[width])
+        if width in trunk:
+            trunk[width] = (4,) * len(trunk[width])
     for name, head in config.network.heads.items():
         if "hidden" in head:
             head.hidden = (8,) * len(head.hidden)
@@ -88,7 +158,7 @@ def shrink(config, data: Path) -> None:
         config[phase].steps = min(config[phase].get("steps", 6), 6)
         if "restarts" in config[phase]:
             config[phase].restarts = 2
-    config.update(steps=6, log_every=2, evaluate_every=3, checkpoint_every=3)
+    config.update(steps=min(6, config.steps), log_every=2, evaluate_every=3, checkpoint_every=3)
 
 
 class Death(BaseException):
@@ -164,6 +234,8 @@ def test_it_runs_and_dies_and_ends_the_same_whatever_the_labels_it_must_not_see(
 
     permute(monkeypatch, unlabelled=True)
     config.figures = False
+    if not trained:
+        return
     dispatches = zlib.crc32(path.stem.encode()) % (4 * len(trained) - 1) + 1
     with dying(monkeypatch, dispatches), pytest.raises(Death):
         experiment.run(config, tmp_path / "again")
@@ -181,6 +253,25 @@ def test_labels_that_a_run_may_see_do_matter(data, tmp_path, monkeypatch):
     permute(monkeypatch, unlabelled=False)
     experiment.run(config, tmp_path / "other")
     assert left_by(tmp_path / "other") != left_by(tmp_path / "run")
+
+
+@pytest.mark.parametrize("way", ["head", "lora", "lp_ft"])
+def test_the_ways_of_fine_tuning_a_transformer(way, data, tmp_path):
+    config = methods.opened(f"finetune_vit:{way}")
+    shrink(config, data)
+    config.figures = False
+    result = experiment.run(config, tmp_path)
+    assert 0 <= result["evaluations"]["target"]["accuracy"] <= 1
+    before = weights.load(
+        TRUNKS["vit"](**without_name(config.network.trunk.to_dict())), data / "vit.safetensors"
+    )
+    after = tljax.load(tmp_path).variables["params"]["trunk"]
+    same = jax.tree.map(lambda a, b: np.array_equal(a, b), before["params"]["trunk"], after)
+    kept = [path for path, equal in trees.flatten(same).items() if equal]
+    moved = [path for path, equal in trees.flatten(same).items() if not equal]
+    assert kept and not moved if way == "head" else moved
+    if way == "lora":
+        assert all(path.endswith("qkv/kernel") for path in moved)
 
 
 @pytest.mark.parametrize("path", [path for *_, path in CONFIGS], ids=lambda path: path.stem)

@@ -29,13 +29,14 @@ def find(config: str) -> str:
     Raises:
       UserError: neither. What has a directory in it is a path, and returned as it is.
     """
-    path = Path(config.partition(":")[0])
+    name, colon, argument = config.partition(":")
+    path = Path(name)
     if path.is_file() or len(path.parts) > 1:
         return config
     shipped = names()
-    if config.removesuffix(".py") not in shipped:
+    if name.removesuffix(".py") not in shipped:
         raise unknown("--config", config, shipped)
-    return str(shipped[config.removesuffix(".py")])
+    return f"{shipped[name.removesuffix('.py')]}{colon}{argument}"
 
 
 def opened(config: str) -> Any:
