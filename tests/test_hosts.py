@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from tljax.data import sources, streams
+from tljax.data.lazy import Lazy
 from tljax.main import main
 from tljax.train import hosts
 from tljax.train.records import read
@@ -225,12 +226,10 @@ def test_the_parts_of_a_batch_are_the_batch(parts):
 
 
 def test_it_reads_its_own_part_alone(monkeypatch):
-    table = sources.load("digits", "train[:64]", size=4)
+    table = sources.materialise(sources.load("digits", "train[:64]", size=4), 0)
     reader, seen = streams.reader(table, 8, 5, part=1, parts=4), []
-    real = streams._Rows.__getitem__
-    monkeypatch.setattr(
-        streams._Rows, "__getitem__", lambda self, i: seen.append(i) or real(self, i)
-    )
+    real = Lazy.seen
+    monkeypatch.setattr(Lazy, "seen", lambda self, i, rng: seen.append(i) or real(self, i, rng))
     for step in range(8):
         reader.batches[step]
     assert len(seen) == len(set(seen)) == 64 // 4

@@ -316,6 +316,17 @@ def test_a_jpeg_is_decoded_alike(decoder):
         decoder(jpeg(PHOTO)[:-300])
 
 
+def test_the_benchmark_measures_the_same_windows(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    from benchmarks.pipeline import VIEW, photographs, window
+
+    for i, path in enumerate(photographs(tmp_path, 3)):
+        image = pictures.decode(Path(path).read_bytes(), path, FIELD, (255, 255, 255))
+        expected = view(image, i, **VIEW)
+        np.testing.assert_array_equal(window(path, np.random.default_rng(i), "pillow"), expected)
+    assert len(load(f"folder:{tmp_path}", "many", view=VIEW)) == 300
+
+
 # Configs.
 
 
