@@ -6,7 +6,7 @@ DIR/amazon and DIR/webcam have CLASS/*.jpg; a list of paths and labels does as w
 are seen whole, the target without labels, and the target is judged whole, as in the papers; the
 last step is reported, so that no label of the target chooses. Meant for an accelerator; here it is
 run on tiny folders only. DANN: the discriminator on the features alone.
-Expected from Amazon to Webcam (Long et al. 2018, table 1): 0.684 by the source alone, 0.820 by
+Expected: from Amazon to Webcam (Long et al. 2018, table 1): 0.684 by the source alone, 0.820 by
 DANN, 0.941 by CDAN+E.
 """
 

@@ -5,7 +5,7 @@
 
 DIR has train/CLASS/*.jpg and test/CLASS/*.jpg, of CUB-200-2011 say. Weights come by the extra `hub`
 (or `weights:FILE`, of torchvision). Meant for an accelerator; here it is run on tiny folders only.
-Expected on CUB-200-2011, ResNet-50, all labels (You et al. 2020, table 1): 0.780 by fine-tuning,
+Expected: on CUB-200-2011, all labels (You et al. 2020, table 1): 0.780 by fine-tuning,
 0.784 by L2-SP, 0.786 by DELTA, 0.789 by BSS, 0.812 by co-tuning; with 15 % of the labels 0.453,
 0.451, 0.468, 0.477, 0.526.
 """

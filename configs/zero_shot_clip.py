@@ -5,8 +5,8 @@
 DIR/clip has `model.safetensors` and `tokenizer.json` of openai/clip-vit-base-patch32 (MIT), and
 DIR/pictures has test/CLASS/*.jpg. Sentences need the extra `text`. About 1 s for 50 pictures on two
 cores; here it is run on tiny folders and random weights only.
-Expected (Radford et al. 2021, table 11, ViT-B/32): 0.913 on CIFAR-10, 0.651 on CIFAR-100, 0.870 on
-Oxford-IIIT Pets, 0.632 on ImageNet, the last with eighty sentences a class.
+Expected: by Radford et al. 2021, table 11, ViT-B/32, 0.913 on CIFAR-10, 0.651 on CIFAR-100, 0.870
+on Oxford-IIIT Pets, 0.632 on ImageNet, the last with eighty sentences a class.
 """
 
 from tljax.configs import tasks

@@ -9,7 +9,7 @@ from mapping import KEY, check_alive, check_covered, drawn, entries_of, saved, u
 
 from tljax import experiment
 from tljax.errors import UserError
-from tljax.models import Network, build
+from tljax.models import Network, build, weights
 from tljax.models.positions import cubic, resized
 from tljax.models.vit import NAMINGS, ViT
 
@@ -139,6 +139,15 @@ CASES = [
 def test_names_cover_every_leaf_once(naming, fields):
     vit = ViT(**TINY, **fields)
     check_covered(entries_of(NAMINGS[naming], vit), drawn(vit, X))
+
+
+@pytest.mark.parametrize(("naming", "fields"), CASES)
+def test_a_naming_is_recognised_among_those_that_cannot_be(naming, fields):
+    vit = ViT(**TINY, **fields)
+    names = [name for entry in NAMINGS[naming](vit) for name in entry.names]
+    known = weights.recognise(vit, names)
+    assert {n for entry in NAMINGS[known](vit) for n in entry.names} >= set(names)
+    assert weights.recognise(vit, ["nothing"]) in NAMINGS
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,16 @@ def recognise(trunk: nn.Module, tensors: Iterable[str]) -> str:
     """The naming of which the most names are among those of a file.
 
     Raises:
-      UserError: a trunk without names, see `namings`.
+      UserError: a trunk without names, see `namings`, or with fields that no naming expresses.
     """
-    there = set(tensors)
-    known = {
-        naming: sum(name in there for entry in entries(trunk) for name in entry.names)
-        for naming, entries in namings(trunk).items()
-    }
+    there, known, refused = set(tensors), dict[str, int](), []
+    for naming, entries in namings(trunk).items():
+        try:
+            known[naming] = sum(name in there for entry in entries(trunk) for name in entry.names)
+        except UserError as error:
+            refused.append(error)
+    if not known:
+        raise refused[0]
     return max(known, key=lambda naming: known[naming])
 
 
