@@ -78,7 +78,7 @@ def compared(name: str, batch: int, **fields: Any) -> Iterator[tuple[str, dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, nargs="+", default=[8, 32])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--network", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--write", action="store_true", help="to benchmarks/results/adapters.json")

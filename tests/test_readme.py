@@ -10,12 +10,12 @@ import pytest
 import tljax
 import tljax.errors
 from tljax import experiment
-from tljax.report import methods, reference
+from tljax.report import inventory, methods, reference
 from tljax.train.records import read
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TERM, CONFIG, NOTEBOOK, PHASES, READ, WEIGHTS, LOAD = re.findall(
+TERM, CONFIG, NOTEBOOK, PHASES, READ, WEIGHTS, ADAPTERS, LOAD = re.findall(
     r"```python\n(.*?)```", README, re.DOTALL
 )
 
@@ -104,6 +104,7 @@ PAGES = [
     "README.md",
     "RESULTS.md",
     "docs/backbones.md",
+    "docs/finetuning.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "experiments").glob("*/README.md")),
 ]
 
@@ -129,3 +130,16 @@ def test_a_start_from_public_weights_names_the_file_that_is_not_there(tmp_path):
     says = r"start\[0\]: got 'weights:mobilenet_v2.pth'; expected a file"
     with pytest.raises(tljax.errors.UserError, match=says):
         experiment.run(config, tmp_path / "run")
+
+
+def test_adapters_beside_a_public_trunk_are_found():
+    config = experiment.blank()
+    config.streams.source = dict(data="digits", size=32, channels=3, split="train[:8]", batch=8)
+    config.evaluate.target = dict(data="digits", size=32, channels=3, split="train[8:16]")
+    config.terms.label = dict(term="cross_entropy")
+    exec(WEIGHTS + ADAPTERS, {"config": config})
+    with config.unlocked():
+        config.start = ()
+    leaves = inventory.collect(config)["train"]
+    moving = {leaf["path"].split("/")[0] for leaf in leaves if leaf.get("factor")}
+    assert moving == {"adapters", "heads"}

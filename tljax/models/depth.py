@@ -25,7 +25,8 @@ def layers(trunk: Any) -> list[tuple[str, ...]]:
     Args:
       trunk: a linen module, or `dict(name=..., ...)` as a config has it.
     """
-    made = trunk if isinstance(trunk, nn.Module) else module(TRUNKS, trunk, "network.trunk")
+    fields = dict(trunk) if hasattr(trunk, "keys") else trunk  # of ml_collections' kind as well
+    made = trunk if isinstance(trunk, nn.Module) else module(TRUNKS, fields, "network.trunk")
     with watched() as outputs:
         params = [
             (path.split("/")[2:], shape)
