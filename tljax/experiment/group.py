@@ -15,6 +15,7 @@ from tljax.experiment import results, start, workdir
 from tljax.experiment.build import Built, flowing
 from tljax.experiment.results import Variables
 from tljax.train import hosts, lanes, loop, placing
+from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records
@@ -102,12 +103,17 @@ def finish(
                 units[0].built, name, begun, writers, directory, display, stop, not_finite
             )
             for i, unit in enumerate(units):
-                own = [state for each, state in zip(begun, states, strict=True) if each.unit == i]
-                best = min(own, key=lambda state: float(state.totals["loss"]))
-                broken = loop.faults_of(jax.device_get(best.faults))
+                lanes_of = zip(begun, writers, states, strict=True)
+                own = [(state, writer.best) for each, writer, state in lanes_of if each.unit == i]
+                state, best = min(own, key=_worth)
+                broken = loop.faults_of(jax.device_get(state.faults))
+                if best and best.stopped:  # what came later is not of the lane
+                    broken = {n: step for n, step in broken.items() if step <= best.stopped}
                 fault = _fault(name, broken) if broken else ""
-                mesh = unit.built.phases[name].mesh
-                ended.append(start.keep(unit.workdir, name, evaluated(best), mesh, fault))
+                mesh, told = unit.built.phases[name].mesh, best.told() if best else None
+                variables = evaluated(state)
+                variables = best.variables(variables) if best and not fault else variables
+                ended.append(start.keep(unit.workdir, name, variables, mesh, fault, told))
         for i, (variables, fault) in enumerate(ended):
             finals[i][name] = results.with_heads(results.carried(finals[i]), variables)
             failed[i] = failed[i] or fault
@@ -115,6 +121,15 @@ def finish(
     for record in records:
         record.close()
     return finals, failed
+
+
+def _worth(lane: tuple[State, Best | None]) -> float:
+    """What a restart is kept for, less being better: what is selected by, or else the loss."""
+    state, best = lane
+    value = best.told()["value"] if best else None
+    if best is None or value is None:
+        return float(state.totals["loss"])
+    return value if best.select.lower else -value
 
 
 def _fault(phase: str, broken: Mapping[str, int]) -> str:
@@ -161,7 +176,9 @@ def _writer(
     others = [f"{name}@{i}" if i else name for i in restarts]
     others.remove(begun.phase)
     before = [*passed[begun.unit], *others]
-    return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep)
+    select, folder = built.selects.get(name), unit.workdir / "phases" / begun.phase / "best"
+    best = Best(folder, select, built.config.fields.keep) if select else None
+    return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep, best)
 
 
 def _trained(

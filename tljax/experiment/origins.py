@@ -1,4 +1,4 @@
-"""Where a phase may start from outside its own run: another run, or a file of public weights.
+"""Where a phase may start from outside its own run: another run, or public weights.
 
 An origin is `KIND:WHERE`; `ORIGINS` has the kinds.
 """
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from tljax.errors import UserError, unknown, warn
-from tljax.experiment import results
+from tljax.experiment import hub, results
 from tljax.experiment.results import Variables
 from tljax.experiment.workdir import classes, recorded
 from tljax.models import weights
@@ -82,6 +82,19 @@ def _weights(where: str, phase: Phase) -> Variables:
     if classifier and linear:
         found["params"]["heads"] = {name: classifier for name in linear}
     return found
+
+
+def _hub(where: str, phase: Phase) -> Variables:
+    """The weights of a repository of the hub."""
+    fetched = hub.fetch(where)
+    warn(f"{where}: {fetched.told()}")
+    return _weights(str(fetched.path), phase)
+
+
+def _hub_identity(where: str) -> dict[str, str]:
+    fetched = hub.fetch(where)
+    told = {"revision": fetched.revision, "licence": fetched.licence}
+    return {**_weights_identity(str(fetched.path)), **told}
 
 
 def _weights_identity(where: str) -> dict[str, str]:
@@ -183,4 +196,10 @@ def _over(tree: Any, other: Any) -> Any:
 ORIGINS: dict[str, Origin] = {
     "run": Origin(_run, _run_identity, "run:WORKDIR"),
     "weights": Origin(_weights, _weights_identity, "weights:FILE"),
+    "hf": Origin(_hub, _hub_identity, "hf:REPO@REVISION"),
+    "timm": Origin(
+        lambda name, phase: _hub(f"timm/{name}", phase),
+        lambda name: _hub_identity(f"timm/{name}"),
+        "timm:NAME@REVISION",
+    ),
 }
