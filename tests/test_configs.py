@@ -60,6 +60,10 @@ def data(tmp_path_factory):
         for name, array in ((f"images-{kind}3", images), (f"labels-{kind}1", labels)):
             header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
             (root / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
+    for i in range(60):
+        path = root / "photos" / f"class {digits.target[i] % 3}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[i] * 15).astype(np.uint8)).save(path)
     return root
 
 
@@ -76,6 +80,8 @@ def shrink(config, data: Path) -> None:
             fields["size"] = 8
         fields["batch"] = 10 if "per_class" in fields else 8
     config.data_dir = str(data)
+    if any(str(origin).startswith("weights:") for _, origin in config.start):  # of large trunks
+        config.network.trunk, config.start = dict(name="cnn", channels=(4,)), ()
     for width in ("channels", "features"):
         if width in config.network.trunk:
             config.network.trunk[width] = (4,) * len(config.network.trunk[width])

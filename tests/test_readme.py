@@ -104,6 +104,7 @@ PAGES = [
     "README.md",
     "RESULTS.md",
     "docs/backbones.md",
+    "docs/using.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "experiments").glob("*/README.md")),
 ]
 
