@@ -22,8 +22,7 @@ def get_config():
     config.network.trunk.update(image)
     mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     # No step is taken; of the stream the network has the shape of its inputs.
-    shown = dict(train="test", labelled=False, mean=mean, std=std)
-    tasks.pictures(config, "folder:pictures", 50, **shown)
+    tasks.pictures(config, "folder:pictures", 50, train="test", mean=mean, std=std, labelled=False)
     config.evaluate.target.update(head="", readout="cosine", table="words")
     sentences = ("a photo of a {}.", "a blurry photo of a {}.", "a photo of the large {}.")
     config.tables.words = dict(data="prompts:clip", like="target", templates=sentences)

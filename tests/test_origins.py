@@ -1,7 +1,10 @@
 """`weights:FILE` as a start: what it brings, what is kept of it, what is refused."""
 
 import hashlib
+import io
 import json
+import pickle
+import zipfile
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -204,3 +207,44 @@ def test_weights_of_another_architecture_are_refused(single, path):
     says = r"first\.start\[0\]: got .* does not hold a Trunk .*- first.bias; .*\+ conv1.weight"
     with pytest.raises(UserError, match=says):
         started(single)
+
+
+class Opens:
+    """In a pickle, what would leave a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def zipped(content):
+    """A torch file of today's format."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("w.npz", r"it asks for _?io\.open; nothing but tensors"),
+        ("w.pth", r"it asks for _?io\.open; nothing but tensors"),
+        ("w.safetensors", "is said to lie at"),
+        ("x.npz", "an archive that np.savez wrote"),
+    ],
+)
+def test_a_bad_file_is_a_line_and_nothing_of_it_is_executed(single, path, tmp_path, name, says):
+    """A pickle that is called npz, a torch file with another class in it, a file that is cut."""
+    evil = pickle.dumps({"first.weight": Opens(tmp_path / "executed")}, 2)
+    bad = {"w.pth": zipped(evil), "w.safetensors": path.read_bytes()[:-5]}.get(name, evil)
+    (tmp_path / name).write_bytes(bad)
+    if name == "x.npz":  # as data
+        single.streams.source.data = f"npz:{tmp_path}/x.npz"
+    else:
+        single.start = (("trunk/**", f"weights:{tmp_path / name}"), ("**", "fresh"))
+    with pytest.raises(UserError, match=says) as caught:
+        started(single)
+    assert "\n" not in str(caught.value) and not (tmp_path / "executed").exists()

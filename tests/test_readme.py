@@ -105,6 +105,7 @@ PAGES = [
     "RESULTS.md",
     "docs/backbones.md",
     "docs/finetuning.md",
+    "docs/using.md",
     *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "experiments").glob("*/README.md")),
 ]
 

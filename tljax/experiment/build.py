@@ -15,7 +15,7 @@ from tljax.data import streams
 from tljax.data.streams import Reader
 from tljax.data.table import Table, class_weights
 from tljax.errors import UserError, unknown, wrong
-from tljax.experiment import results
+from tljax.experiment import choice, results
 from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import ConfigFields, PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
@@ -28,6 +28,7 @@ from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Term, balance
 from tljax.phase.transfer import outside
 from tljax.train import placing, starting
+from tljax.train.best import Select
 from tljax.train.loop import Cadence
 
 
@@ -42,6 +43,7 @@ class Built(NamedTuple):
     splits: Mapping[str, Split]
     cadence: Cadence
     classes: Mapping[str, tuple[str, ...]]  # head -> the names of its outputs, in their order
+    selects: Mapping[str, Select]  # phase -> what its best step is chosen by, where one is
 
     @property
     def network(self) -> Network:
@@ -96,10 +98,24 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
         dispatch=fields.steps_per_dispatch,
     )
     check_unseen(splits, tables, {name: phase.streams for name, phase in phases.items()})
-    built = Built(config, phases, tables, data, readers, splits, cadence, classes_of)
+    selects = {name: _select(name, config) for name in phases if config.phases[name].select.by}
+    built = Built(config, phases, tables, data, readers, splits, cadence, classes_of, selects)
     if len(phases) > 1:
         _check_phases(built)
     return built
+
+
+def _select(phase: str, config: Checked) -> Select:
+    """What a phase's best step is chosen by, if it may be."""
+    fields, field = config.phases[phase].select, place(phase, "select.by")
+    evaluation = choice.readable(fields.by, config.plain, field)
+    metric = fields.by.partition("/")[2]
+    if (config.fields.evaluate[evaluation].phase or list(config.phases)[-1]) != phase:
+        expected = f"an evaluation of this phase: evaluate.{evaluation}.phase={phase!r}"
+        raise wrong(field, fields.by, expected)
+    if not metric:
+        raise wrong(field, fields.by, f"EVALUATION/METRIC, as '{evaluation}/loss'")
+    return Select(evaluation, metric, choice.lower(fields.by), fields.patience, field)
 
 
 def _check_phases(built: Built) -> None:
@@ -214,7 +230,9 @@ def _phase(
         raise wrong(place(name, "train"), fields.train, "each pattern once")
     for i, (_, origin) in enumerate(fields.start):
         if not isinstance(origin, str):
-            expected = "'fresh', an earlier phase, 'run:WORKDIR' or 'weights:FILE'"
+            expected = (
+                "'fresh', an earlier phase, 'run:WORKDIR', 'weights:FILE', 'hf:REPO' or 'timm:NAME'"
+            )
             raise wrong(place(name, f"start[{i}]"), origin, expected)
     batches = {spec.name: spec.batch for spec in specs}
     mesh = {"data": top.mesh.data, "shard": top.mesh.shard}

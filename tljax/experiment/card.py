@@ -73,6 +73,10 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield "Intervals are Wilson's, of a share of these examples: what another seed or other"
     yield "training data would change is not in them. Numbers without one have none."
     yield ""
+    for phase, best in result.get("selected", {}).items():
+        stopped = f", having stopped at {best['stopped']}" if "stopped" in best else ""
+        yield f"Phase {phase} ended as its best step by {best['by']}, {best['step']}{stopped}."
+        yield ""
     yield "## Data"
     yield ""
     sections = {f"streams.{n}": e for n, e in fields.streams.items() if not e.of}

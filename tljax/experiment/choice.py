@@ -8,7 +8,7 @@ from tljax.errors import unknown, wrong
 from tljax.experiment.fields import EvaluationFields
 
 Row = Mapping[str, Any]
-LOWER = ("loss", "entropy")  # metrics of which less is better
+LOWER = ("loss", "entropy", "mae", "rmse")  # metrics of which less is better
 USUAL = ("information_maximisation", "accuracy")  # chosen by: without labels, for validation
 
 
@@ -26,7 +26,7 @@ def labelled(evaluation: str, config: Mapping[str, Any]) -> bool:
     return EvaluationFields.model_validate(config["evaluate"][evaluation]).labelled
 
 
-def readable(select: str, config: Mapping[str, Any]) -> str:
+def readable(select: str, config: Mapping[str, Any], field: str = "--select") -> str:
     """The evaluation of "EVALUATION/METRIC", if a choice may read it.
 
     Raises:
@@ -37,10 +37,10 @@ def readable(select: str, config: Mapping[str, Any]) -> str:
     if evaluation not in allowed:
         if evaluation in config["evaluate"]:
             raise wrong(
-                "--select", select, "an evaluation without labels, or one with validation=True: "
+                field, select, "an evaluation without labels, or one with validation=True: "
                 "what is chosen by test labels is no result"
             )  # fmt: skip
-        raise unknown("--select", evaluation, allowed)
+        raise unknown(field, evaluation, allowed)
     return evaluation
 
 

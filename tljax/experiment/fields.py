@@ -136,6 +136,15 @@ class MeshFields(Fields):
     shard: Count = doc(1, "devices that split batches, parameters and optimiser state")
 
 
+class SelectFields(Fields):
+    """Which step of a phase is what it ends as."""
+
+    by: Text = doc(
+        "", 'EVALUATION/METRIC without labels or for validation: its best step; "": the last step'
+    )
+    patience: Whole = doc(0, "evaluations without a better one that end the phase; 0: none do")
+
+
 class PhaseFields(Fields):
     """What a phase may set for itself; what it leaves out is that of the config's top level."""
 
@@ -143,7 +152,8 @@ class PhaseFields(Fields):
     terms: Sections = doc({}, "NAME=weight, or dict(term=, weight=, ramp=, …)")
     balance: Section = doc({"name": "sum"}, "how tasks are weighed against each other")
     start: Rules = doc(
-        (), '(pattern, origin): "fresh", a phase, "run:WORKDIR[@STEP]", "weights:FILE"; (): before'
+        (),
+        "(pattern, origin): fresh, a phase, run:DIR[@STEP], weights:FILE, hf:REPO or timm:NAME",
     )
     adapters: Sections = doc({}, "NAME=dict(name=, only=, ...), parameters beside the trunk's")
     prepare: Sections = doc({}, "NAME=dict(solver=, ...), fitted before step 0")
@@ -163,6 +173,7 @@ class PhaseFields(Fields):
         },
         "its name, learning_rate, schedule, warmup, clip, weight_decay, decayed, and its own",
     )
+    select: SelectFields = doc({"by": "", "patience": 0}, "which step of a phase it ends as")
     average: Decay = doc(0.0, "decay of an exponential moving average to evaluate; 0: none")
 
 

@@ -17,6 +17,7 @@ from tljax.experiment.cache import Cache
 from tljax.experiment.results import Variables
 from tljax.phase.evaluate import Split
 from tljax.train import hosts, lanes, loop, placing
+from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records
@@ -118,12 +119,17 @@ def finish(
             for each in begun:
                 splits[each.unit] |= each.judged if restarts == 1 else {}
             for i, unit in enumerate(units):
-                own = [state for each, state in zip(begun, states, strict=True) if each.unit == i]
-                best = min(own, key=lambda state: float(state.totals["loss"]))
-                broken = loop.faults_of(jax.device_get(best.faults))
+                lanes_of = zip(begun, writers, states, strict=True)
+                own = [(state, writer.best) for each, writer, state in lanes_of if each.unit == i]
+                state, best = min(own, key=_worth)
+                broken = loop.faults_of(jax.device_get(state.faults))
+                if best and best.stopped:  # what came later is not of the lane
+                    broken = {n: step for n, step in broken.items() if step <= best.stopped}
                 fault = _fault(name, broken) if broken else ""
-                mesh = unit.built.phases[name].mesh
-                ended.append(start.keep(unit.workdir, name, evaluated(best), mesh, fault))
+                mesh, told = unit.built.phases[name].mesh, best.told() if best else None
+                variables = evaluated(state)
+                variables = best.variables(variables) if best and not fault else variables
+                ended.append(start.keep(unit.workdir, name, variables, mesh, fault, told))
         for i, (variables, fault) in enumerate(ended):
             finals[i][name] = results.with_heads(results.carried(finals[i]), variables)
             failed[i] = failed[i] or fault
@@ -131,6 +137,15 @@ def finish(
     for record in records:
         record.close()
     return [Finished(*ended) for ended in zip(finals, failed, splits, strict=True)]
+
+
+def _worth(lane: tuple[State, Best | None]) -> float:
+    """What a restart is kept for, less being better: what is selected by, or else the loss."""
+    state, best = lane
+    value = best.told()["value"] if best else None
+    if best is None or value is None:
+        return float(state.totals["loss"])
+    return value if best.select.lower else -value
 
 
 def _fault(phase: str, broken: Mapping[str, int]) -> str:
@@ -183,7 +198,9 @@ def _writer(
     others = [f"{name}@{i}" if i else name for i in restarts]
     others.remove(begun.phase)
     before = [*passed[begun.unit], *others]
-    return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep)
+    select, folder = built.selects.get(name), unit.workdir / "phases" / begun.phase / "best"
+    best = Best(folder, select, built.config.fields.keep) if select else None
+    return Writer(begun.phase, records[begun.unit], evaluate, before, begun.keep, best)
 
 
 def _trained(

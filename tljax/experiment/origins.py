@@ -1,4 +1,4 @@
-"""Where a phase may start from outside its own run: another run, or a file of public weights.
+"""Where a phase may start from outside its own run: another run, or public weights.
 
 An origin is `KIND:WHERE`; `ORIGINS` has the kinds.
 """
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from tljax.errors import UserError, unknown, warn
-from tljax.experiment import results
+from tljax.experiment import hub, results
 from tljax.experiment.build import network_of
 from tljax.experiment.check import check
 from tljax.experiment.results import Variables
@@ -91,6 +91,19 @@ def _loaded(trunk: Any, where: str, sha256: str, streams: tuple[str, ...]) -> Va
     if there := known(sha256):
         warn(f"weights:{where}: {there.told()}")
     return weights.load(trunk, where, streams=streams)
+
+
+def _hub(where: str, phase: Phase) -> Variables:
+    """The weights of a repository of the hub."""
+    fetched = hub.fetch(where)
+    warn(f"{where}: {fetched.told()}")
+    return _weights(str(fetched.path), phase)
+
+
+def _hub_identity(where: str) -> dict[str, str]:
+    fetched = hub.fetch(where)
+    told = {"revision": fetched.revision, "licence": fetched.licence}
+    return {**_weights_identity(str(fetched.path)), **told}
 
 
 def _weights_identity(where: str) -> dict[str, str]:
@@ -200,4 +213,10 @@ def _over(tree: Any, other: Any) -> Any:
 ORIGINS: dict[str, Origin] = {
     "run": Origin(_run, _run_identity, "run:WORKDIR"),
     "weights": Origin(_weights, _weights_identity, "weights:FILE"),
+    "hf": Origin(_hub, _hub_identity, "hf:REPO@REVISION"),
+    "timm": Origin(
+        lambda name, phase: _hub(f"timm/{name}", phase),
+        lambda name: _hub_identity(f"timm/{name}"),
+        "timm:NAME@REVISION",
+    ),
 }

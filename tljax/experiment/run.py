@@ -72,6 +72,7 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
         undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
+        result |= start.selected(workdir, finals)
         write_card(workdir, result)
         write_json(workdir / "result.json", {**result, **({"figures": undrawn} if undrawn else {})})
     hosts.wait("the result")

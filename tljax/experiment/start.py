@@ -6,7 +6,7 @@ that a run resumes to the same numbers whatever has become of the run it began f
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tljax.experiment.origins import KINDS, ended
 from tljax.experiment.results import Variables
 from tljax.phase.evaluate import Computed
 from tljax.train import checkpoint, hosts, placing, starting
-from tljax.train.files import write_json
+from tljax.train.files import read_json, write_json
 from tljax.train.step import State, beginning
 
 
@@ -115,15 +115,24 @@ def first(workdir: Path, phase: str) -> Variables:
 
 
 def keep(
-    workdir: Path, phase: str, variables: Variables, mesh: Any, fault: str = ""
+    workdir: Path, phase: str, variables: Variables, mesh: Any, fault: str = "", best: Any = None
 ) -> tuple[Variables, str]:
-    """Saves what a phase ended as, and what was not finite in it, if anything was."""
+    """Saves what a phase ended as, what was not finite in it, if anything was, and which step that
+    is, where the best was chosen."""
     folder = workdir / "phases" / phase
     checkpoint.save(folder / "final", variables)
     if hosts.leader():
-        write_json(folder / "ended.json", {"failed": fault})
+        selected = {"selected": best} if best else {}
+        write_json(folder / "ended.json", {"failed": fault, **selected})
     hosts.wait(f"the end of {phase}")
     return placing.gathered(variables, mesh), fault
+
+
+def selected(workdir: Path, phases: Iterable[str]) -> dict[str, Any]:
+    """`{"selected": {phase: which step it ended as}}` of those whose best step was chosen."""
+    ended = {name: read_json(workdir / "phases" / name / "ended.json") for name in phases}
+    found = {name: each["selected"] for name, each in ended.items() if "selected" in each}
+    return {"selected": found} if found else {}
 
 
 def identities(built: Built, workdir: Path) -> dict[str, dict[str, str]]:

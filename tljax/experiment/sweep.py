@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from tljax.errors import UserError, wrong
-from tljax.experiment import results
+from tljax.experiment import results, start
 from tljax.experiment.build import build
 from tljax.experiment.cache import Cache
 from tljax.experiment.card import write_card
@@ -177,7 +177,7 @@ def _finish(units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Sto
             judged = results.judge(built.network, variables, splits.values())
         last = list(variables.values())[-1]
         result = results.assemble(built.config, last, judged, built.splits)
-        result |= {"failed": fault} if fault else {}
+        result |= start.selected(unit.workdir, variables) | ({"failed": fault} if fault else {})
         write_card(unit.workdir, result)
         write_json(unit.workdir / "result.json", result)
 

@@ -16,6 +16,7 @@ from tljax.experiment.fields import (
     MeshFields,
     NetworkFields,
     PhaseFields,
+    SelectFields,
     StreamFields,
     TableFields,
 )
@@ -50,6 +51,7 @@ def reference() -> str:
     sections: dict[str, tuple[Any, Any]] = {
         "": (ConfigFields, "The top level, which holds the fields of its one phase as well."),
         "PHASE": (PhaseFields, PhaseFields.__doc__),
+        "PHASE.select": (SelectFields, SelectFields.__doc__),
         "streams.NAME": (StreamFields, StreamFields.__doc__),
         "evaluate.NAME": (EvaluationFields, EvaluationFields.__doc__),
         "tables.NAME": (TableFields, TableFields.__doc__),

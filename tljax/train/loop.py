@@ -10,10 +10,11 @@ import numpy as np
 
 from tljax.errors import Stopped, UserError
 from tljax.train import hosts
+from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints
 from tljax.train.lanes import Single, Stacked
 from tljax.train.records import Display, Records
-from tljax.train.step import Report, State, changing, with_constants
+from tljax.train.step import Report, State, changing, evaluated, with_constants
 
 Values = Mapping[str, Mapping[str, Any]]  # evaluation -> metric -> value, or "failed" -> why
 
@@ -35,10 +36,17 @@ class Writer(NamedTuple):
     evaluate: Callable[[State], Values]
     before: Sequence[str] = ()  # the phases whose records stay
     keep: Callable[[Any], None] = lambda start: None  # saves where the lane started
+    best: Best | None = None  # its best step, where one is chosen
 
     def rewind(self, step: int) -> None:
         """Drops the records of what is done again."""
         self.records.rewind([*self.before, self.phase], step)
+        if self.best:
+            self.best.resume(self.phase, self.records.all())
+
+    def waits(self) -> bool:
+        """Whether the lane has ended before its phase, and waits for the others."""
+        return bool(self.best and self.best.stopped)
 
 
 class Stop:
@@ -105,7 +113,7 @@ def train(
       begun: the step at which the lanes stand.
 
     Returns:
-      The state of each lane after `steps` steps, which has been saved.
+      The state of each lane after `steps` steps, or where all had stopped, which has been saved.
 
     Raises:
       UserError: what `not_finite` raises, the last checkpoint staying as it is; a failed save.
@@ -121,7 +129,7 @@ def train(
     kept = False
     display.begin(name, steps, step)
     try:
-        while step < steps:
+        while step < steps and not _ended(writers):
             count = min(program.longest, to_next(step, steps, cadence))
             report = program.advance(step, count, fresh=step % cadence.log == 0)
             if not kept:  # now that the program is made, nothing of the config is refused any more
@@ -142,11 +150,15 @@ def train(
                 pending = None
             if judging:
                 _judge(program, writers, finite, step, display)
-            if saving:
+            last = last or _ended(writers)
+            if saving or last:
                 for writer in writers:
                     writer.records.flush()
                 if checkpoints:
                     checkpoints.save(step, changing(program.state))
+                for writer in writers:
+                    if writer.best:
+                        writer.best.prune()
             if signalled and not last:
                 if checkpoints:
                     checkpoints.wait()
@@ -156,6 +168,11 @@ def train(
         if checkpoints:
             checkpoints.wait()
     return program.states()
+
+
+def _ended(writers: Sequence[Writer]) -> bool:
+    """Whether every lane has ended before the phase does."""
+    return all(writer.waits() for writer in writers)
 
 
 def to_next(step: int, steps: int, cadence: Cadence) -> int:
@@ -179,7 +196,9 @@ def _log(
     finite = []
     for writer, (totals, faults) in zip(writers, program.reports(report), strict=True):
         broken = faults_of(faults)
-        finite.append(not broken)
+        finite.append(not broken and not writer.waits())
+        if writer.waits():
+            continue
         if broken:
             not_finite(writer.phase, *culprits(broken))
         elif step % cadence.log == 0 or step == steps:
@@ -212,11 +231,14 @@ def _judge(
     """Evaluates every lane that is finite, writes what it reaches and shows the mean."""
     shown: dict[str, list[float]] = {}
     for writer, state, judged in zip(writers, program.states(), finite, strict=True):
-        for name, values in writer.evaluate(state).items() if judged else ():
+        reached = writer.evaluate(state) if judged else {}
+        for name, values in reached.items():
             if "failed" in values:  # it may be better at the end, which alone decides
                 display.say(f"  step {step}: {values['failed']}")
                 continue
             writer.records.write(writer.phase, step, name, values)
             if "accuracy" in values:
                 shown.setdefault(name, []).append(values["accuracy"])
+        if writer.best and judged:
+            writer.best.judge(step, reached, evaluated(state))
     display.note(step, {name: float(np.mean(values)) for name, values in shown.items()})
