@@ -74,7 +74,8 @@ class Row(NamedTuple):
 
 
 Rows = Mapping[str, Row]
-Collect = Callable[[Rows], Results]  # runs rows on the seeds of an experiment
+Collect = Callable[[Rows], Results]
+"""Runs rows on the seeds of an experiment; `.members`: row -> seed -> the directory of its run."""
 
 
 class Experiment(NamedTuple):
@@ -111,6 +112,7 @@ class Experiment(NamedTuple):
                 results += lines
             return results
 
+        run.members = members  # type: ignore[attr-defined]  # row -> seed -> its directory
         return self.stages(run) if self.stages else run(self.rows())
 
     def read(self) -> Results:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tljax
 from experiments.pretrained import fetch
-from tljax import trees
+from tljax import experiment, trees
 from tljax.errors import Noticed, UserError
 from tljax.experiment import start
 from tljax.experiment.build import build
@@ -71,6 +72,27 @@ def test_what_is_said_of_a_checkpoint():
         assert each.licence in each.told() and checkpoints.known(each.sha256) is each
         assert weights.namings(module(TRUNKS, each.trunk, "trunk"))
     assert checkpoints.known("0" * 64) is None
+
+
+def test_a_readout_on_public_weights_has_the_classes_of_its_stream(tmp_path):
+    """Not those of the classifier that the file brings, which waits under the same head."""
+    trunk = module(TRUNKS, dict(name="resnet", depth=18), "trunk")
+    variables = trunk.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
+    dense = {"kernel": np.ones((512, 9), np.float32), "bias": np.zeros(9, np.float32)}
+    own = {kind: {"trunk": tree} for kind, tree in variables.items()}
+    own["params"]["heads"] = {"imagenet": {"output": dense}}
+    weights.save(trunk, own, tmp_path / "w.safetensors", head="imagenet")
+    config = experiment.blank()
+    config.network.trunk = dict(name="resnet", depth=18)
+    digits = dict(data="digits", classes=(0, 1), size=32, channels=3)
+    config.streams.target = dict(digits, split="train[:60]", batch=4)
+    config.evaluate.target = dict(digits, split="train[60:90]")
+    config.start = (("**", f"weights:{tmp_path / 'w.safetensors'}"),)
+    config.prepare.readout = dict(solver="ridge", stream="target", head="label")
+    config.update(steps=0, figures=False)
+    experiment.run(config, tmp_path / "run")
+    kernel = tljax.load(tmp_path / "run").variables["params"]["heads"]["label"]["output"]["kernel"]
+    assert kernel.shape == (512, 10)  # the digits have ten names
 
 
 # A package of our own in the place of a real one, through pip itself, without a network.

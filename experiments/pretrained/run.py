@@ -7,6 +7,7 @@ python -m experiments.pretrained.run [--seeds 10] [--workdir runs/pretrained]
 import functools
 import itertools
 import math
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,13 @@ from experiments.report import Results
 from tljax.configs import tasks
 from tljax.data import transforms
 from tljax.data.sources import materialise
-from tljax.experiment import blank
-from tljax.experiment.model import Model
+from tljax.experiment import blank, soup
 from tljax.models import weights
 from tljax.models.checkpoints import CHECKPOINTS
 from tljax.models.network import module
 from tljax.models.trunks import TRUNKS
+from tljax.phase.evaluate import Split, outputs
+from tljax.phase.phase import Stream
 
 HERE = Path(__file__).parent
 COUNTS = (5, 10, 20, 50, 100)  # labels a class
@@ -153,6 +155,20 @@ def shrunk(config: Any, weight: float) -> None:
     config.terms.shrunk = dict(term="spectral_shrinkage", weight=weight)
 
 
+def held_maps(config: Any, weight: float) -> None:
+    """DELTA (Li et al. 2019) without weights of channels, on the map after the fifth stage."""
+    config.terms.held_maps = dict(term="delta", layer="layer5", weight=weight)
+
+
+def low_rank(config: Any, rate: float) -> None:
+    """LoRA (Hu et al. 2021) of rank 4 on all 1 × 1 convolutions of blocks."""
+    only = ("trunk/*/expand/conv/kernel", "trunk/*/project/conv/kernel")
+    config.adapters = dict(lora=dict(name="lora", only=only, rank=4))
+    config.start = (("adapters/**", "fresh"), *config.start)
+    config.train = (("adapters/**", 1.0), ("heads/**", 1.0), ("**", 0.0))
+    tuned(config, rate)
+
+
 RATES = (0.0005, 0.002, 0.006)
 METHODS = {
     "pixels": Method(pixels, (10.0, 100.0, 1000.0), classical=True),
@@ -163,7 +179,10 @@ METHODS = {
     "LP-FT": Method(probe_first, RATES),
     "L2-SP": Method(near_start, (0.001, 0.01, 0.1)),
     "BSS": Method(shrunk, (0.0001, 0.001, 0.01)),
+    "DELTA": Method(held_maps, (0.0001, 0.001, 0.01)),
+    "LoRA": Method(low_rank, (0.002, 0.01, 0.05)),
 }
+WISE = (0.25, 0.5, 0.75)  # parts of the way from the probe to LP-FT (Wortsman et al. 2022)
 
 
 # What is measured beside the test.
@@ -183,19 +202,25 @@ def loaded(trunk: str) -> dict[str, Any]:
 
 
 @functools.cache
+def others() -> Any:
+    """The photographs of other things."""
+    how = dict(size=SIZE, channels=3, labelled=False, root=tasks.cache())
+    return materialise(tljax.data.load("folder:photographs", "train", **how), math.inf)
+
+
+@functools.cache
 def original(trunk: str) -> np.ndarray:
     """What the checkpoint itself sees in the photographs of other things."""
-    how = dict(size=SIZE, channels=3, labelled=False, root=tasks.cache())
-    table = materialise(tljax.data.load("folder:photographs", "train", **how), math.inf)
     net = tljax.Network(trunk=module(TRUNKS, dict(CHECKPOINTS[trunk].trunk), "trunk"))
     variables = {kind: {"trunk": tree["trunk"]} for kind, tree in loaded(trunk).items()}
-    seen = transforms.parse((SEEN[trunk],), "transforms")
-    return named(trunk, Model(net, variables, {}).features(table.input, transforms=seen))
+    stream = Stream("others", 64, transforms.parse((SEEN[trunk],), "transforms"))
+    split = Split("others", others(), stream, head="")
+    return named(trunk, outputs(net, variables["params"], variables["batch_stats"], split).features)
 
 
-def agreement(trunk: str, outputs: Mapping[str, Any]) -> dict[str, float]:
+def agreement(trunk: str, found: Mapping[str, Any]) -> dict[str, float]:
     """How often the trunk, under the classifier that it came with, still says what it said."""
-    now = named(trunk, outputs["other"].features)
+    now = named(trunk, found["other"].features)
     return {"agreement": float((now == original(trunk)).mean())}
 
 
@@ -242,6 +267,26 @@ def chosen(tuned: Results, values: Sequence[Any]) -> dict[int, Any]:
     return {s: max(tuned.where(seed=s), key=worth)["knob"] for s in tuned.of("seed")}
 
 
+def interpolated(case: Case, line: Mapping[str, Any], tuned: Path, run: Path) -> Results:
+    """WiSE-FT of a run, its part of the way chosen on the labels held back from another."""
+
+    def worth(row: Mapping[str, float]) -> tuple[float, float]:
+        return row["held/per_class_accuracy"], -row["held/loss"]
+
+    best = max(soup.wise(tuned, WISE), key=worth)["alpha"]
+    with tempfile.TemporaryDirectory() as there:
+        [ended] = soup.wise(run, [best], Path(there, "run"))
+        seen = tljax.load(Path(there, "run"), like="other").features(others().input)
+    found = {
+        "method": "WiSE-FT",
+        "knob": best,
+        "test": ended["test/per_class_accuracy"],
+        "train": ended["drawn/per_class_accuracy"],
+        "agreement": float((named(case.trunk, seen) == original(case.trunk)).mean()),
+    }
+    return Results([{**line, **found}])
+
+
 def stages(cases: Sequence[Case], methods: Sequence[str]) -> Callable[[Collect], Results]:
     """Runs cases by some methods, each tuned on what it has."""
 
@@ -254,6 +299,11 @@ def stages(cases: Sequence[Case], methods: Sequence[str]) -> Callable[[Collect],
             best = chosen(tuned, values)
             final = collect({label: row(case, name, best, case.labels)})
             results += tuned + Results({**line, "knob": best[line["seed"]]} for line in final)
+            if name == "LP-FT":
+                for line in final:
+                    seed = line["seed"]
+                    of_value = collect.members[f"{label}-{best[seed]:g}"][seed]
+                    results += interpolated(case, line, of_value, collect.members[label][seed])
         return results
 
     return run
@@ -265,7 +315,7 @@ def stages(cases: Sequence[Case], methods: Sequence[str]) -> Callable[[Collect],
 def of(results: Results, data: str, trunk: str) -> dict[str, Results]:
     """The test lines of a part, by method."""
     lines = results.where(part="test", data=data, trunk=trunk)
-    return {name: mine for name in METHODS if (mine := lines.where(method=name))}
+    return {name: mine for name in (*METHODS, "WiSE-FT") if (mine := lines.where(method=name))}
 
 
 def by_count(

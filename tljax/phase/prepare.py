@@ -78,7 +78,8 @@ class Context(NamedTuple):
             raise unknown("head", head, heads)
         known = len(self.data[stream].classes) if stream in self.data else None
         stored = outputs_of(self.params.get("heads", {}).get(head))
-        return heads[head].outputs or stored or known
+        labels = stream in self.data and self.data[stream].label is not None
+        return heads[head].outputs or (known if labels else stored or known)  # not another task's
 
     def table(self, name: str, stream: str) -> np.ndarray:
         """A class × attribute table, of a row for each class of a stream."""
@@ -247,8 +248,7 @@ PREPARATIONS: dict[str, Callable[..., Prepared]] = {
 def parse(preparations: Mapping[str, Any], field: str) -> dict[str, Bound]:
     """Reads `dict(NAME=dict(solver="kmeans", stream="target", ...))`.
 
-    `solver` is the name of a preparation, or `package.module:function`; the entry's own name if it
-    is left out.
+    `solver` names a preparation, or `package.module:function`; left out, the entry's name does.
     """
     parsed = {}
     for name, config in preparations.items():
