@@ -12,6 +12,7 @@ from tljax import experiment, trees
 from tljax.errors import UserError
 from tljax.experiment import sweep
 from tljax.experiment.origins import finals
+from tljax.train import records
 from tljax.train.best import standing
 from tljax.train.records import read
 
@@ -62,8 +63,8 @@ def config_of(**select):
 
 
 def judged(workdir, evaluation="valid", phase="train"):
-    records = [r for r in read(workdir) if (r["kind"], r["phase"]) == (evaluation, phase)]
-    return {record["step"]: record for record in records}
+    found = [r for r in read(workdir) if (r["kind"], r["phase"]) == (evaluation, phase)]
+    return {record["step"]: record for record in found}
 
 
 def same(one, other):
@@ -131,6 +132,36 @@ def test_killed_after_a_checkpoint_it_ends_the_same(name, step, request, tmp_pat
             shutil.rmtree(path)
     experiment.run(config_of(**({"patience": 2} if name == "stopped" else {})), run)
     same(run, there)
+
+
+class Death(BaseException):
+    """A kill between two dispatches."""
+
+
+@pytest.mark.parametrize("patience", [0, 3])
+def test_killed_again_and_again_it_ends_the_same(patience, tmp_path, monkeypatch):
+    """Three dispatches at a time, of which two are done again; bests are forgotten on the way."""
+    config = config_of(patience=patience)
+    config.update(keep=1)
+    experiment.run(config, tmp_path / "whole")
+    left, advance = [0], records.Display.advance
+
+    def dying(self, step):
+        left[0] -= 1
+        if not left[0]:
+            raise Death
+        advance(self, step)
+
+    for _ in range(20):
+        left[0] = 3
+        with monkeypatch.context() as patch:
+            patch.setattr(records.Display, "advance", dying)
+            try:
+                experiment.run(config, tmp_path / "run")
+                break
+            except Death:
+                assert not (tmp_path / "run" / "result.json").exists()
+    same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_member_of_a_sweep_stops_by_itself(stopped, whole, tmp_path):

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 import tljax
 from tljax import experiment
 from tljax.errors import UserError
-from tljax.experiment import using
+from tljax.experiment import sweep, using
 from tljax.main import main
 
 NAMES = ("four", "one", "zero")
@@ -188,6 +188,18 @@ class TestPredict:
         assert [row[0] for row in numbered] == ["index", "0", "1", "2"]
         assert [row[0] for row in named] == ["path", *map(str, paths)]
         assert [row[1] for row in numbered] == [row[1] for row in named]
+
+    def test_of_a_member_of_a_sweep(self, folder, tmp_path):
+        points = [{"seed": 0, "steps": 2}, {"seed": 1, "steps": 2}]
+        rows = sweep.run(config_of(folder / "old"), points, tmp_path / "sweep")
+        told = []
+        for row in rows:
+            out = tmp_path / f"{row['seed']}.csv"
+            using.predict(
+                tmp_path / "sweep" / "members" / row["member"], f"folder:{folder}/new", out
+            )
+            told.append(lines(out))
+        assert [row[0] for row in told[0]] == [row[0] for row in told[1]] and told[0] != told[1]
 
     def test_a_damaged_picture_leaves_no_file(self, run, tmp_path):
         (tmp_path / "in").mkdir()

@@ -121,7 +121,8 @@ def finish(
             for i, unit in enumerate(units):
                 lanes_of = zip(begun, writers, states, strict=True)
                 own = [(state, writer.best) for each, writer, state in lanes_of if each.unit == i]
-                state, best = min(own, key=_worth)
+                at = min(range(len(own)), key=lambda i: _worth(own[i]))
+                state, best = own[hosts.largest(at if hosts.leader() else 0)]
                 broken = loop.faults_of(jax.device_get(state.faults))
                 if best and best.stopped:  # what came later is not of the lane
                     broken = {n: step for n, step in broken.items() if step <= best.stopped}

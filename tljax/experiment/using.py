@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tljax.data.formats import in_order
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
 from tljax.errors import UserError, reading, wrong
@@ -96,7 +97,7 @@ def features(
     arrays: dict[str, Any] = {"input": np.concatenate([z for _, z in batches])}
     arrays |= {"path": np.array(paths)} if paths else {}
     if labels is not None:
-        numbers = {name: i for i, name in enumerate(sorted(set(labels)))}
+        numbers = {name: i for i, name in enumerate(in_order(set(labels)))}
         arrays["label"] = np.array([numbers[name] for name in labels], np.int32)
         arrays["classes"] = np.array(list(numbers))
     with written(out, "wb") as file:
