@@ -130,7 +130,8 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, An
         built = build(check(workdirs.recorded(workdir).config))
     finals = origins.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
-    return figures.draw(workdir, built.network, first, finals, built.splits, read(workdir))
+    records = read(workdir) if (workdir / "metrics.jsonl").exists() else []  # of no step none
+    return figures.draw(workdir, built.network, first, finals, built.splits, records)
 
 
 @contextlib.contextmanager
