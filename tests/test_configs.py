@@ -206,7 +206,13 @@ def left_by(workdir: Path) -> tuple[str, str]:
     return tuple((workdir / name).read_text() for name in ("metrics.jsonl", "result.json"))
 
 
-DRAWN = ("dann", "finetune", "zero_shot_pairs", "cluster_scan", "zero_shot_clip")  # figures take a while
+DRAWN = (
+    "dann",
+    "finetune",
+    "zero_shot_pairs",
+    "cluster_scan",
+    "zero_shot_clip",
+)  # figures take a while
 
 
 @pytest.mark.parametrize(("family", "name", "path"), CONFIGS, ids=[p.stem for *_, p in CONFIGS])
