@@ -53,7 +53,7 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layers_of_every_family(family):
     trunk, number, first, last = FAMILIES[family]
-    found = depth.layers(trunk)
+    found = depth.by_depth(trunk)
     assert (len(found), found[0], found[-1]) == (number, first, last)
     patterns = [pattern for layer in found for pattern in layer]
     assert len(set(patterns)) == len(patterns)

@@ -4,7 +4,7 @@ from tljax.models.adapters import IA3, Bottleneck, DoRA, LoRA
 from tljax.models.bert import BERT
 from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
-from tljax.models.depth import layers, layerwise, unfreezing
+from tljax.models.depth import by_depth, layerwise, unfreezing
 from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.heads import Linear, MLPHead, Neighbours, Prototypes
 from tljax.models.mobilenet import MobileNetV2
@@ -17,4 +17,4 @@ from tljax.models.vit import ViT
 __all__ = ["Adapter", "BERT", "CNN", "ConvNeXt", "EfficientNetLite0", "Identity", "Linear"]
 __all__ += ["MLP", "MLPHead", "MobileNetV2", "Neighbours", "Network", "Prototypes", "ResNet"]
 __all__ += ["TextTower", "ViT", "build", "Bottleneck", "DoRA", "IA3", "LoRA"]
-__all__ += ["layers", "layerwise", "unfreezing"]
+__all__ += ["by_depth", "layerwise", "unfreezing"]

@@ -14,7 +14,7 @@ from tljax.models.weights import shapes
 Rules = tuple[tuple[str, float], ...]
 
 
-def layers(trunk: Any) -> list[tuple[str, ...]]:
+def by_depth(trunk: Any) -> list[tuple[str, ...]]:
     """The patterns of the parameters of each layer, from the input on.
 
     Layers are the modules that a trunk calls, in that order: its blocks (modules that have such
@@ -63,7 +63,7 @@ def layerwise(trunk: Any, decay: float = 0.75) -> Rules:
       trunk: see `layers`.
       decay: above 0, at most 1.
     """
-    decay, found = scalar("decay", decay, Range(0, 1, "(]")), layers(trunk)
+    decay, found = scalar("decay", decay, Range(0, 1, "(]")), by_depth(trunk)
     factors = [
         (pattern, decay ** (len(found) - i)) for i, each in enumerate(found) for pattern in each
     ]
@@ -78,7 +78,7 @@ def unfreezing(trunk: Any) -> list[Rules]:
     Args:
       trunk: see `layers`.
     """
-    found = layers(trunk)
+    found = by_depth(trunk)
     frozen = [
         [(p, 0.0) for each in found[:kept] for p in each] for kept in range(len(found), -1, -1)
     ]
