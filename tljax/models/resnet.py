@@ -1,5 +1,6 @@
 """ResNet (He et al. 2016) in the form of which public weights are: version 1.5, and their names."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
@@ -95,16 +96,16 @@ def _torchvision(trunk: ResNet) -> list[Entry]:
     return _entries(trunk, "conv1", "bn1", names, "fc")
 
 
-def _transformers(trunk: ResNet) -> list[Entry]:
+def _transformers(trunk: ResNet, prefix: str = "resnet.") -> list[Entry]:
     def names(block: _Layout) -> Iterator[tuple[str, str, str]]:
-        there = f"resnet.encoder.stages.{block.stage}.layers.{block.block}"
+        there = f"{prefix}encoder.stages.{block.stage}.layers.{block.block}"
         for i in range(len(block.widths)):
             layer = f"{there}.layer.{i}"
             yield str(i + 1), f"{layer}.convolution", f"{layer}.normalization"
         if block.projected:
             yield "downsample", f"{there}.shortcut.convolution", f"{there}.shortcut.normalization"
 
-    stem = "resnet.embedder.embedder"
+    stem = f"{prefix}embedder.embedder"
     return _entries(trunk, f"{stem}.convolution", f"{stem}.normalization", names, "classifier.1")
 
 
@@ -122,5 +123,9 @@ def _entries(
     return entries + linear(f"params/heads/{HEAD}/output", classifier)
 
 
-NAMINGS = {"torchvision": _torchvision, "transformers": _transformers}
+NAMINGS = {
+    "torchvision": _torchvision,
+    "transformers": _transformers,
+    "transformers, bare": functools.partial(_transformers, prefix=""),
+}
 IGNORED = ("*.num_batches_tracked",)

@@ -98,7 +98,7 @@ def examples(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
     indices = np.minimum(indices, len(split.table) - 1, dtype=np.int32)
     inputs = split.table.take(indices).input
     if isinstance(inputs, Lazy):
-        inputs = np.stack([inputs[i] for i in range(len(indices))])
+        inputs = inputs.stacked()
     streams.check_finite(np.asarray(inputs), f"evaluate.{split.name}")
     return inputs, indices
 
