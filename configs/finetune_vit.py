@@ -20,18 +20,16 @@ def get_config(way="full"):
     config.network.heads.label = dict(name="linear")
     tasks.pictures(config, "tfds:oxford_iiit_pet", batch=64, mean=(0.5,) * 3, std=(0.5,) * 3)
     config.streams.target.per_class = 27  # of 37 classes
-    weights = "timm:vit_base_patch16_224.augreg_in21k"
-    config.start = (("heads/**", "fresh"), ("**", weights))
+    config.start = (("heads/**", "fresh"), ("**", "timm:vit_base_patch16_224.augreg_in21k"))
     config.terms.label = dict(term="cross_entropy", stream="target")
     rates = {"full": 1e-4, "head": 1e-3, "lora": 1e-3, "lp_ft": 1e-4}
-    config.optimizer = dict(name="adamw", learning_rate=rates[way], schedule=dict(name="cosine"))
-    config.optimizer.update(warmup=0.1, weight_decay=1e-4, clip=1.0)
+    config.optimizer = dict(tasks.adam(rates[way]), name="adamw", warmup=0.1, clip=1.0)
+    config.optimizer.weight_decay = 1e-4
     config.update(steps=1500, evaluate_every=500, checkpoint_every=500, log_every=50)
     if way == "head":
         config.train = (("heads/**", 1.0), ("**", 0.0))
     if way == "lora":
-        lora = dict(name="lora", only=("trunk/**/qkv/kernel",), rank=8)
-        config.adapters = dict(lora=lora)
+        config.adapters = dict(lora=dict(name="lora", only=("trunk/**/qkv/kernel",), rank=8))
         config.start = (("adapters/**", "fresh"), *config.start)
         config.train = (("adapters/**", 1.0), ("heads/**", 1.0), ("**", 0.0))
     if way == "lp_ft":

@@ -183,3 +183,17 @@ def test_features_alone_hold_a_directory_for_no_config(tmp_path):
         experiment.run(made, tmp_path)
     assert list((tmp_path / "features").iterdir())
     assert experiment.run(config(), tmp_path)["evaluations"]
+
+
+def test_draws_of_other_members_are_never_taken_for_ones_own(tmp_path):
+    """Each draw is looked up while those before are gone."""
+    cache = Cache(tmp_path / "features", Display(quiet=True))
+    kept, labels = [], []
+    for seed in range(6):
+        built = build(check(config(seed=seed, streams__source__per_class=4)))
+        state = fresh(built, "train", 0, {})
+        found, _ = cache.lane(built, "train", state)
+        kept.append(found.data["source"])  # on the device, as a lane holds it
+        labels.append(built.tables["source"].label.tolist())
+    assert [table.label.tolist() for table in kept] == labels
+    assert len({np.asarray(table.input).tobytes() for table in kept}) == 6

@@ -46,8 +46,9 @@ class Cache:
         """Keeps them in `folder`, and tells `display` of those that it computes."""
         self.folder, self.display = folder, display
         # One table for all lanes and evaluations that read it, as long as one does.
-        self._tables: WeakValueDictionary[tuple[Path, int], Table] = WeakValueDictionary()
-        self._placed: WeakValueDictionary[int, Table] = WeakValueDictionary()
+        # They are found by what they hold: an id is another table's as soon as the first is gone.
+        self._tables: WeakValueDictionary[Any, Table] = WeakValueDictionary()
+        self._placed: WeakValueDictionary[Any, Table] = WeakValueDictionary()
 
     def of(self, built: Built, name: str) -> Computed | None:
         """What puts features in the place of a split's inputs; None where none are kept."""
@@ -103,7 +104,8 @@ class Cache:
         if isinstance(split.table.input, Lazy) and split.table.input.damaged:
             return split  # which of its pictures are left out is found as they are read
         path = self.folder / _name(split, network, params, batch_stats)
-        table = self._tables.get((path, id(split.table)))
+        key = (path, split.table.classes, split.table.seen)
+        table = self._tables.get(key)
         if table is None:
             try:
                 features = np.load(path, mmap_mode="r")
@@ -115,7 +117,7 @@ class Cache:
             stored = Stored(path, path.stat().st_size - size, features.dtype, features.shape)
             rows = rows_of(stored, first, split.name)
             table = materialise(split.table.like({**split.table.columns, "input": rows}), limit)
-            self._tables[path, id(split.table)] = table
+            self._tables[key] = table
         stream = dataclasses.replace(split.stream, transforms=(), stem="")
         return split._replace(table=table, stream=stream, computed=True)
 
@@ -128,9 +130,10 @@ class Cache:
         self.display.say(f"features of {shape} are kept in {self.folder}")
 
     def _on_device(self, table: Table) -> Table:
-        placed = self._placed.get(id(table))
+        key = (fingerprint(table), table.classes, table.seen)
+        placed = self._placed.get(key)
         if placed is None:
-            placed = self._placed[id(table)] = jax.device_put(table)
+            placed = self._placed[key] = jax.device_put(table)
         return placed
 
 
@@ -141,7 +144,8 @@ def _name(split: Split, network: Any, params: Any, batch_stats: Any) -> str:
         + (look.static, dict(look.numbers))
         for look in numbers(split.stream.transforms)
     ]
-    parts = (__version__, network.trunk, network.stems, network.precision, looks)
+    of_network = (network.trunk, network.stems, network.adapters, network.precision)
+    parts = (__version__, of_network, looks)
     of_split = (split.stream.stem, split.statistics, split.held_out, fingerprint(split.table))
     digest = hashlib.sha256(repr((parts, of_split)).encode())
     below = {kind: tree for kind, tree in params.items() if kind not in ABOVE}
