@@ -185,15 +185,12 @@ def test_features_alone_hold_a_directory_for_no_config(tmp_path):
     assert experiment.run(config(), tmp_path)["evaluations"]
 
 
-def test_draws_of_other_members_are_never_taken_for_ones_own(tmp_path):
-    """Each draw is looked up while those before are gone."""
+def test_a_table_that_is_gone_is_never_taken_for_another(tmp_path):
+    """Python gives the next table the place in memory, and the id, of one that is gone."""
     cache = Cache(tmp_path / "features", Display(quiet=True))
-    kept, labels = [], []
-    for seed in range(6):
-        built = build(check(config(seed=seed, streams__source__per_class=4)))
-        state = fresh(built, "train", 0, {})
-        found, _ = cache.lane(built, "train", state)
-        kept.append(found.data["source"])  # on the device, as a lane holds it
-        labels.append(built.tables["source"].label.tolist())
-    assert [table.label.tolist() for table in kept] == labels
-    assert len({np.asarray(table.input).tobytes() for table in kept}) == 6
+    placed = [
+        cache._on_device(tljax.Table(input=np.full((2, 3), i, np.float32))) for i in range(20)
+    ]
+    assert [float(table.input[0, 0]) for table in placed] == list(range(20))
+    same = [cache._on_device(tljax.Table(input=np.zeros((2, 3), np.float32))) for _ in range(2)]
+    assert same[0] is same[1] is placed[0]
