@@ -58,7 +58,7 @@ ROOMS = {
 BUDGETS = {
     "balance": 460,
     "data": 4080,
-    "experiment": 4710,
+    "experiment": 4720,
     "losses": 1160,
     "metrics": 750,
     "models": 3120,
