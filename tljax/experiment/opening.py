@@ -16,7 +16,7 @@ from tljax.experiment import prompts
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
-from tljax.experiment.preprocessing import another_look, transforms_of, view_of
+from tljax.experiment.preprocessing import another_look, sound_of, transforms_of, view_of
 from tljax.phase import rehearsal
 from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
@@ -127,6 +127,7 @@ def _table(
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
         view=view_of(fields, field),
+        **sound_of(fields, config.fields.network.stems, field),
         limit_bytes=config.fields.resident_megabytes * 2**20,
         root=config.fields.data_dir or None,
     )
