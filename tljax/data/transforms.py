@@ -27,8 +27,10 @@ from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.data.jitter import colour_jitter, luma, rand_augment
 from tljax.data.specs import named
+from tljax.data.waves import gain, spec_augment, speed, time_shift, white_noise
 from tljax.errors import wrong
 from tljax.masked import Masked, passed, reads_mask
+from tljax.spectra import log_mel
 
 Deviation = Annotated[float, Range(1e-6)]  # is divided by
 
@@ -178,12 +180,13 @@ def imagenet(image: Array, key: Array, *, held_out: bool = False) -> Array:
     return standardise_channels(image, key)
 
 
-TRANSFORMS: dict[str, Callable[..., Array]] = {
+TRANSFORMS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
         *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
         *(standardise_channels, imagenet, colour_jitter, rand_augment),
+        *(time_shift, speed, gain, white_noise, log_mel, spec_augment),
     )
 }
 
