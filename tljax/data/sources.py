@@ -22,6 +22,7 @@ from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.prepared import read_tfds
 from tljax.data.shards import read_tar
 from tljax.data.table import TARGETS, Table
+from tljax.data.texts import read_text
 from tljax.errors import reading, unknown, warn, wrong
 
 
@@ -285,5 +286,6 @@ SCHEMES: dict[str, Callable[[Request], Splits]] = {
     "folder": read_folder,
     "tar": read_tar,
     "npz": read_npz,
+    "text": read_text,
     "tfds": read_tfds,
 }
