@@ -1,11 +1,12 @@
 """Arrays of one `.npz` file: images, feature vectors, tokens or waveforms, and what is known."""
 
+import contextlib
 import dataclasses
 import functools
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def read_npz(request: Request) -> Splits:
     `span`. Images are uint8 or floats, [N, H, W] or [N, H, W, C]. An `x` of rank 2 is no image: it
     and `input` are taken as they are, integers or floats [N, ...]. Integers `label`, `labels` and
     `y` [N] are labels, 0 and 1 in `labels` [N, K] are several of each example, and floats `y` are
-    values. An array `classes` of strings holds the names of classes, for every split.
+    values. An array `classes` of strings holds the names of classes, for every split; others of a
+    string or an integer an example are columns to choose by.
     """
     field, path = request.field, request.file("an existing .npz file")
     try:
@@ -51,12 +53,11 @@ def read_npz(request: Request) -> Splits:
     if not splits:
         expected = f"arrays 'input', '<split>_images' or 'x_<split>' among {keys}"
         raise wrong(field, str(path), expected)
-    named = "classes" in keys
-    return {n: functools.partial(_rows, request, words, named) for n, words in splits.items()}
+    return {n: functools.partial(_rows, request, n, words, keys) for n, words in splits.items()}
 
 
-def _rows(request: Request, words: Mapping[str, str], named: bool) -> Rows:
-    """One split, of the arrays whose names end in `words`, name -> word."""
+def _rows(request: Request, split: str, words: Mapping[str, str], keys: Sequence[str]) -> Rows:
+    """One split, of the arrays whose names end in `words`, name -> word, among all `keys`."""
     field = request.field
     columns: dict[str, Any] = {}
     names: dict[str, str] = {}  # of the array that each column is
@@ -79,13 +80,29 @@ def _rows(request: Request, words: Mapping[str, str], named: bool) -> Rows:
         columns[column], names[column] = array, name
     columns = {n: c for n, c in columns.items() if n in ("input", "mask", *request.targets)}
     classes = None
-    if named:
+    if "classes" in keys:
         strings = _array(request, "classes")
         if strings.ndim != 1 or strings.dtype.kind not in "US":
             expected = "'classes' to be strings, the names of classes"
             raise wrong(field, f"{strings.dtype}{list(strings.shape)}", expected)
         classes = strings.astype(str).tolist()
-    return Rows(Table(**columns, classes=classes, field=field), image)
+    table = Table(**columns, classes=classes, field=field)
+    return Rows(table, image, about=_about(request, split, keys, len(table)))
+
+
+def _about(request: Request, split: str, keys: Sequence[str], length: int) -> dict[str, Any]:
+    """The further arrays `<split>_<name>`, or `<name>`, of a string or an integer an example."""
+    about = {}
+    for key in keys:
+        with contextlib.suppress(*_DAMAGE):
+            stored, _ = _stored(request.path, key)
+            if (
+                not _KEY.fullmatch(key)
+                and stored.shape == (length,)
+                and stored.dtype.kind in "USiu"
+            ):
+                about[key.removeprefix(f"{split}_")] = _array(request, key)
+    return about
 
 
 def _array(request: Request, name: str, mapped: bool = False) -> Any:

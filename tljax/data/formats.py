@@ -83,6 +83,7 @@ class Rows(NamedTuple):
     table: Table
     image: bool = True  # whether its inputs are images, which can be resized
     bare: str = ""  # why it holds no labels, where there is more to say
+    about: Mapping[str, Any] = {}  # name -> [n] of strings or integers, to choose examples by
     label: Any = None  # label[indices] is an array of integers; for labels that are slow to read
 
 

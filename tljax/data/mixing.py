@@ -79,9 +79,12 @@ def parse(spec: Mapping[str, Any], field: str) -> Bound:
 
 
 def mixed(examples: Mapping[str, Array], mix: Bound, key: Array) -> dict[str, Array]:
-    """A batch whose examples are mixed: `input`, `mix` and, if it has labels, `label_mixed`."""
+    """A batch whose examples are mixed: `input`, `mix` and, if it has them, `mask` (of both) and
+    `label_mixed`."""
     images, partner, share = mix(examples["input"], key)
     batch = {"input": images, MIX: jnp.stack([share, 1 - share], -1)}
+    if "mask" in examples:
+        batch["mask"] = examples["mask"] | examples["mask"][partner]
     if "label" in examples:
         label = examples["label"]
         batch[LABELS] = jnp.stack([label, label[partner]], -1)

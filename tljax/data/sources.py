@@ -13,6 +13,7 @@ import numpy as np
 from tljax.checks import SHARE
 from tljax.data import pictures, views
 from tljax.data import splits as splitting
+from tljax.data import where as choosing
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.folders import loud, read_folder, tell
@@ -33,6 +34,7 @@ def load(
     field: str = "data",
     labelled: bool = True,
     stratified: bool = False,
+    where: Mapping[str, Any] | None = None,
     classes: Sequence[str | int] | None = None,
     per_class: int | None = None,
     skip: int = 0,
@@ -57,6 +59,9 @@ def load(
         but for `label` to tell which examples are of `classes`.
       stratified: whether slices, by percent then, are of every class, of examples in an order that
         their names alone decide; see `splits.stratified`. Of data without labels, of all at once.
+      where: keeps only the examples that fulfil these conditions, column -> a value, a list of
+        them, or ("not", value, ...): `dict(speaker=("not", "jackson"), label="yes")`. Columns are
+        `label`, by the names of classes, and those that the format knows.
       classes: keeps only the examples of these, given by name or, if integers, by number. Their
         labels stay what they are, numbers in the full list of classes.
       per_class: draws that many examples of each class, at least 1, and keeps them in the order of
@@ -101,7 +106,9 @@ def load(
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
-    targets = TARGETS if labelled else ("label",) if classes is not None or stratified else ()
+    conditions = dict(where or {})
+    reads = classes is not None or stratified or "label" in conditions
+    targets = TARGETS if labelled else ("label",) if reads else ()
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         request, splits = opened(data, field, targets, root, behind, limit_bytes)
@@ -113,7 +120,7 @@ def load(
     if items := loud(request):
         tell(str(request.path), tuple(items))
     sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
-    pieces = []
+    pieces, columns = [], []
     if stratified:
         of_split = functools.partial(strata, request, held)
         chosen = splitting.stratified(split, sizes, of_split, beside + "split")
@@ -130,6 +137,7 @@ def load(
         if labelled and not piece.labelled:
             bare = f" ({rows.bare})" if rows.bare else ""
             raise wrong(field, data, f"labels in its split {name!r}, or labelled=False{bare}")
+        columns.append(choosing.told(conditions, rows, at, piece, beside + "where"))
         of_labels = dict(classes=classes, per_class=per_class) if piece.label is None else {}
         of_images = {} if rows.image else dict(size=size, view=view, channels=channels)
         for option, value in {**of_labels, **of_images}.items():
@@ -140,6 +148,9 @@ def load(
             piece = piece.with_column("input", views.fitted(piece.input, size, channels, field))
         pieces.append(piece)
     table = _joined(pieces, field)
+    if conditions:
+        joined = {n: np.concatenate([each[n] for each in columns]) for n in conditions}
+        table = table[choosing.chosen(conditions, joined, beside + "where")]
     if isinstance(view, views.HostView):
         table = views.viewed(table, view, field)
     if damaged and isinstance(table.input, Lazy):

@@ -28,6 +28,7 @@ from tljax.data.order import ByClass, balanced_draw, draw
 from tljax.data.table import Table
 from tljax.data.transforms import apply
 from tljax.errors import UserError, calling, unknown, warn, wrong
+from tljax.masked import columns_of, inputs_of
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 
@@ -106,11 +107,11 @@ def batch_of(
                 jax.random.fold_in(order, step), (len(nearest),), 0, nearest.shape[1]
             )
             chosen = jnp.take_along_axis(nearest, at[:, None], axis=1)[:, 0]
-            examples = {"input": data[stream.of].input[chosen]}
+            examples = columns_of(inputs_of(data[stream.of].columns)[chosen])
         looks = jax.random.split(jax.random.fold_in(looks, step), len(examples["input"]))
         with calling(f"streams.{name}.transforms"):
-            inputs = apply(stream.transforms, examples["input"], looks)
-        batches[name] = {**examples, "input": inputs}
+            inputs = apply(stream.transforms, inputs_of(examples), looks)
+        batches[name] = {**examples, **columns_of(inputs)}
         if stream.mix is not None:
             mixes = jax.random.fold_in(key, identity(f"{name}/mix"))
             with calling(f"streams.{name}.mix"):

@@ -9,6 +9,7 @@ import numpy as np
 
 from tljax.data.lazy import Lazy
 from tljax.errors import unknown, wrong
+from tljax.masked import inputs_of
 
 TARGETS = ("label", "labels", "value", "span")  # what an unlabelled table lacks
 COLUMNS = ("input", "mask", *TARGETS)
@@ -121,6 +122,13 @@ class Table:
     def take(self, indices: Sequence[int] | np.ndarray) -> "Table":
         """The examples at `indices` `[m]`, in that order; lazy images stay lazy."""
         return self[indices]
+
+    def inputs(self, rows: Any) -> Any:
+        """The inputs of some rows, decoded, `[m, ...]`; `Masked`, if they have a mask."""
+        columns = self[rows].columns
+        images = columns["input"]
+        decoded = images.stacked() if isinstance(images, Lazy) else images
+        return inputs_of({**columns, "input": decoded})
 
     def unlabelled(self) -> "Table":
         """The table without `label`, `labels`, `value` and `span`; the names of classes stay."""

@@ -4,13 +4,15 @@ A transform is `transform(image, key, *, held_out=False, ...) -> image` on a flo
 `[height, width, channels]` in [0, 1]. Its parameters follow the rule of `bind`: a float
 default is traced and may be swept, any other is static. `held_out` is static too, and
 matters only to a transform that brings material of its own: it then draws from a part that
-training never sees. Those that make views for self-supervised learning are in `augment`.
+training never sees. One that has a parameter `mask` is given the example's, `[length]` or None,
+and returns `(input, mask)`. Those that make views for self-supervised learning are in `augment`.
 
 In training the keys change with the step. To evaluate, pass `held_out=True` and keys that
 depend on the example alone, `jax.vmap(jax.random.fold_in, (None, 0))(key, indices)`: every
 example is then transformed in one fixed way, whatever batch it comes in.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
@@ -26,6 +28,7 @@ from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.data.jitter import colour_jitter, luma, rand_augment
 from tljax.data.specs import named
 from tljax.errors import wrong
+from tljax.masked import Masked, passed, reads_mask
 
 Deviation = Annotated[float, Range(1e-6)]  # is divided by
 
@@ -206,11 +209,16 @@ def parse(specs: Sequence[Mapping[str, Any]], field: str) -> tuple[Bound, ...]:
     """
     if not isinstance(specs, Sequence) or isinstance(specs, str):
         raise wrong(field, specs, 'a list such as (dict(name="shift", pixels=2),)')
-    call = dict(takes=("*", "key"), also=("held_out",), skip=("image", "key"))
+    call = dict(takes=("*", "key"), also=("held_out",), skip=("image", "key", "mask"))
     return tuple(named(spec, TRANSFORMS, f"{field}[{i}]", **call) for i, spec in enumerate(specs))
 
 
-def alike(transforms: Sequence[Bound], inputs: Array | np.ndarray) -> bool:
+def _looked(transform: Bound, example: Any, key: Array, held_out: bool) -> Any:
+    """An example through a transform, which gets its mask if it has a parameter for it."""
+    return passed(reads_mask(transform.function), transform, example, key, held_out=held_out)
+
+
+def alike(transforms: Sequence[Bound], inputs: Any) -> bool:
     """Whether an example looks the same whatever its key: no transform reads it.
 
     Args:
@@ -218,35 +226,35 @@ def alike(transforms: Sequence[Bound], inputs: Array | np.ndarray) -> bool:
       inputs: one example or more, of which only the shape matters.
     """
 
-    def chain(example: Array, keys: Array) -> Array:
+    def chain(example: Any, keys: Array) -> Any:
         for i, transform in enumerate(transforms):
-            example = transform(example, keys[i], held_out=False)
+            example = _looked(transform, example, keys[i], False)
         return example
 
     example = as_float(inputs)[0]
     keys = [jax.random.key(0)] * len(transforms)
     traced = jax.make_jaxpr(chain)(example, keys).jaxpr
-    unread = set(map(id, traced.invars[1:]))
+    unread = set(map(id, traced.invars[len(jax.tree.leaves(example)) :]))
     return not any(id(read) in unread for step in traced.eqns for read in step.invars)
 
 
-def as_float(inputs: Array | np.ndarray) -> Array:
+def as_float(inputs: Any) -> Any:
     """Images of bytes as float32 in [0, 1], floats as float32; other integers as they are."""
+    if isinstance(inputs, Masked):
+        return dataclasses.replace(inputs, input=as_float(inputs.input))
     inputs = jnp.asarray(inputs)
     if inputs.dtype == jnp.uint8 and inputs.ndim == 4:
         return jnp.asarray(inputs, jnp.float32) / 255.0
     return inputs if jnp.issubdtype(inputs.dtype, jnp.integer) else inputs.astype(jnp.float32)
 
 
-def apply(
-    transforms: Sequence[Bound], inputs: Array | np.ndarray, keys: Array, *, held_out: bool = False
-) -> Array:
+def apply(transforms: Sequence[Bound], inputs: Any, keys: Array, *, held_out: bool = False) -> Any:
     """Transforms a batch, every example by its own key.
 
     Args:
       transforms: from `parse`, their numbers possibly traced.
       inputs: `[batch, height, width, channels]` images, uint8 or float in [0, 1]; or inputs of
-        another kind, `[batch, ...]`.
+        another kind, `[batch, ...]`, and `Masked` ones.
       keys: `[batch]` typed keys; a transform sees its example's key folded with its position.
       held_out: whether transforms draw from the material kept for evaluation.
 
@@ -258,9 +266,9 @@ def apply(
     if not transforms:
         return inputs
 
-    def chain(example: Array, key: Array) -> Array:
+    def chain(example: Any, key: Array) -> Any:
         for position, transform in enumerate(transforms):
-            example = transform(example, jax.random.fold_in(key, position), held_out=held_out)
+            example = _looked(transform, example, jax.random.fold_in(key, position), held_out)
         return example
 
     return jax.vmap(chain)(inputs, keys)

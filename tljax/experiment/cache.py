@@ -116,7 +116,7 @@ class Cache:
             size = features.dtype.itemsize * features.size
             stored = Stored(path, path.stat().st_size - size, features.dtype, features.shape)
             rows = rows_of(stored, first, split.name)
-            table = materialise(split.table.like({**split.table.columns, "input": rows}), limit)
+            table = materialise(_table(split, rows), limit)
             self._tables[key] = table
         stream = dataclasses.replace(split.stream, transforms=(), stem="")
         return split._replace(table=table, stream=stream, computed=True)
@@ -135,6 +135,12 @@ class Cache:
         if placed is None:
             placed = self._placed[key] = jax.device_put(table)
         return placed
+
+
+def _table(split: Split, features: Any) -> Table:
+    """A split's table with features in the place of its inputs."""
+    columns = {name: column for name, column in split.table.columns.items() if name != "mask"}
+    return split.table.like({**columns, "input": features})
 
 
 def _name(split: Split, network: Any, params: Any, batch_stats: Any) -> str:
@@ -173,10 +179,11 @@ def _stands(phase: Phase, state: State, tables: Mapping[str, Table]) -> bool:
         drawn = isinstance(images, Lazy) and (images.random or images.damaged)
         if drawn or stream.mix is not None:
             return False
-        example = np.asarray(images[:1] if tables[name].resident else images[0][None])
+        example = jax.tree.map(np.asarray, tables[name].inputs(slice(1)))
         if not transforms.alike(stream.transforms, example):
             return False
-        two = np.repeat(example, 2, axis=0)  # a batch, whose statistics could be asked for
+        # A batch of two, whose statistics could be asked for.
+        two = jax.tree.map(lambda leaf: np.repeat(leaf, 2, axis=0), example)
         seen = transforms.apply(stream.transforms, two, jax.random.split(jax.random.key(0)))
         passed = dict(stem=stream.stem, stream=stream.base if phase.separate else None)
         if not trains_as_it_judges(phase.network, variables, seen, still=staying, **passed):
@@ -191,7 +198,7 @@ def _fed(heads: Phase, phase: Phase, state: State, bases: Mapping[str, Split]) -
     for name, split in bases.items():
         width = check_fit(phase.network, variables, split)[1:]
         features = np.broadcast_to(np.float32(0), (len(split.table), *width))
-        tables[name] = split.table.like({**split.table.columns, "input": features})
+        tables[name] = _table(split, features)
     prepared = {**phase.tables, **state.start["tables"]}
     alone = heads.changed(start=(), prepare={}, train={"**": 1.0}, balance=None, tables=prepared)
     try:

@@ -37,8 +37,9 @@ def export(
     family, with `classes` and `preprocessing` as JSON in its metadata. `.npz`: every variable by
     its path, `classes` and `preprocessing` beside them. `.stablehlo`: the program that
     `jax.export.deserialize` reads, and `.onnx`: the same by jax2onnx; both take a batch of any
-    length, of inputs as decoded, resized and made grey or coloured, and give the head's outputs:
-    transforms and stem are in them. What they take is in a file beside them, `FILE.json`.
+    length, of inputs as decoded, resized and made grey or coloured, and their mask if they have
+    one, and give the head's outputs: transforms and stem are in them. What they take is in a file
+    beside them, `FILE.json`.
 
     Args:
       run: its directory, or that of a member of a sweep.
@@ -62,11 +63,17 @@ def export(
 def _told(model: Model) -> dict[str, Any]:
     """What a user of the file should know."""
     fields = model.config.fields.evaluate[model.like]
-    kind, *shape = model.kept.get(f"evaluate.{model.like}", {}).get("input", [None])
+    kept = model.kept.get(f"evaluate.{model.like}", {})
+    kind, *shape = kept.get("input", [None])
     return {
         "classes": model.classes.get(fields.head, ()),
         "preprocessing": model.preprocessing,
         "input": {"type": kind, "shape": shape},
+        **(
+            {"mask": {"type": "bool", "shape": shape[:1]}}
+            if "mask" in kept.get("columns", ())
+            else {}
+        ),
     }
 
 
@@ -105,22 +112,25 @@ def _split(model: Model) -> Split:
     if told["type"] is None:
         expected = "a run that keeps what its inputs are, as those of this version do"
         raise wrong("--run", f"one that keeps {list(model.kept)}", expected)
-    table = Table(input=np.zeros((1, *told["shape"]), told["type"]))
+    zeros = np.zeros((1, *told["shape"]), told["type"])
+    mask = np.ones(zeros.shape[:2], bool) if "mask" in _told(model) else None
+    table = Table(input=zeros, mask=mask)
     return model.split(table, size=None, channels=None, scale=None)
 
 
-def _program(model: Model) -> tuple[Callable[[jax.Array], jax.Array], np.ndarray]:
-    """Inputs to outputs; and an input."""
+def _program(model: Model) -> tuple[Callable[..., jax.Array], list[np.ndarray]]:
+    """Inputs, and their mask if they have one, to outputs; and such arrays."""
     split = _split(model)
     run = judging.program(model.network, *model.of_network(), split)
-    return (lambda inputs: run(inputs)[0]), np.asarray(split.table.input)
+    examples, structure = jax.tree.flatten(split.table.inputs(slice(1)))
+    return (lambda *arrays: run(jax.tree.unflatten(structure, arrays))[0]), examples
 
 
 def _stablehlo(model: Model, out: Path, naming: str) -> None:
-    program, example = _program(model)
-    shape = exporting.symbolic_shape(f"batch, {', '.join(map(str, example.shape[1:]))}")
-    inputs = jax.ShapeDtypeStruct(shape, example.dtype)
-    made = exporting.export(jax.jit(program), platforms=("cpu", "cuda", "tpu"))(inputs)
+    program, examples = _program(model)
+    [batch] = exporting.symbolic_shape("batch")
+    inputs = [jax.ShapeDtypeStruct((batch, *each.shape[1:]), each.dtype) for each in examples]
+    made = exporting.export(jax.jit(program), platforms=("cpu", "cuda", "tpu"))(*inputs)
     files.write(out, bytes(made.serialize()))
     files.write_json(Path(f"{out}.json"), _told(model))
 
@@ -133,8 +143,8 @@ def _onnx(model: Model, out: Path, naming: str) -> None:
             f"jax2onnx is not installed ({error.name}); pip install --no-deps jax2onnx, and "
             "pip install onnx onnx-ir: it asks for an older orbax than tljax, and needs none"
         ) from None
-    program, example = _program(model)
-    inputs = [jax.ShapeDtypeStruct(("batch", *example.shape[1:]), example.dtype)]
+    program, examples = _program(model)
+    inputs = [jax.ShapeDtypeStruct(("batch", *each.shape[1:]), each.dtype) for each in examples]
     made = to_onnx(program, inputs, input_params=None, model_name="tljax")
     files.write(out, made.SerializeToString())
     files.write_json(Path(f"{out}.json"), _told(model))

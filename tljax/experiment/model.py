@@ -18,10 +18,10 @@ from tljax.experiment.opening import elsewhere
 from tljax.phase import evaluate as judging
 from tljax.phase.evaluate import READOUTS, Outputs, Split, class_scores, competing, score
 
-OF_DATA = ("data", "split", "labelled", "stratified", "classes", "validation", "calibrate",
-    "per_class", "skip", "seed")  # fmt: skip
+OF_DATA = ("data", "split", "labelled", "stratified", "where", "classes", "validation",
+    "calibrate", "per_class", "skip", "seed")  # fmt: skip
 """Fields of an evaluation that say what is judged, not what happens to its inputs."""
-BLIND: dict[str, Any] = {"labelled": False, "classes": None}
+BLIND: dict[str, Any] = {"labelled": False, "classes": None, "where": {}}
 
 
 class Model(NamedTuple):
@@ -160,7 +160,13 @@ def load(workdir: str | os.PathLike, phase: str = "", like: str = "") -> Model:
             names = map(str, range(names)) if isinstance(names, int) else names
             classes.setdefault(known[name].head, tuple(names))
     network = network_of(config, max(map(len, classes.values()), default=0))
-    alone = {**config.plain["evaluate"][like], "calibrate": "", "per_class": None, "skip": 0}
+    alone = {
+        **config.plain["evaluate"][like],
+        "calibrate": "",
+        "where": {},
+        "per_class": None,
+        "skip": 0,
+    }
     config = check({**config.plain, "evaluate": {like: alone}})
     final = {**finals[phase], "params": network.effective(finals[phase]["params"])}
     return Model(network, final, classes, config, workdirs.kept(workdir))

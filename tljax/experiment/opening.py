@@ -111,24 +111,22 @@ def _check_stream(name: str, stream: StreamFields, streams: Mapping[str, StreamF
             raise wrong(f"{field}.{other}", value, f"nothing: its data is {stream.of!r}'s")
 
 
+_AS_THEY_ARE = ("labelled", "stratified", "where", "classes", "channels", "background", "damaged")
+
+
 def _table(
     fields: StreamFields | EvaluationFields, config: Checked, field: str, opened: Opened
 ) -> Table:
     """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
     few, drawn = fields.per_class, fields.seed
     arguments: dict[str, Any] = dict(
-        labelled=fields.labelled,
-        stratified=fields.stratified,
-        classes=fields.classes,
+        **{name: getattr(fields, name) for name in _AS_THEY_ARE},
         per_class=few,
         skip=getattr(fields, "skip", 0),
         # The same for all runs where nothing is drawn, so that they share it.
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
         view=view_of(fields, field),
-        channels=fields.channels,
-        background=fields.background,
-        damaged=fields.damaged,
         limit_bytes=config.fields.resident_megabytes * 2**20,
         root=config.fields.data_dir or None,
     )

@@ -14,6 +14,8 @@ from jax import Array
 from tljax import trees
 from tljax.bind import find, split
 from tljax.errors import UserError, calling, unknown, wrong
+from tljax.masked import array_of, columns_of, inputs_of, passed, reads_mask
+from tljax.masked import call as calls
 from tljax.models import adapters as adapting
 from tljax.models.adapters import Adaptation
 from tljax.models.heads import HEADS
@@ -38,8 +40,8 @@ class Bank(nn.Module):
 
     @nn.compact
     def __call__(
-        self, name: str, x: Array, outputs: int | None = None, default: int | None = None
-    ) -> Array:
+        self, name: str, x: Any, outputs: int | None = None, default: int | None = None
+    ) -> Any:
         modules = dict(self.modules)
         if name not in modules:
             raise unknown(f"network.{self.kind}", name, modules)
@@ -52,7 +54,8 @@ class Bank(nn.Module):
         width = getattr(module, "outputs", None)
         if outputs and width and width < outputs:
             raise wrong(field, width, f"at least {outputs}, an output for each label")
-        return module.clone(parent=self, name=name)(x)
+        call = passed if self.kind == "stems" else calls
+        return call(reads_mask(type(module).__call__), module.clone(parent=self, name=name), x)
 
 
 def outputs_of(params: Any) -> int | None:
@@ -112,34 +115,39 @@ class Network(nn.Module):
         super().__post_init__()
 
     def features(
-        self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
+        self, x: Any, *, stem: str = "", train: bool = False, stream: str | None = None
     ) -> Array:
         """`[batch, ...]` inputs → `[batch, features]`; see `features_and_maps`."""
         return self.features_and_maps(x, stem=stem, train=train, stream=stream)[0]
 
     def features_and_maps(
-        self, x: Array, *, stem: str = "", train: bool = False, stream: str | None = None
+        self, x: Any, *, stem: str = "", train: bool = False, stream: str | None = None
     ) -> tuple[Array, Mapping[str, Array]]:
         """`[batch, ...]` inputs → `[batch, features]`, and the maps that the trunk names, if any.
 
         Args:
           x: the inputs of one stream, or of several whose inputs are alike; integers stay integers.
+            The mask of `Masked` ones goes to a stem and a trunk with a parameter `mask`; such a
+            stem returns (x, mask).
           stem: the stem's name; empty for none.
           train: whether batch statistics are those of this batch (and move the running ones).
           stream: whose batch statistics are used; None for those that all streams share.
         """
 
-        def run(net: "Network", x: Array) -> Any:
+        def run(net: "Network", x: Any) -> Any:
             x = net.stems(stem, x) if stem else x
             own = net.variables.get("params", {}).get("adapters", {})
+            reads = reads_mask(type(net.trunk).__call__)
             with adapting.inserted(net.adapters, own):
-                return net.trunk(x, train=train, stream=stream)
+                return calls(reads, net.trunk, x, train=train, stream=stream)
 
         if self.remat != "none":
             run = nn.remat(run, policy=REMAT[self.remat])
         integers = jnp.issubdtype(x.dtype, jnp.integer)
-        passed = run(self, x if integers else x.astype(self.precision))
-        z, maps = passed if isinstance(passed, tuple) else (passed, {})
+        if not integers:
+            x = inputs_of({**columns_of(x), "input": array_of(x).astype(self.precision)})
+        outcome = run(self, x)
+        z, maps = outcome if isinstance(outcome, tuple) else (outcome, {})
         return z.astype("float32"), maps
 
     def adapted(self, adapters: Mapping[str, Adaptation]) -> "Network":

@@ -11,9 +11,9 @@ import numpy as np
 
 from tljax import metrics
 from tljax.data import streams, transforms
-from tljax.data.lazy import Lazy
 from tljax.data.table import Table
 from tljax.errors import UserError, calling
+from tljax.masked import array_of
 from tljax.metrics import generalised, validators
 from tljax.models.network import above
 from tljax.phase import objective
@@ -69,7 +69,7 @@ def _forward(
     network: Any,
     variables: Any,
     stream: Stream,
-    inputs: jax.Array,
+    inputs: Any,
     indices: jax.Array,
     *,
     head: str,
@@ -92,14 +92,12 @@ def forward(network: Any, split: Split) -> Any:
     return functools.partial(_forward, above(network) if split.computed else network, **names)
 
 
-def examples(split: Split, start: int) -> tuple[np.ndarray, np.ndarray]:
+def examples(split: Split, start: int) -> tuple[Any, np.ndarray]:
     """The inputs from `start` on, the last one repeated where there are no more, and indices."""
     indices = np.arange(start, start + split.stream.batch, dtype=np.int32)
     indices = np.minimum(indices, len(split.table) - 1, dtype=np.int32)
-    inputs = split.table.take(indices).input
-    if isinstance(inputs, Lazy):
-        inputs = inputs.stacked()
-    streams.check_finite(np.asarray(inputs), f"evaluate.{split.name}")
+    inputs = split.table.inputs(indices)
+    streams.check_finite(np.asarray(array_of(inputs)), f"evaluate.{split.name}")
     return inputs, indices
 
 
@@ -124,12 +122,13 @@ def check_fit(network: Any, variables: Any, split: Split) -> tuple[int, ...]:
 
 def program(
     network: Any, params: Any, batch_stats: Any, split: Split
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """What `batches` computes of a batch of inputs `[n, ...]`, as one function of arrays alone."""
+) -> Callable[[Any], tuple[jax.Array, jax.Array]]:
+    """What `batches` computes of a batch of inputs `[n, ...]`, as one function of them alone."""
     stream, compute = numbers(split.stream), forward(network, split)
 
-    def run(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        ones = jnp.ones_like(inputs.reshape(inputs.shape[0], -1)[:, 0], jnp.int32)
+    def run(inputs: Any) -> tuple[jax.Array, jax.Array]:
+        rows = array_of(inputs)
+        ones = jnp.ones_like(rows.reshape(rows.shape[0], -1)[:, 0], jnp.int32)
         return compute((params, batch_stats), stream, inputs, jnp.cumsum(ones) - 1)
 
     return run

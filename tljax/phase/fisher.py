@@ -26,16 +26,17 @@ def diagonal(network: Any, params: Any, batch_stats: Any, split: Split, seed: in
     run, length, batch = forward(network, split), len(split.table), split.stream.batch
     stream, key = jax.device_put(numbers(split.stream)), jax.random.key(seed)
 
-    def chance(params: Any, image: Array, index: Array) -> Array:
-        logits = run((params, batch_stats), stream, image[None], index[None])[0][0]
+    def chance(params: Any, example: Any, index: Array) -> Array:
+        alone = jax.tree.map(lambda leaf: leaf[None], example)
+        logits = run((params, batch_stats), stream, alone, index[None])[0][0]
         drawn = jax.random.categorical(jax.random.fold_in(key, index), logits)
         return jax.nn.log_softmax(logits)[drawn]
 
     @jax.jit
-    def added(total: Any, params: Any, *examples: Array) -> Any:
-        def one(total: Any, example: Any) -> tuple[Any, None]:
-            image, index, counts = example
-            slopes = jax.grad(chance)(params, image, index)
+    def added(total: Any, params: Any, *examples: Any) -> Any:
+        def one(total: Any, row: Any) -> tuple[Any, None]:
+            example, index, counts = row
+            slopes = jax.grad(chance)(params, example, index)
             return jax.tree.map(lambda t, g: t + counts * jnp.square(g), total, slopes), None
 
         return jax.lax.scan(one, total, examples)[0]

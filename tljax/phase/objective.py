@@ -15,6 +15,7 @@ from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
 from tljax.errors import Named, UserError, absent, calling, unknown
 from tljax.losses.adversarial import ramp
+from tljax.masked import inputs_of
 from tljax.models import adapters
 from tljax.models.network import Computed, check_memory
 from tljax.models.statistics import staying, stochastic
@@ -55,12 +56,13 @@ def _features(
     as one batch, unless each keeps its own batch statistics."""
     groups: dict[Any, list[Stream]] = {}
     for name, stream in phase.streams.items():
-        inputs = batch[name]["input"]
-        alike = (stream.stem, inputs.shape[1:], inputs.dtype)
+        inputs = inputs_of(batch[name])
+        alike = (stream.stem, inputs.shape[1:], inputs.dtype, jax.tree.structure(inputs))
         groups.setdefault(name if phase.separate else alike, []).append(stream)
     features = {}
     for streams in groups.values():
-        inputs = jnp.concatenate([batch[stream.name]["input"] for stream in streams])
+        parts = [inputs_of(batch[stream.name]) for stream in streams]
+        inputs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
         of = streams[0].base if phase.separate else None  # whose statistics
         with calling("network"):
             try:
@@ -134,8 +136,7 @@ def _evaluate(
     hidden = "input" if isinstance(phase.network.trunk, Computed) else ""  # features are there
     visible = {s: {k: x for k, x in b.items() if k != hidden} for s, b in batch.items()}
     of_streams = {name: tables[stream.base] for name, stream in phase.streams.items()}
-    seen = {name: table.seen for name, table in of_streams.items() if table.seen}
-    names = {name: table.classes for name, table in of_streams.items()}
+    seen, names = ({n: getattr(t, of) for n, t in of_streams.items()} for of in ("seen", "classes"))
 
     def unseen(stream: str, _: Any) -> Exception:
         known = stream in of_streams
@@ -152,7 +153,7 @@ def _evaluate(
         progress=progress,
         key=key,
         tables=Named({**phase.tables, **start.get("tables", {})}, absent("table")),
-        classes=Named(seen, unseen),
+        classes=Named({name: labels for name, labels in seen.items() if labels}, unseen),
         names=Named(names, absent("stream")),
         anchored=_anchored(net, phase, batch, anchor, passed, names),
         maps=functools.partial(_of, passed),
@@ -266,7 +267,7 @@ def predict(
     network: Any,
     params: Any,
     batch_stats: Any,
-    inputs: Array,
+    inputs: Any,
     *,
     head: str,
     stem: str = "",
