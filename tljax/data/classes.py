@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from tljax.data.table import Table
-from tljax.errors import UserError, wrong
+from tljax.errors import UserError, unknown, wrong
 
 
 def meet(tables: Mapping[str, Table], judged: Collection[str] = ()) -> dict[str, Table]:
@@ -103,3 +103,24 @@ def _check_counting(one: str, table: Table, other: str, second: Table) -> None:
 def _counted(table: Table) -> bool:
     """Whether the classes are numbers for want of names."""
     return table.classes == tuple(map(str, range(len(table.classes))))
+
+
+def class_numbers(
+    classes: Sequence[str | int] | None, names: tuple[str, ...], field: str
+) -> list[int]:
+    """The numbers of `classes`, given as names or numbers; of all of them, for None."""
+    if classes is None:
+        return list(range(len(names)))
+    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
+        raise wrong(field, classes, "a list of names or numbers of classes, at least one, or None")
+    numbers = []
+    for entry in classes:
+        if isinstance(entry, str):
+            if entry not in names:
+                raise unknown(field, entry, names)
+            numbers.append(names.index(entry))
+        elif type(entry) is int and 0 <= entry < len(names):
+            numbers.append(entry)
+        else:
+            raise wrong(field, entry, f"a name, or a whole number from 0 to {len(names) - 1}")
+    return numbers

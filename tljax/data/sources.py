@@ -16,6 +16,7 @@ from tljax.data import splits as splitting
 from tljax.data import where as choosing
 from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
+from tljax.data.classes import class_numbers
 from tljax.data.folders import loud, read_folder, tell
 from tljax.data.formats import Request, Splits, first, read_idx
 from tljax.data.given import at_hand, strata
@@ -50,7 +51,7 @@ def load(
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE` or
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE`, `text:FILE` or
         `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand: an array
         `[n, ...]`, a table, a list of picture files.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
@@ -83,7 +84,8 @@ def load(
         a compressed one are read.
 
     Returns:
-      The table; images are uint8 in 0..255, or float32 as stored.
+      The table; images are uint8 in 0..255, or float32 as stored. Texts are texts still:
+      `tokens.tokenised`.
 
     Raises:
       UserError: what cannot be read, or does not fit together.
@@ -267,27 +269,6 @@ def _joined(pieces: Sequence[Table], field: str) -> Table:
             raise wrong(field, kinds, f"{name!r} of one type and shape; size= resizes images")
         columns[name] = np.concatenate(parts)
     return Table(**columns, classes=classes or None, field=field)
-
-
-def class_numbers(
-    classes: Sequence[str | int] | None, names: tuple[str, ...], field: str
-) -> list[int]:
-    """The numbers of `classes`, given as names or numbers; of all of them, for None."""
-    if classes is None:
-        return list(range(len(names)))
-    if isinstance(classes, str) or not isinstance(classes, Sequence) or not classes:
-        raise wrong(field, classes, "a list of names or numbers of classes, at least one, or None")
-    numbers = []
-    for entry in classes:
-        if isinstance(entry, str):
-            if entry not in names:
-                raise unknown(field, entry, names)
-            numbers.append(names.index(entry))
-        elif type(entry) is int and 0 <= entry < len(names):
-            numbers.append(entry)
-        else:
-            raise wrong(field, entry, f"a name, or a whole number from 0 to {len(names) - 1}")
-    return numbers
 
 
 SCHEMES: dict[str, Callable[[Request], Splits]] = {

@@ -97,8 +97,8 @@ def _read(request: Request, path: Path) -> list[Record]:
             lines = text.removesuffix("\n").split("\n")
             records: list[Any] = [{"text": line.removesuffix("\r")} for line in lines]
         elif suffix in (".csv", ".tsv"):
-            plain = dict(delimiter="\t", quoting=csv.QUOTE_NONE) if suffix == ".tsv" else {}
-            parsed = csv.DictReader(io.StringIO(text, newline=""), strict=True, **plain)  # type: ignore[arg-type]
+            plain: Any = dict(delimiter="\t", quoting=csv.QUOTE_NONE) if suffix == ".tsv" else {}
+            parsed = csv.DictReader(io.StringIO(text, newline=""), strict=True, **plain)
             records = list(parsed)
         else:
             whole = text.lstrip().startswith("[")

@@ -103,7 +103,10 @@ def learned(
     around = dict(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1")
     ends = [(name, SPECIAL.index(name)) for name in ("[CLS]", "[SEP]")]
     kinds = tokenizers.processors
-    steps = [kinds.ByteLevel(trim_offsets=True), kinds.TemplateProcessing(**around, special_tokens=ends)]
+    steps = [
+        kinds.ByteLevel(trim_offsets=True),
+        kinds.TemplateProcessing(**around, special_tokens=ends),
+    ]
     made.post_processor = kinds.Sequence(steps)
     return made
 
@@ -115,6 +118,18 @@ def special(tokenizer: Any) -> dict[str, int]:
         for name, names in NAMES.items()
     }
     return {name: found[0] for name, found in numbers.items() if found}
+
+
+@functools.cache
+def of_transforms(tokenizer: str) -> dict[str, dict[str, Any]]:
+    """Transform -> the fields that a tokenizer.json tells."""
+    read = parsed(tokenizer, "tokenizer")
+    numbers = special(read)
+    ends = {"separator": numbers["separator"]} if "separator" in numbers else {}
+    if "hidden" not in numbers:
+        return {"sentence": ends}
+    hiding = {"hidden": numbers["hidden"], "special": tuple(sorted(numbers.values()))}
+    return {"sentence": ends, "mask_tokens": {**hiding, "vocabulary": read.get_vocab_size()}}
 
 
 def is_text(table: Table) -> bool:
@@ -148,8 +163,8 @@ def tokenised(
       field: for error messages.
 
     Returns:
-      A table whose `input` is int32 `[n, length]`, with `mask` and, of spans, the first and the last
-      place `[n, 2]`. Inputs stay `Lazy`, as are those of `load`, until `sources.materialise`.
+      A table whose `input` is int32 `[n, length]`, with `mask` and, of spans, the first and the
+      last place `[n, 2]`. Inputs stay `Lazy`, as are those of `load`, until `sources.materialise`.
 
     Raises:
       UserError: a span that is cut away, unless those are left out; none that is left.
@@ -195,7 +210,9 @@ def bucket(length: int) -> int:
 def _encoded(words: Words, found: Any) -> Encoded:
     """An input of tokens; those of the last text know where in it they stand."""
     last = int(words.pair is not None)
-    ends = [e if of == last else (0, 0) for of, e in zip(found.sequence_ids, found.offsets, strict=True)]
+    ends = [
+        e if of == last else (0, 0) for of, e in zip(found.sequence_ids, found.offsets, strict=True)
+    ]
     return Encoded(words, np.array(found.ids, np.int32), np.array(ends, np.int32).reshape(-1, 2))
 
 
@@ -204,7 +221,7 @@ def _padded(each: Encoded, width: int, pad: int) -> np.ndarray:
 
 
 def _places(each: Encoded, span: np.ndarray) -> tuple[int, int]:
-    """The first and the last token of a span of characters; (−1, −1) where any of it is cut away."""
+    """The first and the last token of a span of characters; (−1, −1) if any of it is cut away."""
     start, end = span
     within = np.flatnonzero((each.ends[:, 1] > start) & (each.ends[:, 0] < end))
     cut = not within.size or each.ends[within[-1], 1] < end and each.ends[:, 1].max() < end

@@ -167,7 +167,10 @@ def load(workdir: str | os.PathLike, phase: str = "", like: str = "") -> Model:
         "per_class": None,
         "skip": 0,
     }
-    config = check({**config.plain, "evaluate": {like: alone}})
+    own = config.plain["tokenizer"]
+    if (workdir / workdirs.TOKENIZER).exists():
+        own = {**own, "file": str((workdir / workdirs.TOKENIZER).resolve())}
+    config = check({**config.plain, "evaluate": {like: alone}, "tokenizer": own})
     final = {**finals[phase], "params": network.effective(finals[phase]["params"])}
     return Model(network, final, classes, config, workdirs.kept(workdir))
 
