@@ -45,6 +45,18 @@ class Words(NamedTuple):
         return self.text if self.pair is None else self.pair
 
 
+def is_text(table: Table) -> bool:
+    """Whether a table's inputs are texts, not yet tokens."""
+    images = table.input
+    return isinstance(images, Lazy) and isinstance(images.items[0], Words)
+
+
+def of_list(texts: Sequence[str | tuple[str, str]], field: str) -> Table:
+    """A table of texts at hand, or of pairs of them."""
+    words = [Words(each) if isinstance(each, str) else Words(*each) for each in texts]
+    return Table(input=Lazy(_untold, words, field), field=field)
+
+
 def read_text(request: Request) -> Splits:
     """Texts, a line or a row each: FILE is the split `train`; of DIR every file is one, by name.
 
@@ -71,15 +83,20 @@ def read_text(request: Request) -> Splits:
     return splits_of(read, request)
 
 
-def splits_of(read: Mapping[str, Callable[[], Sequence[Record]]], request: Request) -> Splits:
-    """Splits of records, name -> value, each read when one is opened."""
+def splits_of(
+    read: Mapping[str, Callable[[], Sequence[Record]]],
+    request: Request,
+    classes: tuple[str, ...] = (),
+) -> Splits:
+    """Splits of records, name -> value, each read when it is opened; of labels that are `classes`,
+    or, where these are not known, what labels there are in any."""
 
     def rows(name: str) -> Rows:
-        classes: tuple[str, ...] = ()
+        names: tuple[str, ...] = ()
         if "label" in request.targets and names_of(read[name]()):
-            of_splits = (names_of(each()) for each in read.values())
-            classes = in_order({label for labels in of_splits for label in labels})
-        return _rows(read[name](), classes, name, request)
+            of_splits = () if classes else (names_of(each()) for each in read.values())
+            names = classes or in_order({label for labels in of_splits for label in labels})
+        return _rows(read[name](), names, name, request)
 
     return {name: functools.partial(rows, name) for name in read}
 
@@ -187,7 +204,8 @@ def _rows(
     table = Table(input=Lazy(_untold, words, field), **columns, classes=classes, field=field)
     others = [name for name in records[0] if name not in used]
     about = {name: np.array([str(r.get(name, "")) for r in records]) for name in others}
-    return Rows(table, image=False, about=about, bare="no 'label', 'value' or 'start' and 'end'")
+    bare = "" if columns else "no 'label', 'value' or 'start' and 'end'"
+    return Rows(table, image=False, about=about, bare=bare)
 
 
 def _numbers(records: Sequence[Record], name: str, split: str, request: Request) -> list[float]:

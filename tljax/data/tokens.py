@@ -10,7 +10,7 @@ import numpy as np
 
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
-from tljax.data.texts import Words
+from tljax.data.texts import Words, is_text, of_list
 from tljax.errors import UserError, reading, warn, wrong
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # 0 to 4 of a vocabulary that is learned
@@ -132,12 +132,6 @@ def of_transforms(tokenizer: str) -> dict[str, dict[str, Any]]:
     return {"sentence": ends, "mask_tokens": {**hiding, "vocabulary": read.get_vocab_size()}}
 
 
-def is_text(table: Table) -> bool:
-    """Whether a table's inputs are texts, not yet tokens."""
-    images = table.input
-    return isinstance(images, Lazy) and isinstance(images.items[0], Words)
-
-
 def texts_of(table: Table) -> Iterator[str]:
     """All texts of a table."""
     for words in table.input.items:
@@ -145,7 +139,7 @@ def texts_of(table: Table) -> Iterator[str]:
 
 
 def tokenised(
-    table: Table,
+    table: Table | Sequence[str | tuple[str, str]],
     tokenizer: Any,
     length: int | None = None,
     *,
@@ -155,7 +149,7 @@ def tokenised(
     """Texts as tokens of one length, with a mask, and spans of characters as places.
 
     Args:
-      table: of texts, from `tljax.data.load`.
+      table: of texts, from `tljax.data.load`; or a list of texts or of pairs of them.
       tokenizer: a tokenizer of the library `tokenizers`, or the path of a tokenizer.json.
       length: of an input, with what the tokenizer puts around it: what is longer is cut, of a pair
         the longer text first. None: that of the longest, up to a bucket.
@@ -172,6 +166,9 @@ def tokenised(
     named = f"{field}.tokenizer".removeprefix("table.")
     if isinstance(tokenizer, str | os.PathLike):
         tokenizer = read_tokenizer(tokenizer, named)
+    table = table if isinstance(table, Table) else of_list(table, field)
+    if not is_text(table):
+        raise wrong(field, table, "a table of texts, as tljax.data.load gives of text:FILE")
     words: Sequence[Words] = table.input.items
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -10,6 +10,7 @@ from typing import Any
 from tljax.data import sources, tokens
 from tljax.data.scaling import scaled
 from tljax.data.table import Table
+from tljax.data.texts import is_text
 from tljax.errors import wrong
 from tljax.experiment.check import Checked
 from tljax.experiment.fields import EvaluationFields, StreamFields
@@ -33,7 +34,7 @@ def table_of(
 ) -> Table:
     """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
     same, table = _loaded(fields, config, field, opened)
-    if not tokens.is_text(table):
+    if not is_text(table):
         if fields.length is not None:
             raise wrong(f"{field}.length", fields.length, "None, as the inputs are no texts")
         return table
@@ -82,7 +83,7 @@ def _texts(config: Checked, opened: Opened) -> Iterator[tuple[str, Table]]:
     for name, stream in config.fields.streams.items():
         if not stream.of:
             same, table = _loaded(stream, config, f"streams.{name}", opened)
-            if tokens.is_text(table):
+            if is_text(table):
                 yield same, table
 
 
@@ -107,7 +108,7 @@ def _loaded(
         same += "readable"
     if same not in opened.tables:
         table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
-        if not tokens.is_text(table):
+        if not is_text(table):
             table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
             if isinstance(fields, EvaluationFields):
                 table = sources.readable(table, f"{field}.data")

@@ -19,6 +19,7 @@ from tljax.phase.scoring import (
     READOUTS,
     Outputs,
     Split,
+    best_spans,
     class_scores,
     competing,
     confused,
@@ -26,8 +27,8 @@ from tljax.phase.scoring import (
     score,
 )
 
-__all__ = ["READOUTS", "Outputs", "Split", "class_scores", "competing", "confused", "confusion",
-    "score"]  # fmt: skip
+__all__ = ["READOUTS", "Outputs", "Split", "best_spans", "class_scores", "competing", "confused",
+    "confusion", "score"]  # fmt: skip
 
 Computed = Callable[[Split, Any, Any, Any], Split]
 """(split, network, params, batch_stats) -> the split on the features that these give."""
