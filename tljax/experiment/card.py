@@ -8,7 +8,7 @@ from typing import Any
 
 from tljax import __version__, metrics
 from tljax.experiment.check import check
-from tljax.experiment.workdir import kept, recorded
+from tljax.experiment.workdir import TOKENIZER, kept, recorded
 from tljax.models.checkpoints import known
 from tljax.train.files import write
 
@@ -21,7 +21,7 @@ model.classes  # {{head: names of its outputs}}
 shares = model.predict({inputs})
 ```
 
-The same from a shell: `tljax predict --run . --data folder:NEW --out predictions.csv`;
+The same from a shell: `tljax predict --run . --data {source} --out predictions.csv`;
 `tljax evaluate` and `tljax export` take `--run .` too."""
 
 
@@ -41,6 +41,7 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     origins = {n.removeprefix("start "): e for n, e in data.items() if n.startswith("start ")}
     fields, licences = config.fields, [_licence(each) for each in origins.values()]
     image = any(len(each.get("input", ())) == 4 for each in data.values())
+    text = (workdir / TOKENIZER).exists()
     yield "---"
     yield "library_name: tljax"
     yield f"license: {_spdx(licences)}"
@@ -48,6 +49,8 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield f"tags: [{', '.join(tags)}]"
     if image and any(name.startswith("heads.") for name in data):
         yield "pipeline_tag: image-classification"
+    elif text and any(name.startswith("heads.") for name in data):
+        yield "pipeline_tag: text-classification"
     yield "---"
     yield f"# {fields.method or 'A run of tljax'}"
     yield ""
@@ -57,7 +60,8 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Use"
     yield ""
-    yield USE.format(inputs='"folder:NEW"' if image else "inputs")
+    source = "text:NEW.jsonl" if text else "folder:NEW"
+    yield USE.format(inputs=f'"{source}"' if image or text else "inputs", source=source)
     for head, names in ((n, e["classes"]) for n, e in data.items() if n.startswith("heads.")):
         listed = ", ".join(map(_plain, names[:50])) + (", …" if len(names) > 50 else "")
         yield f"\nOutputs of head `{head.removeprefix('heads.')}`: {listed}."

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tljax.bind import Bound
-from tljax.data import transforms, views
+from tljax.data import tokens, transforms, views
 from tljax.data.table import Table
 from tljax.errors import unknown, wrong
 from tljax.experiment.fields import EvaluationFields, StreamFields
@@ -22,9 +22,17 @@ def view_of(fields: StreamFields | EvaluationFields, field: str) -> views.HostVi
     return views.parse(spec, here) if spec else None
 
 
-def transforms_of(specs: Sequence[Any], field: str) -> tuple[Bound, ...]:
-    """Transforms as functions."""
+def transforms_of(specs: Sequence[Any], field: str, tokenizer: str = "") -> tuple[Bound, ...]:
+    """Transforms as functions; those of tokens with the numbers that a tokenizer.json has."""
     named = [_transform(spec, f"{field}[{i}]") for i, spec in enumerate(specs)]
+    if tokenizer:
+        numbers = tokens.of_transforms(tokenizer)
+        named = [
+            {**numbers.get(str(spec.get("name")), {}), **spec}
+            if isinstance(spec, Mapping)
+            else spec
+            for spec in named
+        ]
     return transforms.parse(named, field)
 
 
