@@ -12,8 +12,8 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
     """A split of a data set as a table of columns, in memory.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`,
-        `npz:FILE` or `tfds:NAME[/CONFIG]`.
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`, `npz:FILE`,
+        `text:FILE` or `tfds:NAME[/CONFIG]`. Texts are to be made tokens: `tljax.data.tokenised`.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       limit_bytes: a table that would take more stays lazy, its inputs read when asked for.
       options: `labelled`, `classes`, `per_class`, `seed`, `size`, `view`, `channels`, `background`,
@@ -26,14 +26,18 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
       UserError: what cannot be read, or does not fit together.
     """
     from tljax.data import sources
+    from tljax.data.texts import is_text
 
     table = sources.load(data, split, limit_bytes=limit_bytes, **options)
+    if is_text(table):
+        return table
     return sources.materialise(table, limit_bytes, options.get("field", "data"))
 
 
 def __getattr__(name: str) -> Any:
-    """`tljax.data.Table`, `class_weights` and `meet`, imported when first asked for."""
+    """`Table`, `class_weights`, `meet` and `tokenised`, imported when first asked for."""
     rooms = {"Table": "table", "class_weights": "table", "meet": "classes"}
+    rooms["tokenised"] = "tokens"
     if name in rooms:
         return getattr(importlib.import_module(f"tljax.data.{rooms[name]}"), name)
     raise AttributeError(f"module 'tljax.data' has no attribute {name!r}")

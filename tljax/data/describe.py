@@ -12,6 +12,7 @@ from tljax.data.folders import QUIET
 from tljax.data.formats import Request, Rows
 from tljax.data.lazy import Lazy
 from tljax.data.sources import opened
+from tljax.data.texts import Words
 from tljax.errors import UserError, unknown
 
 SAMPLE = 1000  # pictures of a split that are opened for their sizes and modes
@@ -67,6 +68,10 @@ def _of_split(name: str, rows: Rows, request: Request) -> Iterator[str]:
 
 def _inputs(inputs: Any, request: Request) -> dict[str, str]:
     """The sizes and modes of pictures, most frequent first; else the shape and type of inputs."""
+    if isinstance(inputs, Lazy) and isinstance(inputs.items[0], Words):
+        longest = max(len(text) for words in inputs.items for text in words if text is not None)
+        texts = "pairs of texts" if inputs.items[0].pair is not None else "texts"
+        return {texts: f"of at most {longest} characters"}
     if not isinstance(inputs, Lazy) or not isinstance(inputs.items[0], str | pictures.Member):
         one = inputs[0] if isinstance(inputs, Lazy) else np.asarray(inputs[:1])[0]
         return {"shape": str(list(one.shape)), "type": str(one.dtype)}

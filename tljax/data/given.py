@@ -11,6 +11,7 @@ from tljax.data import pictures, sound
 from tljax.data.formats import Request, Rows, Splits
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
+from tljax.data.texts import is_text
 from tljax.errors import wrong
 
 
@@ -30,7 +31,9 @@ def at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
     else:
         expected = "a source such as 'folder:DIR', an array, a table or a list of files"
         raise wrong(request.field, data, expected)
-    return request, {"train": lambda: Rows(table, image=len(table.kind) == 4)}
+    return request, {
+        "train": lambda: Rows(table, image=not is_text(table) and len(table.kind) == 4)
+    }
 
 
 def strata(

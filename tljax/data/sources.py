@@ -25,6 +25,7 @@ from tljax.data.prepared import read_tfds
 from tljax.data.recordings import read_wav
 from tljax.data.shards import read_tar
 from tljax.data.table import TARGETS, Table
+from tljax.data.texts import read_text
 from tljax.errors import reading, unknown, warn, wrong
 
 
@@ -53,8 +54,8 @@ def load(
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`,
-        `npz:FILE` or `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand:
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`, `npz:FILE`,
+        `text:FILE` or `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand:
         an array `[n, ...]`, a table, a list of files of pictures or sounds.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
@@ -88,7 +89,8 @@ def load(
         a compressed one are read.
 
     Returns:
-      The table; images are uint8 in 0..255, or float32 as stored.
+      The table; images are uint8 in 0..255, or float32 as stored. Texts are texts still:
+      `tokens.tokenised`.
 
     Raises:
       UserError: what cannot be read, or does not fit together.
@@ -290,5 +292,6 @@ SCHEMES: dict[str, Callable[[Request], Splits]] = {
     "tar": read_tar,
     "wav": read_wav,
     "npz": read_npz,
+    "text": read_text,
     "tfds": read_tfds,
 }

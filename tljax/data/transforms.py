@@ -25,6 +25,7 @@ from jax import Array
 from tljax.bind import Bound
 from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
+from tljax.data.hiding import mask_tokens, sentence
 from tljax.data.jitter import colour_jitter, luma, rand_augment
 from tljax.data.specs import named
 from tljax.data.waves import gain, spec_augment, speed, time_shift, white_noise
@@ -185,7 +186,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
     for function in (
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
         *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
-        *(standardise_channels, imagenet, colour_jitter, rand_augment),
+        *(standardise_channels, imagenet, colour_jitter, rand_augment, mask_tokens, sentence),
         *(time_shift, speed, gain, white_noise, log_mel, spec_augment),
     )
 }

@@ -9,23 +9,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from tljax import terms
 from tljax.checks import NOT_NEGATIVE
 from tljax.data import streams
 from tljax.data.streams import Reader
-from tljax.data.table import Table, class_weights
+from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
 from tljax.experiment import choice, results
 from tljax.experiment.check import Checked, place
 from tljax.experiment.fields import ConfigFields, PhaseFields
 from tljax.experiment.opening import Opened, check_unseen, open_data, stream_of
 from tljax.experiment.preprocessing import another_look
+from tljax.experiment.reading import check_vocabulary
+from tljax.experiment.weighing import balance_of, mixed, term_of
 from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.models.adapters import parse
 from tljax.phase import optimizers, prepare
 from tljax.phase.evaluate import Split
-from tljax.phase.phase import Phase, Term, balance
+from tljax.phase.phase import Phase
 from tljax.phase.transfer import outside
 from tljax.train import placing, starting
 from tljax.train.best import Select
@@ -43,6 +44,7 @@ class Built(NamedTuple):
     splits: Mapping[str, Split]
     cadence: Cadence
     classes: Mapping[str, tuple[str, ...]]  # head -> the names of its outputs, in their order
+    tokenizer: str  # of texts, as a tokenizer.json; "": there are none
     selects: Mapping[str, Select]  # phase -> what its best step is chosen by, where one is
 
     @property
@@ -69,15 +71,16 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
       UserError: a mistake in the config or its data.
     """
     opened, fields = opened or Opened({}, {}), config.fields
-    tables, splits, attributes, classes_of = open_data(config, opened)
+    tables, splits, attributes, classes_of, tokenizer = open_data(config, opened)
     known = [*tables.values(), *(split.table for split in splits.values())]
     classes = max((len(table.classes) for table in known if table.label is not None), default=0)
     net = network_of(config, classes)
+    check_vocabulary(tokenizer, net.trunk)
     heads = dict(net.heads.modules)
     for split in splits.values():
         results.check_width(split, getattr(heads.get(split.head), "outputs", None))
     phases = {
-        name: _phase(name, of_phase, config, net, tables, attributes)
+        name: _phase(name, of_phase, config, net, tables, attributes, tokenizer)
         for name, of_phase in config.phases.items()
     }
     data = {}
@@ -99,7 +102,9 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     )
     check_unseen(splits, tables, {name: phase.streams for name, phase in phases.items()})
     selects = {name: _select(name, config) for name in phases if config.phases[name].select.by}
-    built = Built(config, phases, tables, data, readers, splits, cadence, classes_of, selects)
+    built = Built(
+        *(config, phases, tables, data, readers, splits, cadence, classes_of, tokenizer, selects)
+    )
     if len(phases) > 1:
         _check_phases(built)
     return built
@@ -209,6 +214,7 @@ def _phase(
     net: Network,
     tables: Mapping[str, Table],
     attributes: Mapping[str, np.ndarray],
+    tokenizer: str,
 ) -> Phase:
     """A phase from its fields."""
     named, top = config.fields.streams, config.fields
@@ -216,14 +222,16 @@ def _phase(
     for stream in fields.flow or tuple(named):
         if stream not in named:
             raise unknown(place(name, "flow"), stream, named)
-        specs.append(stream_of(stream, named[stream], f"streams.{stream}", config))
+        specs.append(stream_of(stream, named[stream], f"streams.{stream}", config, tokenizer))
     if not fields.terms and fields.steps:
         expected = "at least one term: dict(NAME=dict(term=..., weight=...))"
         raise wrong(place(name, "terms"), fields.terms, expected)
     parsed = {
-        term: _term(term, of_term, place(name, f"terms.{term}"), tables)
+        term: term_of(term, of_term, place(name, f"terms.{term}"), tables)
         for term, of_term in fields.terms.items()
     }
+    tasks = tuple(fields.balance.get("tasks", ()))
+    parsed = mixed(parsed, fields.mixing, tasks, tables, place(name, "mixing"))
     for i, (_, factor) in enumerate(fields.train):
         NOT_NEGATIVE.fit(factor, place(name, f"train[{i}]"))
     if len(dict(fields.train)) < len(fields.train):
@@ -245,7 +253,7 @@ def _phase(
             steps=fields.steps,
             train=dict(fields.train),
             average=fields.average,
-            balance=_balance(fields.balance),
+            balance=balance_of(fields.balance),
             start=fields.start,
             prepare=prepare.parse(fields.prepare, "prepare"),
             tables=attributes,
@@ -255,29 +263,6 @@ def _phase(
             accumulate=top.accumulate,
             mesh=placing.mesh(mesh, batches, top.accumulate),
         )
-
-
-def _term(name: str, fields: Any, field: str, tables: Mapping[str, Table]) -> Term:
-    if isinstance(fields, int | float) and not isinstance(fields, bool):
-        fields = {"weight": fields}
-    if not isinstance(fields, Mapping):
-        raise wrong(field, fields, "a weight, or dict(term=..., weight=..., ...)")
-    fields = {"term": name, **fields}
-    weights = fields.get("class_weights")
-    if isinstance(weights, str) and weights == "balanced":
-        table = tables.get(fields.get("stream", "source"))
-        if table is None or table.label is None:
-            raise wrong(f"{field}.class_weights", "balanced", "a labelled stream")
-        fields["class_weights"] = tuple(class_weights(table).tolist())
-    return terms.term(fields.pop("term"), field=field, **fields)
-
-
-def _balance(fields: Mapping[str, Any]) -> Any:
-    for key, what in (("tasks", "names of terms"), ("shared", "patterns of shared parameters")):
-        listed = fields.get(key, ())
-        if not isinstance(listed, list | tuple) or not all(isinstance(e, str) for e in listed):
-            raise wrong(f"balance.{key}", listed, f"a list of {what}")
-    return balance(**fields)
 
 
 def readers_of(

@@ -72,7 +72,7 @@ class Cache:
         whole = Lane(phase, state, flowing(built, name), built.readers[name])
         splits = [split for split in built.splits.values() if split.phase == name]
         variables = phase.network, state.params, state.batch_stats
-        if compute is None:
+        if compute is None or any(split.layer for split in splits):
             return whole, {}
         if not built.config.phases[name].steps:
             return whole, {s.name: compute(s, *variables) for s in splits if phase.prepare}

@@ -8,7 +8,7 @@ from typing import Any
 
 from tljax import __version__, metrics
 from tljax.experiment.check import check
-from tljax.experiment.workdir import kept, recorded
+from tljax.experiment.workdir import TOKENIZER, kept, recorded
 from tljax.models.checkpoints import known
 from tljax.train.files import write
 
@@ -42,13 +42,15 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     fields, licences = config.fields, [_licence(each) for each in origins.values()]
     image = any(len(each.get("input", ())) == 4 for each in data.values())
     sound = any(each.data.startswith("wav:") for each in fields.streams.values())
+    text = (workdir / TOKENIZER).exists()
     yield "---"
     yield "library_name: tljax"
     yield f"license: {_spdx(licences)}"
     tags = ["transfer-learning", *filter(None, [fields.family.replace(" ", "-")])]
     yield f"tags: [{', '.join(tags)}]"
-    if (image or sound) and any(name.startswith("heads.") for name in data):
-        yield f"pipeline_tag: {'audio' if sound else 'image'}-classification"
+    kind = "audio" if sound else "text" if text else "image" if image else ""
+    if kind and any(name.startswith("heads.") for name in data):
+        yield f"pipeline_tag: {kind}-classification"
     yield "---"
     yield f"# {fields.method or 'A run of tljax'}"
     yield ""
@@ -58,8 +60,8 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Use"
     yield ""
-    source = "wav:NEW" if sound else "folder:NEW"
-    yield USE.format(inputs=f'"{source}"' if image or sound else "inputs", source=source)
+    source = "wav:NEW" if sound else "text:NEW.jsonl" if text else "folder:NEW"
+    yield USE.format(inputs=f'"{source}"' if kind else "inputs", source=source)
     for head, names in ((n, e["classes"]) for n, e in data.items() if n.startswith("heads.")):
         listed = ", ".join(map(_plain, names[:50])) + (", …" if len(names) > 50 else "")
         yield f"\nOutputs of head `{head.removeprefix('heads.')}`: {listed}."

@@ -59,6 +59,7 @@ class StreamFields(Fields):
     size: Size | None = doc(None, "resizes images to size × size pixels")
     view: Section = doc({}, "instead: dict(name=..., ...), which crops pictures as they are read")
     channels: Channels | None = doc(None, "makes images grey or coloured")
+    length: Count | None = doc(None, "tokens of a text, cut or padded; None: of the longest")
     scale: Positive | None = doc(None, "divides float images; None: they are in [0, 1]")
     rate: Count | None = doc(
         None, "resamples sounds to so many samples a second; None: as log_mel expects, or as stored"
@@ -95,6 +96,7 @@ class EvaluationFields(Fields):
     size: Size | None = _same("size")
     view: Section = _same("view")
     channels: Channels | None = _same("channels")
+    length: Count | None = _same("length")
     scale: Positive | None = _same("scale")
     rate: Count | None = _same("rate")
     seconds: Positive | None = _same("seconds")
@@ -104,6 +106,7 @@ class EvaluationFields(Fields):
     batch: Count = doc(256, "examples at a time")
     stem: Text = _same("stem")
     head: Text = doc("label", 'the head that is judged; "": the features')
+    layer: Text = doc("", 'the map of the trunk that the head reads, as "tokens"; "": the features')
     statistics: Text | None = doc(None, "whose batch statistics are used; None: of its own name")
     phase: Text = doc("", 'whose result is judged; "": the last')
     readout: Text = doc("logits", "how a head's outputs are read: phase.evaluate.READOUTS")
@@ -129,6 +132,14 @@ class TableFields(Fields):
     standardise: Flag = doc(False, "gives every attribute mean 0 and deviation 1")
     normalise: Flag = doc(False, "gives every class's row length 1")
     permute: Seed | None = doc(None, "the seed of a permutation of its rows: a control")
+
+
+class TokenizerFields(Fields):
+    """How texts become tokens, the same for all of a run."""
+
+    file: Text = doc("", 'a public tokenizer.json; "": one is learned from the streams')
+    vocabulary: Count = doc(8000, "how many tokens one that is learned has at most")
+    lowercase: Flag = doc(True, "whether letters become small and lose accents, of one learned")
 
 
 class NetworkFields(Fields):
@@ -160,6 +171,9 @@ class PhaseFields(Fields):
 
     flow: Names = doc((), "names of the streams that flow; (): all")
     terms: Sections = doc({}, "NAME=weight, or dict(term=, weight=, ramp=, …)")
+    mixing: Positive | None = doc(
+        None, "T: weighs terms by n^(1/T) of their streams' examples, of mean 1; None: not at all"
+    )
     balance: Section = doc({"name": "sum"}, "how tasks are weighed against each other")
     start: Rules = doc(
         (),
@@ -196,6 +210,9 @@ class ConfigFields(PhaseFields):
     streams: dict[str, StreamFields] = doc({}, "what flows, by name")
     evaluate: dict[str, EvaluationFields] = doc({}, "what is evaluated, by name")
     tables: dict[str, TableFields] = doc({}, "class × attribute tables, by name")
+    tokenizer: TokenizerFields = doc(
+        {"file": "", "vocabulary": 8000, "lowercase": True}, "how texts become tokens"
+    )
     data_dir: Text = doc("", "where relative paths start and TFDS keeps its data")
     features_dir: Text = doc("", "where features of frozen trunks are kept; '': beside the run")
     mesh: MeshFields = doc({"data": 1, "shard": 1}, "the devices of one run")
@@ -232,6 +249,7 @@ ORDER = (
         "streams",
         "evaluate",
         "tables",
+        "tokenizer",
         "data_dir",
         "features_dir",
         "mesh",

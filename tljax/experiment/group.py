@@ -19,6 +19,7 @@ from tljax.phase.evaluate import Split
 from tljax.train import hosts, lanes, loop, placing
 from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints
+from tljax.train.files import write
 from tljax.train.loop import Stop, Writer
 from tljax.train.records import Display, Muted, Records
 from tljax.train.step import State, beginning, evaluated
@@ -68,6 +69,8 @@ def keep_data(unit: Unit) -> None:
             }
     found |= {f"heads.{head}": {"classes": names} for head, names in built.classes.items()}
     workdir.keep_data(unit.workdir, {**found, **start.identities(built, unit.workdir)})
+    if built.tokenizer:
+        write(unit.workdir / workdir.TOKENIZER, built.tokenizer)
 
 
 def finish(

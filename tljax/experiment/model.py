@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from tljax.data.table import TARGETS
+from tljax.data.texts import of_list
 from tljax.errors import unknown, wrong
 from tljax.experiment import origins, results
 from tljax.experiment import workdir as workdirs
@@ -16,7 +17,15 @@ from tljax.experiment.build import network_of
 from tljax.experiment.check import Checked, check
 from tljax.experiment.opening import elsewhere
 from tljax.phase import evaluate as judging
-from tljax.phase.evaluate import READOUTS, Outputs, Split, class_scores, competing, score
+from tljax.phase.evaluate import (
+    READOUTS,
+    Outputs,
+    Split,
+    best_spans,
+    class_scores,
+    competing,
+    score,
+)
 
 OF_DATA = ("data", "split", "labelled", "stratified", "where", "classes", "validation",
     "calibrate", "per_class", "skip", "seed")  # fmt: skip
@@ -27,9 +36,10 @@ BLIND: dict[str, Any] = {"labelled": False, "classes": None, "where": {}}
 class Model(NamedTuple):
     """A network with the variables that a run ended with, and what its inputs pass.
 
-    Inputs are an array `[n, ...]`, a list of picture files, a `tljax.Table`, or a source as in a
-    config, "folder:NEW". They pass what those of an evaluation of the run pass (`preprocessing`);
-    `**fields` are fields of an evaluation that differ from it, `size=64` or `head="domain"`.
+    Inputs are an array `[n, ...]`, a list of picture files or, of a run on texts, of texts or pairs
+    of them, a `tljax.Table`, or a source as in a config, "folder:NEW". They pass what those of an
+    evaluation of the run pass (`preprocessing`); `**fields` are fields of an evaluation that differ
+    from it, `size=64` or `head="domain"`.
     """
 
     network: Any  # an unbound `models.Network`
@@ -56,6 +66,8 @@ class Model(NamedTuple):
           UserError: inputs, a head or a stem that do not fit.
         """
         config = self.changed(**{"split": "all", **fields}).config
+        if isinstance(inputs, list) and config.fields.tokenizer.file:
+            inputs = of_list(inputs, f"evaluate.{self.like}")
         split = elsewhere(config, self.like, inputs, self._classes(config))
         results.check_splits(self.network, [split], self.variables)
         return split
@@ -81,7 +93,11 @@ class Model(NamedTuple):
         """The probability of every class, `[n, classes]`; see `read`."""
         fields = BLIND | fields | ({} if head is None else {"head": head})
         split = self.split(inputs, **fields)
-        return np.concatenate([self.read(split, logits) for logits, _ in self.batches(split)])
+        read, at = [], 0
+        for logits, _ in self.batches(split):
+            read.append(self.read(split, logits, at))
+            at += len(logits)
+        return np.concatenate(read)
 
     def features(self, inputs: Any, **fields: Any) -> np.ndarray:
         """The trunk's features, `[n, features]`."""
@@ -95,12 +111,17 @@ class Model(NamedTuple):
             yield logits[:left], features[:left]
             left -= len(logits)
 
-    def read(self, split: Split, logits: np.ndarray) -> np.ndarray:
-        """Outputs as probabilities `[n, classes]`: their softmax, of classes that compete; or the
-        logistic function of each, where an example may have several; values as they are."""
+    def read(self, split: Split, logits: np.ndarray, start: int = 0) -> np.ndarray:
+        """Outputs of the examples from `start` on as probabilities `[n, classes]`: their softmax,
+        of classes that compete; or the logistic function of each, where an example may have
+        several; values as they are; of spans the first place and the last."""
         kind = self.kind(split)
         if kind == "value":
             return logits
+        if kind == "span":
+            mask = split.table.mask
+            mask = None if mask is None else np.asarray(mask)[start : start + len(logits)]
+            return best_spans(Outputs(logits, logits, None, mask=mask))
         if kind == "labels":
             return np.asarray(jax.nn.sigmoid(logits))
         scores = class_scores(Outputs(logits, logits, None), split)
@@ -108,7 +129,10 @@ class Model(NamedTuple):
         return np.asarray(jax.nn.softmax(np.where(among, scores, -np.inf).astype(np.float32)))
 
     def kind(self, split: Split) -> str:
-        """What the outputs are of: "label", one class an example; "labels", several; "value"."""
+        """What the outputs are of: "label", one class an example; "labels", several; "value";
+        "span"."""
+        if split.readout == "span":
+            return "span"
         if split.readout == "attributes":
             return "labels"
         columns = set(self.kept.get(f"evaluate.{self.like}", {}).get("columns", ())) & {*TARGETS}
@@ -167,7 +191,10 @@ def load(workdir: str | os.PathLike, phase: str = "", like: str = "") -> Model:
         "per_class": None,
         "skip": 0,
     }
-    config = check({**config.plain, "evaluate": {like: alone}})
+    own = config.plain["tokenizer"]
+    if (workdir / workdirs.TOKENIZER).exists():
+        own = {**own, "file": str((workdir / workdirs.TOKENIZER).resolve())}
+    config = check({**config.plain, "evaluate": {like: alone}, "tokenizer": own})
     final = {**finals[phase], "params": network.effective(finals[phase]["params"])}
     return Model(network, final, classes, config, workdirs.kept(workdir))
 

@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tljax.data import mixing, semantics, sources
+from tljax.data import mixing, semantics
 from tljax.data.classes import class_numbers, renumbered
-from tljax.data.scaling import scaled
 from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
@@ -16,17 +15,11 @@ from tljax.experiment import prompts
 from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.experiment.meeting import met
-from tljax.experiment.preprocessing import another_look, sound_of, transforms_of, view_of
+from tljax.experiment.preprocessing import another_look, transforms_of
+from tljax.experiment.reading import Opened, table_of, tokenizer_of
 from tljax.phase import rehearsal
 from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
-
-
-class Opened(NamedTuple):
-    """Tables that several runs share, by what they are; and where they are on the device."""
-
-    tables: dict[str, Table]
-    placed: dict[int, Table]
 
 
 class Data(NamedTuple):
@@ -36,6 +29,7 @@ class Data(NamedTuple):
     splits: dict[str, Split]
     attributes: dict[str, np.ndarray]  # class × attribute tables
     heads: dict[str, tuple[str, ...]]  # the names of their outputs, where labels are read by them
+    tokenizer: str = ""  # of texts, as a tokenizer.json
 
 
 def open_data(config: Checked, opened: Opened) -> Data:
@@ -47,7 +41,7 @@ def open_data(config: Checked, opened: Opened) -> Data:
     """
     tables = _stream_tables(config, opened)
     judged = {
-        name: _table(each, config, f"evaluate.{name}", opened)
+        name: table_of(each, config, f"evaluate.{name}", opened)
         for name, each in config.fields.evaluate.items()
     }
     if "train" in judged:
@@ -55,8 +49,9 @@ def open_data(config: Checked, opened: Opened) -> Data:
     read = judged
     tables, judged, heads = met(config, tables, judged, opened.tables)
     attributes = _attributes(config, {**tables, **judged})
+    tokenizer = tokenizer_of(config, opened) if opened.tokenizers else ""
     splits = {
-        name: _split(name, each, read[name], judged[name], config, attributes)
+        name: _split(name, each, read[name], judged[name], config, attributes, tokenizer)
         for name, each in config.fields.evaluate.items()
     }
     for name, split in splits.items():
@@ -65,7 +60,7 @@ def open_data(config: Checked, opened: Opened) -> Data:
         rehearsal.check(split, f"evaluate.{name}")
         if split.calibrate:
             rehearsal.check_calibration(split, splits[split.calibrate], f"evaluate.{name}")
-    return Data(tables, splits, attributes, heads)
+    return Data(tables, splits, attributes, heads, tokenizer)
 
 
 def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
@@ -75,7 +70,7 @@ def _stream_tables(config: Checked, opened: Opened) -> dict[str, Table]:
     for name, stream in fields.items():
         _check_stream(name, stream, fields)
         if not stream.of:
-            table = tables[name] = _table(stream, config, f"streams.{name}", opened)
+            table = tables[name] = table_of(stream, config, f"streams.{name}", opened)
             if not stream.balanced:
                 check_batch(stream.batch, len(table), f"streams.{name}.batch")
             elif not table.seen or not table.resident:
@@ -111,44 +106,17 @@ def _check_stream(name: str, stream: StreamFields, streams: Mapping[str, StreamF
             raise wrong(f"{field}.{other}", value, f"nothing: its data is {stream.of!r}'s")
 
 
-_AS_THEY_ARE = ("labelled", "stratified", "where", "classes", "channels", "background", "damaged")
-
-
-def _table(
-    fields: StreamFields | EvaluationFields, config: Checked, field: str, opened: Opened
-) -> Table:
-    """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
-    few, drawn = fields.per_class, fields.seed
-    arguments: dict[str, Any] = dict(
-        **{name: getattr(fields, name) for name in _AS_THEY_ARE},
-        per_class=few,
-        skip=getattr(fields, "skip", 0),
-        # The same for all runs where nothing is drawn, so that they share it.
-        seed=drawn if drawn is not None else config.fields.seed if few else 0,
-        size=fields.size,
-        view=view_of(fields, field),
-        **sound_of(fields, config.fields.network.stems, field),
-        limit_bytes=config.fields.resident_megabytes * 2**20,
-        root=config.fields.data_dir or None,
-    )
-    same = repr((fields.data, fields.split, fields.scale, sorted(arguments.items())))
-    if isinstance(fields, EvaluationFields) and fields.damaged:
-        same += "readable"
-    if same not in opened.tables:
-        table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
-        table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
-        if isinstance(fields, EvaluationFields):
-            table = sources.readable(table, f"{field}.data")
-        opened.tables[same] = scaled(table, fields.scale, field)
-    return opened.tables[same]
-
-
 def stream_of(
-    name: str, fields: StreamFields | EvaluationFields, field: str, config: Checked
+    name: str,
+    fields: StreamFields | EvaluationFields,
+    field: str,
+    config: Checked,
+    tokenizer: str = "",
 ) -> Stream:
+    """A stream of its fields; transforms of tokens are filled in from the tokenizer."""
     if fields.stem and fields.stem not in config.fields.network.stems:
         raise unknown(f"{field}.stem", fields.stem, config.fields.network.stems)
-    looks = transforms_of(fields.transforms, f"{field}.transforms")
+    looks = transforms_of(fields.transforms, f"{field}.transforms", tokenizer)
     if isinstance(fields, EvaluationFields):
         return Stream(name, fields.batch, looks, fields.stem)
     base = config.fields.streams[fields.of or name]
@@ -188,6 +156,7 @@ def _split(
     table: Table,
     config: Checked,
     attributes: Mapping[str, np.ndarray],
+    tokenizer: str,
 ) -> Split:
     """An evaluation, checked; numbers of classes are those of its table as it was `read`."""
     field, top, phases = f"evaluate.{name}", config.fields, tuple(config.phases)
@@ -215,7 +184,7 @@ def _split(
             f"{field}.table: table {fields.table!r} has {len(semantic)} rows; expected one for "
             f"each of the {len(table.classes)} classes (tables.{fields.table}.like={name!r})"
         )
-    stream = stream_of(name, fields, field, config)
+    stream = stream_of(name, fields, field, config, tokenizer)
     # A batch is filled up to its length, which need not be far above that of the table.
     stream = dataclasses.replace(stream, batch=min(stream.batch, max(len(table), 1024)))
     return Split(
@@ -223,6 +192,7 @@ def _split(
         table,
         stream,
         head=fields.head,
+        layer=fields.layer,
         statistics=statistics,
         phase=fields.phase or phases[-1],
         readout=fields.readout,
@@ -262,7 +232,8 @@ def elsewhere(config: Checked, name: str, data: Any, classes: Sequence[str]) -> 
         config.fields.evaluate[name].model_copy(update={"data": data}),
         f"evaluate.{name}",
     )
-    table = read = _table(fields, config, field, Opened({}, {}))
+    opened = Opened({}, {})
+    table = read = table_of(fields, config, field, opened)
     if classes and not fields.labelled:
         table = read = renumbered(read, classes, field)
     elif classes and read.classes:
@@ -270,7 +241,8 @@ def elsewhere(config: Checked, name: str, data: Any, classes: Sequence[str]) -> 
     tables = {n: each for n, each in config.plain["tables"].items() if n == fields.table}
     described = check({**config.plain, "tables": tables})
     like = {each.like or name: table for each in described.fields.tables.values()}
-    split = _split(name, fields, read, table, config, _attributes(described, like))
+    tokenizer = tokenizer_of(config, opened) if opened.tokenizers else ""
+    split = _split(name, fields, read, table, config, _attributes(described, like), tokenizer)
     rehearsal.check(split, field)
     return split
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tljax.bind import Bound
-from tljax.data import transforms, views
+from tljax.data import tokens, transforms, views
 from tljax.data.sound import is_sound
 from tljax.data.table import Table
 from tljax.errors import unknown, wrong
@@ -35,8 +35,9 @@ def sound_of(
     Raises:
       UserError: another rate than that.
     """
-    if not isinstance(fields.data, str) and not is_sound(fields.data):
-        return {"rate": None, "seconds": None}  # at hand, as they are to be
+    if not is_sound(fields.data):  # what is at hand is as it is to be
+        named = isinstance(fields.data, str)
+        return {"rate": fields.rate, "seconds": fields.seconds} if named else {}
     wanted = []
     if fields.stem in stems:
         where = f"network.stems.{fields.stem}"
@@ -44,16 +45,24 @@ def sound_of(
     for i, look in enumerate(transforms_of(fields.transforms, f"{field}.transforms")):
         wanted.append((f"{field}.transforms[{i}]", dict(look.static).get("rate")))
     rate = fields.rate
-    for where, expected in wanted if is_sound(fields.data) else ():
+    for where, expected in wanted:
         if expected and rate not in (None, expected):
             raise wrong(f"{field}.rate", rate, f"{expected}, as {where} expects")
         rate = rate or expected
     return {"rate": rate, "seconds": fields.seconds}
 
 
-def transforms_of(specs: Sequence[Any], field: str) -> tuple[Bound, ...]:
-    """Transforms as functions."""
+def transforms_of(specs: Sequence[Any], field: str, tokenizer: str = "") -> tuple[Bound, ...]:
+    """Transforms as functions; those of tokens with the numbers that a tokenizer.json has."""
     named = [_transform(spec, f"{field}[{i}]") for i, spec in enumerate(specs)]
+    if tokenizer:
+        numbers = tokens.of_transforms(tokenizer)
+        named = [
+            {**numbers.get(str(spec.get("name")), {}), **spec}
+            if isinstance(spec, Mapping)
+            else spec
+            for spec in named
+        ]
     return transforms.parse(named, field)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax.errors import UserError, reading, wrong
+from tljax.data.tokens import read_tokenizer, special
+from tljax.errors import wrong
 from tljax.experiment.fields import TableFields
 from tljax.models import weights
 from tljax.models.clip import TextTower, class_vectors
@@ -62,18 +63,8 @@ def _vectors(
 
 def _tokens(path: Path, sentences: list[str], text: Any, field: str) -> np.ndarray:
     """Token numbers `[sentences, length]`, by the tokenizer of a checkpoint."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise UserError(f"{field}: needs tokenizers: pip install 'tljax[text]'") from None
-    with reading(field, str(path)):
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text())
-        except OSError:
-            raise
-        except Exception as error:  # of the library, which has no class of its own for it
-            raise wrong(field, str(path), f"a tokenizer.json ({error})") from None
-    pad = next((t for t in map(tokenizer.token_to_id, ("<pad>", "[PAD]")) if t is not None), 0)
+    tokenizer = read_tokenizer(path, field)
+    pad = special(tokenizer).get("pad", 0)
     tokenizer.enable_truncation(text.length)
     tokenizer.enable_padding(length=text.length, pad_id=pad)
     numbers = np.array([each.ids for each in tokenizer.encode_batch(sentences)], np.int32)

@@ -14,6 +14,7 @@ import numpy as np
 from tljax.data.formats import in_order
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
+from tljax.data.tokens import Encoded
 from tljax.errors import UserError, reading, wrong
 from tljax.experiment.check import check
 from tljax.experiment.model import BLIND, Model, load
@@ -40,7 +41,8 @@ def predict(
     `confidence`, then the probability of every class by its name; of the `top` most probable ones
     alone, `class_2`, `probability_2` and so on. A line of JSON holds them as `probabilities`.
     Where an example may have several classes, those of at least ½ are `predicted`; where a value is
-    predicted, `value` (or `value_0`, …) is all there is.
+    predicted, `value` (or `value_0`, …) is all there is, and where a span is, `start` and `end` in
+    characters, and `span`, what stands there. Texts are written after their `index`.
 
     Args:
       run: its directory, or that of a member of a sweep.
@@ -176,12 +178,29 @@ def _predictions(
     """A row an example."""
     paths, kind, at = _paths(split.table), model.kind(split), 0
     for logits, _ in _shown(model, split, display):
-        shares = model.read(split, logits).reshape(len(logits), -1)
+        shares = model.read(split, logits, at).reshape(len(logits), -1)
         names = model.names(split, shares.shape[-1])
         for row in shares:
-            where = {"path": paths[at]} if paths else {"index": at}
-            yield where | _predicted([round(float(x), 6) for x in row], names, kind, top)
+            where: dict[str, Any] = {"path": paths[at]} if paths else {"index": at}
+            item = split.table.input.items[at] if isinstance(split.table.input, Lazy) else None
+            if isinstance(item, Encoded):
+                where |= {n: x for n, x in zip(COLUMNS, item.words, strict=True) if x is not None}
+            if kind == "span":
+                yield where | _span(int(row[0]), int(row[1]), item)
+            else:
+                yield where | _predicted([round(float(x), 6) for x in row], names, kind, top)
             at += 1
+
+
+COLUMNS = ("text", "text_pair")
+
+
+def _span(first: int, last: int, item: Any) -> dict[str, Any]:
+    """A span of characters, of a text; of places otherwise."""
+    if not isinstance(item, Encoded):
+        return {"first": first, "last": last}
+    start, end = item.characters(first, last)
+    return {"start": start, "end": end, "span": item.words.last[start:end]}
 
 
 def _predicted(

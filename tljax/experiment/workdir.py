@@ -16,7 +16,7 @@ from tljax.experiment.check import check, place
 from tljax.experiment.fields import PHASE_FIELDS
 from tljax.train.files import read_json, write_json
 
-LOCK, DATA = ".lock", "data.json"
+LOCK, DATA, TOKENIZER = ".lock", "data.json", "tokenizer.json"
 
 
 class Held(UserError):
@@ -165,7 +165,7 @@ def _canonical(config: Mapping[str, Any]) -> dict[str, str]:
 def _begun(workdir: Path) -> bool:
     """Whether a run has left anything beside its config and features of whatever config; the first
     file that is found tells."""
-    ours = {workdir / name for name in ("config.json", DATA, LOCK)}
+    ours = {workdir / name for name in ("config.json", DATA, LOCK, TOKENIZER)}
     own = (p for p in workdir.rglob("*") if workdir / "features" not in p.parents)
     return any(p not in ours and p.is_file() and p.stat().st_size for p in own)
 

@@ -14,6 +14,7 @@ from tljax.losses import (
     multitask,
     self_taught,
     supervised,
+    text,
     zero_shot,
 )
 from tljax.losses.adversarial import (
@@ -34,19 +35,21 @@ from tljax.losses.conservative import (
     l2_penalty,
     l2_sp,
 )
-from tljax.losses.multitask import uncertainty_weighted, weighted_sum
+from tljax.losses.multitask import mixing_weights, uncertainty_weighted, weighted_sum
 from tljax.losses.self_taught import barlow_twins, nt_xent, reconstruction, vicreg
 from tljax.losses.supervised import weighted_mean
+from tljax.losses.text import hidden_cross_entropy, info_nce, span_cross_entropy
 from tljax.losses.zero_shot import ale, compatibility, devise, sje
 
 __all__ = [
     "adversarial", "alignment", "clustering", "conservative", "multitask", "self_taught",
-    "supervised", "zero_shot",
+    "supervised", "text", "zero_shot",
     "conditional_map", "domain_confusion", "entropy_weights", "margin_disparity", "ramp",
     "reverse_gradient", "coral", "joint_mmd", "minimum_class_confusion", "mk_mmd",
     "scan", "self_label", "soft_assignment", "target_distribution",
     "batch_spectral_shrinkage", "co_tuning", "distillation", "feature_map_distance",
-    "l2_penalty", "l2_sp", "uncertainty_weighted", "weighted_sum",
+    "l2_penalty", "l2_sp", "mixing_weights", "uncertainty_weighted", "weighted_sum",
     "barlow_twins", "nt_xent", "reconstruction", "vicreg", "weighted_mean",
+    "hidden_cross_entropy", "info_nce", "span_cross_entropy",
     "ale", "compatibility", "devise", "sje",
 ]  # fmt: skip

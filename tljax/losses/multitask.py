@@ -1,5 +1,6 @@
 """Multitask learning: many losses, one scalar."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Scalar
@@ -16,6 +17,26 @@ def weighted_sum(losses: Tasks, weights: Tasks) -> Scalar:
     Caruana 1997, "Multitask Learning": linear scalarisation.
     """
     return jnp.sum(losses * weights)
+
+
+@single
+def mixing_weights(sizes: Tasks, temperature: float | Scalar = 1.0) -> Tasks:
+    """Weights of tasks by what they have to learn from: n^(1/T), scaled to a mean of 1.
+
+    A step that draws one task, with a probability of n^(1/T) over the sum, expects 1/tasks of the
+    gradient that these weights give a step in which all tasks flow.
+
+    Args:
+      sizes: n, `[tasks]`, how many examples each has, > 0.
+      temperature: T > 0: at 1 tasks count by their examples, at ∞ all the same.
+
+    Returns:
+      `[tasks]`, of a mean of 1.
+
+    Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified Text-to-Text
+    Transformer", section 3.5.2; without its limit on n, which is T5's.
+    """
+    return sizes.size * jax.nn.softmax(jnp.log(sizes) / temperature)
 
 
 @single

@@ -13,11 +13,12 @@ from tljax.metrics.predictions import (
     multilabel,
     per_class_accuracy,
     regression,
+    spans,
 )
 
 __all__ = [
     "Interval", "accuracy", "attribute_accuracy", "class_accuracies", "clustering", "confused",
     "confusion_matrix", "delta_p",
     "generalised", "interval", "multilabel", "paired", "per_class_accuracy", "proxy_a_distance",
-    "regression", "validators", "wilson",
+    "regression", "spans", "validators", "wilson",
 ]  # fmt: skip

@@ -176,3 +176,27 @@ def regression(
         "rmse": float(metrics.root_mean_squared_error(wanted, guessed)),
         "r2": float(metrics.r2_score(wanted, guessed)) if len(wanted) > 1 else float("nan"),
     }
+
+
+@shaped
+def spans(
+    predicted: Integer[np.ndarray, "n two"], true: Integer[np.ndarray, "n two"]
+) -> dict[str, float]:
+    """How well spans of places are found.
+
+    Args:
+      predicted, true: `[n, 2]`, the first place and the last, which belongs to the span.
+
+    Returns:
+      `exact_match`, the part that is found to the place; `f1`, the mean over the examples of the
+      harmonic mean of precision and recall of their places. Both in [0, 1].
+
+    Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section
+    6.1; of the tokens that stand there, where theirs are words without articles and punctuation.
+    """
+    shared = np.minimum(predicted[:, 1], true[:, 1]) - np.maximum(predicted[:, 0], true[:, 0]) + 1
+    sizes = sum(each[:, 1] - each[:, 0] + 1 for each in (predicted, true))
+    return {
+        "exact_match": float(np.mean((predicted == true).all(axis=1))),
+        "f1": float(np.mean(2 * np.maximum(shared, 0) / sizes)),
+    }

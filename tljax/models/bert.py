@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from tljax.checks import Count, Positive, Whole, Width
+from tljax.checks import MOST, Count, Positive, Range, Whole, Width
 from tljax.errors import wrong
 from tljax.models.attention import Depth, Gelu, LayerNorm, Size, stacked
 from tljax.models.naming import CLASSIFIER, TRUNK, block, embedding, layer_norm
 from tljax.models.weights import Entry, linear
 
+Separator = Annotated[Any, Range(0, MOST, whole=True)]  # None: there is none
+
 
 class BERT(nn.Module, kw_only=True):
-    """A transformer that reads tokens both ways; its maps are `block_i`, `[batch, length, width]`.
+    """A transformer that reads tokens both ways; its maps are `block_i`, `[batch, length, width]`,
+    and the last of them again as `tokens`, for heads that say something of every token.
 
     Tokens of the number `pad` are not read, unless a mask says which are. All of an input is one
-    segment. The width and depth that stand here are those of bert-base.
+    segment, or what follows its first `separator` another, as in public tokenizers' pairs. The
+    width and depth that stand here are those of bert-base.
     """
 
     vocabulary: Width = 30522
@@ -28,7 +32,8 @@ class BERT(nn.Module, kw_only=True):
     depth: Depth = 12
     heads: Count = 12
     mlp: Size = 0  # the width within the MLPs; 0: four times the width
-    segments: Count = 2  # rows of a table of which the first is used
+    segments: Count = 2  # rows of a table
+    separator: Separator = None  # the token at a segment's end, 102 of bert-base-uncased
     pool: Literal["mean", "first", "pooler", "none"] = "mean"  # "pooler": tanh of a layer on first
     gelu: Gelu = "exact"
     epsilon: Positive = 1e-12
@@ -58,19 +63,26 @@ class BERT(nn.Module, kw_only=True):
         )
         fields |= dict(epsilon=self.epsilon, post=True)
         x, maps = stacked(self._embedded(x), self.depth, mask[:, None, None, :], **fields)
-        return self._pooled(x, mask), maps
+        return self._pooled(x, mask), {**maps, "tokens": x}
 
     def _embedded(self, x: Array) -> Array:
         """Token numbers → tokens with their positions, normalised."""
         tables = {
             "tokens": (self.vocabulary, x),
             "positions": (self.length, jnp.arange(x.shape[1])[None]),
-            "segments": (self.segments, jnp.zeros((1, 1), "int32")),
+            "segments": (self.segments, self._segments(x)),
         }
         words, positions, segments = (
             nn.Embed(rows, self.width, name=name)(index) for name, (rows, index) in tables.items()
         )
         return LayerNorm(self.epsilon, name="norm")(words + positions + segments)
+
+    def _segments(self, x: Array) -> Array:
+        """The segment of each token: how many have ended before it, at most the last."""
+        if self.separator is None:
+            return jnp.zeros((1, 1), "int32")
+        ends = (x == self.separator).astype("int32")
+        return jnp.minimum(jnp.cumsum(ends, axis=1) - ends, self.segments - 1)
 
     def _pooled(self, x: Array, mask: Array) -> Array:
         """Tokens → features."""
@@ -87,7 +99,8 @@ def check_tokens(x: Array, length: int) -> None:
     if not jnp.issubdtype(x.dtype, jnp.integer) or x.ndim != 2:
         raise wrong("input", f"{x.dtype} {x.shape}", "integers (batch, tokens)")
     if x.shape[1] > length:
-        raise wrong("length", length, f"at least {x.shape[1]}, the tokens of an input")
+        expected = f"at least {x.shape[1]}, the tokens of an input; a stream's length cuts it"
+        raise wrong("length", length, expected)
 
 
 def EXAMPLE(trunk: Any = None) -> Array:

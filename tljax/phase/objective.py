@@ -270,17 +270,17 @@ def predict(
     inputs: Any,
     *,
     head: str,
+    layer: str = "",
     stem: str = "",
     stream: str | None = None,
 ) -> tuple[Array, Array]:
-    """(outputs `[batch, outputs]`, features `[batch, features]`) with the running statistics.
-
-    Without a head (""), the outputs are the features.
-    """
+    """(outputs `[batch, outputs]`, features `[batch, features]`) with the running statistics. The
+    head reads the features, or the map `layer`; without a head ("") that is the outputs."""
 
     def run(net: Any) -> tuple[Array, Array]:
-        z = net.features(inputs, stem=stem, train=False, stream=stream)
-        return net.head(head, z) if head else z, z
+        z, maps = net.features_and_maps(inputs, stem=stem, train=False, stream=stream)
+        read = _of({"": (z, maps)}, "", layer or None)
+        return net.head(head, read) if head else read, z
 
     rounded = network.rounded(network.effective(params))
     return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})

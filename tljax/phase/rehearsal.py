@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tljax.errors import UserError, failure, wrong
-from tljax.phase.evaluate import Outputs, Split, score
+from tljax.phase.evaluate import Outputs, Split, known, score
 
 
 def check(split: Split, field: str) -> None:
@@ -47,13 +47,15 @@ def rehearse(split: Split, shape: Sequence[int]) -> None:
       shape: of the outputs for a batch.
     """
     table, few = split.table, 64
+    if split.readout == "span" and (len(shape) != 3 or shape[-1] != 2):
+        expected = f"a head of two outputs for every place of a map, evaluate.{split.name}.layer"
+        raise wrong(f"evaluate.{split.name}.head", split.head, expected)
     unseen = np.isin(np.asarray(table.label), split.unseen) if split.unseen else np.zeros(0, bool)
     firsts = (np.arange(len(table)), np.flatnonzero(unseen), np.flatnonzero(~unseen))
     rows = np.unique(np.concatenate([each[:few] for each in firsts]))
     made = np.random.default_rng(0).normal(size=(len(rows), *shape[1:])).astype(np.float32)
-    columns = (table.label, table.labels, table.value)
-    known = [None if column is None else np.asarray(column)[rows] for column in columns]
+    of_rows = [None if each is None else np.asarray(each)[rows] for each in known(table)]
     try:
-        score(Outputs(made, made, *known), split)
+        score(Outputs(made, made, *of_rows), split)
     except Exception as error:
         raise UserError(failure(f"evaluate.{split.name}", error)["failed"]) from error

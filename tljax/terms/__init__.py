@@ -11,7 +11,7 @@ from typing import Any
 from tljax.bind import defaults, find, scalar, split
 from tljax.errors import unknown
 from tljax.phase.phase import Term
-from tljax.terms import adaptation, conservative, supervised, unsupervised
+from tljax.terms import adaptation, conservative, supervised, text, unsupervised
 from tljax.terms.adaptation import domain_adversarial
 from tljax.terms.supervised import cross_entropy
 
@@ -49,6 +49,9 @@ TERMS: dict[str, Callable] = {
         unsupervised.scan,
         unsupervised.self_label,
         unsupervised.embedded_clustering,
+        text.span,
+        text.masked_language_model,
+        text.info_nce,
     )
 }
 

@@ -29,7 +29,7 @@ def reconstruction(
     return self_taught.reconstruction(wanted, decoded)
 
 
-def _pair(
+def pair(
     view: View, first: str, second: str, head: str, outputs: int | None = None
 ) -> tuple[Array, Array]:
     views = view.features[first], view.features[second]
@@ -51,7 +51,7 @@ def nt_xent(
     temperature: Positive = 0.5,
 ) -> Array:
     """SimCLR: each view is to find the other among the batch (Chen et al. 2020)."""
-    return self_taught.nt_xent(*_pair(view, first, second, head), temperature)
+    return self_taught.nt_xent(*pair(view, first, second, head), temperature)
 
 
 def barlow_twins(
@@ -63,7 +63,7 @@ def barlow_twins(
     off_diagonal: NotNegative = 5e-3,
 ) -> Array:
     """The views' cross-correlation is to be the identity (Zbontar et al. 2021)."""
-    return self_taught.barlow_twins(*_pair(view, first, second, head), off_diagonal)
+    return self_taught.barlow_twins(*pair(view, first, second, head), off_diagonal)
 
 
 def vicreg(
@@ -77,8 +77,8 @@ def vicreg(
     covariance: NotNegative = 1.0,
 ) -> Array:
     """Agreement of the views, with variance kept and covariance removed (Bardes et al. 2022)."""
-    pair = _pair(view, first, second, head)
-    return self_taught.vicreg(*pair, similarity, variance, covariance)
+    views = pair(view, first, second, head)
+    return self_taught.vicreg(*views, similarity, variance, covariance)
 
 
 def scan(
@@ -94,7 +94,7 @@ def scan(
     Van Gansbeke et al. 2020, eq. 2. Negative when it works.
     """
     return clustering.scan(
-        *_pair(view, stream, neighbour, head, len(view.names[stream])), entropy_weight
+        *pair(view, stream, neighbour, head, len(view.names[stream])), entropy_weight
     )
 
 
@@ -108,7 +108,7 @@ def self_label(
 ) -> Array:
     """SCAN's self-labelling: an augmented view takes the cluster of a confident example."""
     return clustering.self_label(
-        *_pair(view, stream, augmented, head, len(view.names[stream])), threshold
+        *pair(view, stream, augmented, head, len(view.names[stream])), threshold
     )
 
 
