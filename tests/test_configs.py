@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import speaking
 import tensorflow_datasets as tfds
 import tokenizers
 from PIL import Image
@@ -73,6 +74,7 @@ def data(tmp_path_factory):
                 image = Image.fromarray((digits.images[i] * 15).astype(np.uint8)).resize((48, 40))
                 image.save(root / "pictures" / split / f"kind{digits.target[i]}" / f"{i}.png")
     prompted(root / "prompts", TOWER)
+    speaking.write(root / "recordings")
     return root
 
 
@@ -116,6 +118,10 @@ def randomised(trunk, path: Path) -> None:
 
 def shrink(config, data: Path) -> None:
     """A few steps of small batches of a narrow network on little data, all else as shipped."""
+    if "mel" in config.network.stems:
+        speaking.shrink(config)
+        config.data_dir = str(data)
+        return
     trunk = config.network.trunk
     if trunk.name in TINY:
         trunk.update(TINY[trunk.name])

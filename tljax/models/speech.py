@@ -17,7 +17,7 @@ from jax import Array
 from tljax.checks import Count, Whole, Width
 from tljax.errors import wrong
 from tljax.models.attention import MLP, Attention, Block, Depth, LayerNorm, Size
-from tljax.models.layers import Conv, Norm, max_pool
+from tljax.models.layers import Conv, max_pool
 
 FrameNorm = Literal["none", "layer"]  # statistics of a batch would hold what is not there
 
@@ -74,11 +74,16 @@ def there(x: Array, mask: Array | None) -> Array:
 
 
 def mean_over(x: Array, mask: Array | None) -> Array:
-    """`[batch, frames, features]` → `[batch, features]`: the mean over frames that are there."""
+    """`[batch, frames, features]` → `[batch, features]`: the mean over frames that are there.
+
+    As a product: a sum XLA fuses with what is around it, otherwise in another program, and a member
+    of a sweep differed from a run of its own in the last digit.
+    """
     if mask is None:
         return x.mean(axis=1)
-    weights = mask.astype("float32")[:, :, None]
-    return (x * weights).sum(axis=1) / jnp.maximum(weights.sum(axis=1), 1.0)
+    weights = mask.astype(x.dtype)
+    weights = weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+    return jnp.matmul(weights[:, None], x, precision="highest")[:, 0]
 
 
 def _frames(x: Array) -> Array:
@@ -99,7 +104,7 @@ class ConvBlock1D(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         y = Conv1D(self.features, self.kernel, self.stride, name="conv")(x)
-        return nn.relu(Norm(self.norm, name="norm")(y, train=False))
+        return nn.relu(LayerNorm(name="norm")(y) if self.norm == "layer" else y)
 
 
 class CNN1D(nn.Module, kw_only=True):
@@ -137,7 +142,7 @@ class ConvBlock2D(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         y = Conv(self.features, name="conv")(x)
-        return nn.relu(max_pool(Norm(self.norm, name="norm")(y, train=False)))
+        return nn.relu(max_pool(LayerNorm(name="norm")(y) if self.norm == "layer" else y))
 
 
 class CNN2D(nn.Module, kw_only=True):

@@ -1,0 +1,117 @@
+"""Runs on recordings: a shipped config, shrunk; used on other recordings, resumed, swept."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import speaking
+from test_configs import Death, dying
+
+import tljax
+from tljax import experiment
+from tljax.experiment import grid, sweep
+from tljax.main import main
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sounds")
+    speaking.write(root / "recordings")
+    for i, word in enumerate(speaking.WORDS):
+        path = root / "new" / f"message {i}.flac"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, speaking.utterance(word, 1.02, i + 50, rate=8000), 8000)
+    return root
+
+
+def shrunk(root, **fields):
+    """`configs/speaker.py` on words that are sums of tones."""
+    from tljax.configs import speaker
+
+    config = speaker.get_config()
+    config.new.terms.label = dict(term="cross_entropy", stream="new", weight=1.0)
+    speaking.shrink(config)
+    config.update(data_dir=str(root), figures=False, **fields)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(root, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "run"
+    config = shrunk(root)
+    config.many.steps = 60
+    config.optimizer = dict(name="adam", learning_rate=0.01)
+    experiment.run(config, path)
+    return path
+
+
+def test_words_are_told_apart_and_predicted_of_a_folder_of_other_files(run, root, capsys):
+    """The files are FLAC at twice the rate, of other lengths: rate, length and mels are the run's.
+
+    By hand the same comes of the waves as an array and a mask."""
+    reached = json.loads((run / "result.json").read_text())["evaluations"]
+    assert reached["new"]["accuracy"] == 1.0
+    out = run / "predictions.csv"
+    command = ["tljax", "predict", f"--run={run}", f"--data=wav:{root}/new", f"--out={out}"]
+    assert main(command) == 0, capsys.readouterr().err
+    rows = list(csv.DictReader(out.open(newline="")))
+    assert [row["predicted"] for row in rows] == list(speaking.WORDS)
+    assert rows[1]["path"].endswith("message 1.flac")
+    model = tljax.load(run)
+    assert model.preprocessing["rate"] == 4000 and model.preprocessing["seconds"] == 0.25
+    table = tljax.data.load(f"wav:{root}/new", "train", labelled=False, rate=4000, seconds=0.25)
+    files = model.predict([row["path"] for row in rows])
+    np.testing.assert_allclose(files, model.predict(table), rtol=1e-6)
+    np.testing.assert_allclose(files[:, 0], [float(row["air"]) for row in rows], atol=1e-6)
+    card = (run / "README.md").read_text()
+    assert "audio-classification" in card and 'model.predict("wav:NEW")' in card
+
+
+def test_features_of_a_file_do_not_depend_on_what_is_beside_it(run, root):
+    """Without `seconds` a longer file beside it only adds what is not there."""
+    model = tljax.load(run)
+    long, short = root / "long.wav", root / "new" / "message 0.flac"
+    soundfile.write(long, np.tile(speaking.utterance("bee", 1, 0), 3), speaking.RATE)
+    both, one = (
+        model.features([str(path) for path in paths], seconds=None)
+        for paths in ((short, long), (short,))
+    )
+    assert np.abs(one).max() > 0.1
+    np.testing.assert_allclose(both[:1], one, rtol=1e-4, atol=1e-5)
+
+
+def one_phase(root, **fields):
+    config = shrunk(root, **fields)
+    config.phases, config.steps = (), 6
+    config.terms.label = dict(term="cross_entropy", stream="new")
+    config.network.trunk.norm = "none"  # whose sums XLA takes otherwise in another program
+    del config.streams.many, config.evaluate.unheard, config.many, config.new
+    return config
+
+
+def lines(path):
+    return (path / "metrics.jsonl").read_text(), (path / "result.json").read_text()
+
+
+def test_a_streamed_run_dies_and_ends_the_same(root, tmp_path, monkeypatch):
+    """Waves are read from their files, masks are made as they are."""
+    monkeypatch.setattr("tljax.data.streams.AHEAD", 0)  # two batches, not hundreds
+    config = one_phase(root, resident_megabytes=0.0)
+    experiment.run(config, tmp_path / "run")
+    with dying(monkeypatch, 2), pytest.raises(Death):
+        experiment.run(config, tmp_path / "again")
+    assert not (tmp_path / "again" / "result.json").exists()
+    experiment.run(config, tmp_path / "again")
+    assert lines(tmp_path / "again") == lines(tmp_path / "run")
+
+
+def test_a_member_of_a_sweep_is_the_run_that_it_would_be_alone(root, tmp_path):
+    config = one_phase(root)
+    rows = sweep.run(config, grid.parse(["optimizer.learning_rate=0.05,0.2"]), tmp_path / "sweep")
+    assert [row["status"] for row in rows] == ["finished", "finished"]
+    config.optimizer.learning_rate = 0.2
+    experiment.run(config, tmp_path / "alone")
+    [row] = [row for row in rows if row["optimizer.learning_rate"] == 0.2]
+    assert lines(tmp_path / "alone") == lines(tmp_path / "sweep" / "members" / row["member"])
