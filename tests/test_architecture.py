@@ -40,7 +40,7 @@ ROOMS = {
         *("hosts files", "placing records", "gradients", "step checkpoint", "starting lanes best"),
         *("loop", "fitting"),
     ],
-    "experiment": 5000[
+    "experiment": [
         *(
             "kinds",
             "fields",
