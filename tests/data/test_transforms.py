@@ -441,7 +441,8 @@ def test_every_number_may_be_swept(name):
     both = jax.tree.map(lambda *pair: jnp.array(pair), look, half)
     swept = jax.jit(jax.vmap(lambda each: apply((each,), images, KEYS)))(both)
     alone = [RUN((each,), images, KEYS) for each in (look, half)]
-    np.testing.assert_allclose(swept, np.stack(alone), atol=1e-5)
+    both = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), swept, both)
 
 
 # What a config may say.
