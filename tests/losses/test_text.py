@@ -32,7 +32,7 @@ def test_span_cross_entropy_by_hand():
 
 
 def test_hidden_cross_entropy_by_hand():
-    """Two hidden places, of shares 3/4 and 1/4 of their words: the mean of −log; others count not."""
+    """Two hidden places, of shares 3/4 and 1/4 of their words: the mean of −log of both."""
     logits = jnp.array([[[math.log(3), 0.0], [math.log(3), 0.0], [5.0, 0.0]]])
     words, hidden = jnp.array([[0, 1, -7]]), jnp.array([[True, True, False]])
     loss = hidden_cross_entropy(logits, words, hidden)
@@ -43,7 +43,7 @@ def test_hidden_cross_entropy_by_hand():
 
 
 def test_info_nce_by_hand():
-    """Two pairs of the same unit vectors at right angles, τ = 1: −log(e / (e + 1)) on either side."""
+    """Two pairs at right angles, τ = 1: −log(e / (e + 1)) on either side."""
     x = jnp.array([[2.0, 0.0], [0.0, 3.0]])
     np.testing.assert_allclose(info_nce(x, x, 1.0), math.log(1 + math.exp(-1)), rtol=1e-6)
     same = jnp.ones((5, 3))

@@ -52,7 +52,7 @@ def test_features_are_what_pool_says(variables):
 
 
 def test_what_follows_a_separator_is_another_segment(variables):
-    """9 ends the first segment, to which it belongs: [3 7 9 | 4 9 |]; without it nothing differs."""
+    """9 ends the first segment, to which it belongs: [3 7 9 | 4 9]; without it nothing differs."""
     x = jnp.array([[3, 7, 9, 4, 9, 0]])
     pairs = TINY.clone(separator=9)
     segments = pairs.bind(variables)._segments(x)
