@@ -7,6 +7,9 @@ and hands both to `main`. Started again, either goes on where it was:
 
     python -m experiments.NAME.run --tune
     python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
+    python -m experiments.NAME.run --only method=LoRA,DELTA --only labels=100
+
+With `--only` lines of other values stay as they were written: a long table is run in parts.
 
 Every line of a table has the commit, the version of jax and the device that made it, but those from
 before there was this frame.
@@ -18,8 +21,9 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +32,7 @@ from flax.traverse_util import flatten_dict
 from experiments import report
 from experiments.report import Comparison, Results
 from tljax import experiment
+from tljax.errors import unknown
 from tljax.experiment import grid, sweep
 from tljax.train.files import write_json
 
@@ -39,6 +44,9 @@ HEADLINES = (  # the experiments whose comparisons stand in the README, in order
 PROVENANCE = ("commit", "jax", "device")
 
 Shrink = Callable[[Any], None]  # makes a config small, for the tests
+
+
+Only = Mapping[str, Collection[str]]  # column -> the values of which lines are meant, as strings
 
 
 class Run(NamedTuple):
@@ -91,17 +99,28 @@ class Experiment(NamedTuple):
     stages: Callable[[Collect], Results] | None = None  # in place of rows, where some need others'
     file: str = "results.csv"
 
-    def collect(self, workdir: Path, seeds: Any = None, shrink: Shrink | None = None) -> Results:
+    def collect(
+        self,
+        workdir: Path,
+        seeds: Any = None,
+        shrink: Shrink | None = None,
+        only: Only = MappingProxyType({}),
+    ) -> Results:
         """The lines of all rows on these seeds; what has finished is only read.
 
-        `workdir` gets a directory a row, and beside it how each of its runs was made.
+        `workdir` gets a directory a row, and beside it how each of its runs was made. Of a row
+        whose `columns` are not what `only` says nothing is run.
         """
         seeds = self.seeds if seeds is None else seeds
         members: dict[str, Mapping[int, Path]] = {}
 
         def run(rows: Rows) -> Results:
-            results = Results()
+            results, columns = Results(), {name for row in rows.values() for name in row.columns}
+            for name in set(only) - columns:
+                raise SystemExit(str(unknown("--only", name, columns)))
             for name, row in rows.items():
+                if not matches(row.columns, only):
+                    continue
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
                 members[name], reached = _swept(configs, workdir / place(name), row)
@@ -113,7 +132,7 @@ class Experiment(NamedTuple):
             return results
 
         run.members = members  # type: ignore[attr-defined]  # row -> seed -> its directory
-        return self.stages(run) if self.stages else run(self.rows())
+        return Results(self.stages(run)) if self.stages else run(self.rows())
 
     def read(self) -> Results:
         """The lines that have been written."""
@@ -124,6 +143,11 @@ class Experiment(NamedTuple):
         assert self.tables
         values = {"seeds": len(results.of("seed")), **self.tables(results)}
         return (self.folder / "section.md").read_text().format(**values).strip()
+
+
+def matches(line: Mapping[str, Any], only: Only) -> bool:
+    """Whether a line has, of each column named, one of the values; without it, it may be meant."""
+    return all(str(line[n]) in values for n, values in only.items() if line.get(n) is not None)
 
 
 def place(row: str) -> str:
@@ -243,6 +267,8 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--seeds", type=int, help="the first so many")
     parser.add_argument("--workdir", type=Path)
+    how: dict[str, Any] = dict(action="append", default=[], metavar="COLUMN=VALUE,...")
+    parser.add_argument("--only", **how, help="the rows of these values; others stay as they are")
     parser.set_defaults(declared=declared)
     for flag, other in others.items():
         how = dict(action="store_const", const=other, help=f"write {other.file} instead")
@@ -252,9 +278,23 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     name, stem = declared.folder.name, Path(declared.file).stem
     workdir = ROOT / "runs" / (name if stem == "results" else f"{name}_{stem}")
     sweep.use_all_cores()
-    results = declared.collect(arguments.workdir or workdir, declared.seeds[: arguments.seeds])
-    report.save(results, declared.folder / declared.file)
+    parts = (part.partition("=") for part in arguments.only)
+    only = {column: values.split(",") for column, _, values in parts}
+    seeds, path = declared.seeds[: arguments.seeds], declared.folder / declared.file
+    results = declared.collect(arguments.workdir or workdir, seeds, only=only)
+    before = declared.read() if only and path.exists() else Results()
+    report.save(merged(before, results, only), path)
     write(declared, declared.read())
+
+
+def merged(before: Results, new: Results, only: Only) -> Results:
+    """Lines as they were written, with those that `only` means, on the seeds that have been run, as
+    they are now."""
+    # A row may give lines of other values than its own.
+    meant = {name: {*values, *(str(line[name]) for line in new)} for name, values in only.items()}
+    seeds = new.of("seed")
+    kept = (line for line in before if line["seed"] not in seeds or not matches(line, meant))
+    return Results([*kept, *new])
 
 
 def write(declared: Experiment, results: Results) -> None:

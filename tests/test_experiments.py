@@ -191,7 +191,7 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
 
 
 def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
-    def collect(declared, workdir, seeds):
+    def collect(declared, workdir, seeds, only):
         return Results(dict(method=workdir.name, seed=seed) for seed in seeds)
 
     monkeypatch.setattr(Experiment, "collect", collect)
@@ -270,3 +270,33 @@ def test_what_the_ablation_teaches_stands_in_its_tables():
 def test_curves_of_one_seed_have_no_bars(tmp_path):
     report.curves({"a": {"b": {1: [0.5], 2: np.array([0.7])}}}, tmp_path / "x.png", "x")
     assert (tmp_path / "x.png").stat().st_size > 5_000
+
+
+def test_a_table_is_run_in_parts(one_row, tmp_path, monkeypatch, capsys):
+    """Rows of other values are neither run nor rewritten; a row may give lines of other values."""
+    [row] = one_row(tmp_path).rows().values()
+    rows = {name: row._replace(columns=dict(method=name)) for name in ("ours", "theirs")}
+
+    def stages(collect):
+        lines = collect(rows)
+        return lines + Results({**li, "method": "both"} for li in lines.where(method="theirs"))
+
+    part = one_row(tmp_path)._replace(stages=stages)
+    lines = part.collect(tmp_path / "runs", only={"method": ["ours"]})
+    assert lines.of("method") == ["ours"] and not (tmp_path / "runs" / "theirs").exists()
+    report.save(
+        Results([*lines, {"method": "theirs", "seed": 7, "accuracy": 0.5}]),
+        tmp_path / "results.csv",
+    )
+    for _ in range(2):
+        monkeypatch.setattr(
+            "sys.argv", ["run", f"--workdir={tmp_path / 'runs'}", "--only=method=theirs"]
+        )
+        frame.main("", part)
+        after = part.read()
+        twice = [("theirs", 0), ("theirs", 1), ("both", 0), ("both", 1)]
+        expected = [("ours", 0), ("ours", 1), ("theirs", 7), *twice]
+        assert [(li["method"], li["seed"]) for li in after] == expected
+        assert after.where(method="ours").values("accuracy") == lines.values("accuracy")
+    with pytest.raises(SystemExit, match=r"--only: .*'metod'.*mean 'method'\?"):
+        part.collect(tmp_path / "runs", only={"metod": ["ours"]})

@@ -136,6 +136,31 @@ def elpv(folder: Path) -> Path:
     return place
 
 
+@contextmanager
+def unpacked(name: str, package: str, place: Path) -> Iterator[Path]:
+    """The files of a package of Debian's, in a directory; nothing of it is installed.
+
+    Args:
+      name: what is fetched, `package` what holds it.
+      place: where the user may put it by hand.
+    """
+    with tempfile.TemporaryDirectory() as there:
+        for command in (
+            ["apt-get", "download", package],
+            ["sh", "-c", f"dpkg-deb -x {package}_*.deb ."],
+        ):
+            try:
+                done = subprocess.run(command, cwd=there, capture_output=True, text=True)
+            except OSError as error:
+                done = subprocess.CompletedProcess(command, 1, stderr=str(error))
+            if done.returncode:
+                raise UserError(
+                    f"{name}: cannot be had as Debian's package {package} "
+                    f"({done.stderr.strip().splitlines()[-1:]}); put it at {place} by hand"
+                )
+        yield Path(there)
+
+
 # Photographs of other things than cells, to ask what a network still knows: twelve of nature in a
 # package of Debian's (each with a free licence, see its copyright file), two of scikit-learn's.
 WALLPAPERS = "mate-backgrounds"
@@ -153,21 +178,8 @@ def photographs(folder: Path) -> Path:
         return place
     partial.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as there:
-        for command in (
-            ["apt-get", "download", WALLPAPERS],
-            ["sh", "-c", f"dpkg-deb -x {WALLPAPERS}_*.deb ."],
-        ):
-            try:
-                done = subprocess.run(command, cwd=there, capture_output=True, text=True)
-            except OSError as error:
-                done = subprocess.CompletedProcess(command, 1, stderr=str(error))
-            if done.returncode:
-                raise UserError(
-                    f"pretrained: 'photographs' cannot be had as Debian's package {WALLPAPERS} "
-                    f"({done.stderr.strip().splitlines()[-1:]}); put some at {place} by hand"
-                )
-        nature = Path(there) / "usr/share/backgrounds/mate/nature"
+    with unpacked("photographs", WALLPAPERS, place) as there:
+        nature = there / "usr/share/backgrounds/mate/nature"
         pictures = {path.stem: Image.open(path) for path in sorted(nature.glob("*.jpg"))}
         for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
             pictures[name] = Image.fromarray(pixels)

@@ -339,7 +339,7 @@ def tables(results: Results) -> dict[str, Any]:
     made = {}
     for data, trunk in itertools.product(DATA, SEEN):
         lines, part = of(results, data, trunk), f"{data}_{trunk}"
-        made[part] = by_count(lines, lambda mine, _: mine.cell("test"))
+        made[part] = by_count(lines, lambda mine, _: mine.cell("test") + drawn(mine))
         others, base = {n: mine for n, mine in lines.items() if n != PROBE}, lines.get(PROBE)
         made[f"{part}_gain"] = by_count(others, gained, base)
     lines = of(results, "cells", "mobilenet_v2")
@@ -349,8 +349,16 @@ def tables(results: Results) -> dict[str, Any]:
 
 
 def gained(lines: Results, base: Results) -> str:
-    """The difference in balanced accuracy, where both have run."""
-    return lines.gain("test", base) if lines and len(lines) == len(base) else "–"
+    """The difference in balanced accuracy over the draws that both have run."""
+    both = [seed for seed in lines.of("seed") if base.where(seed=seed)]
+    ours, theirs = (Results(li for li in part if li["seed"] in both) for part in (lines, base))
+    return ours.gain("test", theirs) + drawn(ours) if both else "–"
+
+
+def drawn(lines: Results) -> str:
+    """How many draws stand behind a cell, where not all have been run."""
+    count = len(lines.of("seed"))
+    return f" ({count})" if 0 < count < len(EXPERIMENT.seeds) else ""
 
 
 def gaps(lines: Results) -> Results:

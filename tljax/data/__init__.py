@@ -12,12 +12,12 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
     """A split of a data set as a table of columns, in memory.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE`, `text:FILE` or
-        `tfds:NAME[/CONFIG]`. Texts are to be made tokens: `tljax.data.tokenised`.
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`, `npz:FILE`,
+        `text:FILE` or `tfds:NAME[/CONFIG]`. Texts are to be made tokens: `tljax.data.tokenised`.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       limit_bytes: a table that would take more stays lazy, its inputs read when asked for.
       options: `labelled`, `classes`, `per_class`, `seed`, `size`, `view`, `channels`, `background`,
-        `damaged`, `root` and `field`, as `tljax.data.sources` has them.
+        `rate`, `seconds`, `damaged`, `root` and `field`, as `tljax.data.sources` has them.
 
     Returns:
       The table, columns `[n, ...]`.

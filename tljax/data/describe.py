@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import pictures
+from tljax.data import pictures, sound
 from tljax.data.folders import QUIET
 from tljax.data.formats import Request, Rows
 from tljax.data.lazy import Lazy
@@ -54,7 +54,10 @@ def _of_split(name: str, rows: Rows, request: Request) -> Iterator[str]:
     columns = [*table.columns, *(["label"] if rows.label is not None else [])]
     bare = f" ({rows.bare})" if rows.bare else ""
     yield f"{name}: {len(table)} examples of {', '.join(columns)}{bare}"
-    for line, counted in _inputs(table.input, request).items():
+    if rows.sound:
+        for told in sound.described(table.input.items, rows.about, request.field):
+            yield f"  {told}"
+    for line, counted in {} if rows.sound else _inputs(table.input, request).items():
         yield f"  {line}: {counted}"
     if label is not None:
         counts = np.bincount(np.asarray(label), minlength=len(table.classes))

@@ -75,12 +75,12 @@ class _Listed(NamedTuple):
     """What a directory shows, by paths in order."""
 
     directories: list[str]
-    pictures: list[str]
+    files: list[str]  # pictures, or of the suffixes that are asked for
     others: list[str]
 
 
 def _listed(folder: str | Path, request: Request) -> _Listed:
-    shown = _Listed([], [], [])
+    shown, suffixes = _Listed([], [], []), request.suffixes or pictures.suffixes()
     with reading(request.field, folder, "a directory that can be read"), os.scandir(folder) as all_:
         for entry in sorted(all_, key=lambda entry: entry.name):
             if _hidden(entry.name):
@@ -89,12 +89,12 @@ def _listed(folder: str | Path, request: Request) -> _Listed:
                 continue
             elif _is_directory(entry):
                 shown.directories.append(entry.path)
-            elif os.path.splitext(entry.name)[1].lower() not in pictures.suffixes():
+            elif os.path.splitext(entry.name)[1].lower() not in suffixes:
                 shown.others.append(entry.path)
             else:
                 if entry.is_symlink() or not entry.is_file():
                     check_file(entry.path, request.field)
-                shown.pictures.append(entry.path)
+                shown.files.append(entry.path)
     return shown
 
 
@@ -109,7 +109,7 @@ def _is_directory(entry: os.DirEntry) -> bool:
         return False
 
 
-def _walk(folder: str, request: Request, above: tuple = ()) -> Iterator[_Listed]:
+def walk(folder: str, request: Request, above: tuple = ()) -> Iterator[_Listed]:
     """What a directory shows, then those in it; one that leads back to itself is refused."""
     with reading(request.field, folder):
         status = os.stat(folder)
@@ -119,27 +119,27 @@ def _walk(folder: str, request: Request, above: tuple = ()) -> Iterator[_Listed]
     shown = _listed(folder, request)
     yield shown
     for directory in shown.directories:
-        yield from _walk(directory, request, (*above, at))
+        yield from walk(directory, request, (*above, at))
 
 
 def _holds(folder: str, request: Request) -> bool:
-    return any(shown.pictures for shown in _walk(folder, request))
+    return any(shown.files for shown in walk(folder, request))
 
 
 def _homes(
     base: Path, top: _Listed, holders: list[str], request: Request
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """The directory of each split, and the names of the classes."""
-    flat = [directory for directory in holders if _listed(directory, request).pictures]
+    flat = [directory for directory in holders if _listed(directory, request).files]
     named = [directory for directory in holders if SPLIT.fullmatch(_name(directory))]
     rest = [directory for directory in holders if directory not in named]
     if not holders or not (named or len(flat) < len(holders)):  # classes, or pictures alone
-        if holders and top.pictures:
-            _refuse_both(base, top.pictures, holders, request)
-        homes = {"train": str(base)} if holders or top.pictures else {}
+        if holders and top.files:
+            _refuse_both(base, top.files, holders, request)
+        homes = {"train": str(base)} if holders or top.files else {}
     elif (named and (not rest or len(flat) < len(holders))) or not flat:
         homes = {_name(directory): directory for directory in holders}
-        request.skip(top.pictures, "a picture in no split")
+        request.skip(top.files, "a picture in no split")
     else:
         one = _name((named or flat)[0])
         other = _name(next(d for d in holders if (d in rest if named else d not in flat)))
@@ -178,20 +178,20 @@ def _home_rows(home: str, classes: tuple[str, ...], request: Request) -> Rows:
     """The pictures of one split, each labelled by the directory of its class; or without labels."""
     shown = _listed(home, request)
     holders = [directory for directory in shown.directories if _holds(directory, request)]
-    if shown.pictures and holders:
-        _refuse_both(home, shown.pictures, holders, request)
+    if shown.files and holders:
+        _refuse_both(home, shown.files, holders, request)
     if holders and all(SPLIT.fullmatch(_name(directory)) for directory in holders):
         _refuse_level(home, "holds splits, not classes", request)
     request.skip(shown.others, "beside the classes, and no picture" if holders else UNREAD)
     place = {name: label for label, name in enumerate(classes)}
-    paths, labels = list(shown.pictures), []
+    paths, labels = list(shown.files), []
     for directory in sorted(shown.directories, key=lambda path: place.get(_name(path), -1)):
-        first, *deeper = _walk(directory, request)
-        if len(classes) == 1 and not first.pictures and len(first.directories) > 1:
+        first, *deeper = walk(directory, request)
+        if len(classes) == 1 and not first.files and len(first.directories) > 1:
             _refuse_level(directory, "would be the only class, and holds directories", request)
         for within in (first, *deeper):
             request.skip(within.others, UNREAD)
-        images = sorted(path for within in (first, *deeper) for path in within.pictures)
+        images = sorted(path for within in (first, *deeper) for path in within.files)
         paths += images
         labels += [place[_name(directory)]] * len(images) if images else []
     if not paths:

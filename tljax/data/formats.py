@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,9 @@ class Request:
     root: str | None = None  # what relative paths start from; TFDS's data directory
     background: tuple[int, int, int] = (255, 255, 255)  # red, green, blue behind transparency
     limit_bytes: float = math.inf  # inputs of more bytes stay in their file, where they can
+    rate: int | None = None  # of sounds, samples a second; None: as stored
+    seconds: float | None = None  # of sounds; None: as long as the longest
+    suffixes: Collection[str] = ()  # of files that are listed; (): of pictures
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)  # path -> why; readers add
     aside: dict[str, Any] = dataclasses.field(default_factory=dict)  # splits that `all` leaves out
 
@@ -84,6 +87,7 @@ class Rows(NamedTuple):
     image: bool = True  # whether its inputs are images, which can be resized
     bare: str = ""  # why it holds no labels, where there is more to say
     about: Mapping[str, Any] = {}  # name -> [n] of strings or integers, to choose examples by
+    sound: bool = False  # whether they are recordings, which have a rate
     label: Any = None  # label[indices] is an array of integers; for labels that are slow to read
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.data import pictures
+from tljax.data import pictures, sound
 from tljax.data.formats import Request, Rows, Splits
 from tljax.data.lazy import Lazy
 from tljax.data.table import Table
@@ -16,7 +16,11 @@ from tljax.errors import wrong
 
 
 def at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
-    """A table, an array or a list of picture files as a source of one split."""
+    """A table, an array or a list of files of pictures, or of sounds, as a source of one split."""
+    if sound.is_sound(data):
+        waves, mask = sound.files([str(Path(request.root or "", p)) for p in data], request)
+        table = Table(input=waves, mask=mask, field=request.field)
+        return request, {"train": lambda: Rows(table, image=False, sound=True)}
     if isinstance(data, list) and data and all(isinstance(p, str | os.PathLike) for p in data):
         images = pictures.files([str(Path(request.root or "", p)) for p in data], request)
         table = Table(input=images, field=request.field)
@@ -25,7 +29,7 @@ def at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
     elif hasattr(data, "dtype"):
         table = Table(input=np.asarray(data), field=request.field)
     else:
-        expected = "a source such as 'folder:DIR', an array, a table or a list of picture files"
+        expected = "a source such as 'folder:DIR', an array, a table or a list of files"
         raise wrong(request.field, data, expected)
     return request, {
         "train": lambda: Rows(table, image=not is_text(table) and len(table.kind) == 4)

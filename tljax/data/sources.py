@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tljax.checks import SHARE
+from tljax.checks import SHARE, positive
 from tljax.data import pictures, views
 from tljax.data import splits as splitting
 from tljax.data import where as choosing
@@ -22,6 +22,7 @@ from tljax.data.formats import Request, Splits, first, read_idx
 from tljax.data.given import at_hand, strata
 from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.prepared import read_tfds
+from tljax.data.recordings import read_wav
 from tljax.data.shards import read_tar
 from tljax.data.table import TARGETS, Table
 from tljax.data.texts import read_text
@@ -44,6 +45,8 @@ def load(
     view: Mapping[str, Any] | views.HostView | None = None,
     channels: int | None = None,
     background: str = "white",
+    rate: int | None = None,
+    seconds: float | None = None,
     damaged: float = 0.0,
     root: str | None = None,
     limit_bytes: float = math.inf,
@@ -51,9 +54,9 @@ def load(
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
     Args:
-      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `npz:FILE`, `text:FILE` or
-        `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand: an array
-        `[n, ...]`, a table, a list of picture files.
+      data: `digits`, `pairs`, `idx:DIR`, `folder:DIR`, `tar:PATTERN`, `wav:DIR`, `npz:FILE`,
+        `text:FILE` or `tfds:NAME[/CONFIG]`; `SCHEMES` holds the reader of each. Or what is at hand:
+        an array `[n, ...]`, a table, a list of files of pictures or sounds.
       split: in TFDS's grammar, for every source: `train[:80%]+test`.
       field: where `data` was given, for error messages; its siblings are named after it.
       labelled: whether `label`, `labels`, `value` and `span` are kept. If not, they are not read,
@@ -78,6 +81,8 @@ def load(
       channels: 1 or 3: grey by the luma of ITU-R 601, or colour. As stored, if left out; image
         files are then read as colour.
       background: the colour behind transparent picture files, by PIL's names.
+      rate: samples a second, to which sounds are resampled; None: as stored, the same for all.
+      seconds: cuts sounds to so many, or fills them up with zeros; None: as long as the longest.
       damaged: the share of pictures that may be damaged, in [0, 1]; 0: the first one is refused.
       root: the directory that relative paths start from, and TFDS's data directory.
       limit_bytes: inputs of an array of more bytes stay in their file, which is mapped; those of
@@ -92,8 +97,8 @@ def load(
     """
     beside = f"{field.rpartition('.')[0]}.".lstrip(".")
     whole = (("per_class", per_class, 1), ("size", size, 1), ("seed", seed, 0), ("skip", skip, 0))
-    for name, count, least in whole:
-        optional = count is None and name in ("per_class", "size")
+    for name, count, least in (*whole, ("rate", rate, 1)):
+        optional = count is None and name in ("per_class", "size", "rate")
         if not optional and (type(count) is not int or count < least):
             raise wrong(beside + name, count, f"a whole number of at least {least}")
     if skip and skip >= (per_class or 0):
@@ -105,6 +110,8 @@ def load(
     if view and size:
         raise wrong(beside + "size", size, "None, as the view makes pictures alike")
     SHARE.fit(damaged, beside + "damaged")
+    if seconds is not None:
+        positive(beside + "seconds", seconds)
     if per_class and not labelled:
         raise wrong(beside + "per_class", per_class, "None for unlabelled data, as it uses labels")
 
@@ -113,7 +120,7 @@ def load(
     targets = TARGETS if labelled else ("label",) if reads else ()
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
-        request, splits = opened(data, field, targets, root, behind, limit_bytes)
+        request, splits = opened(data, field, targets, root, behind, limit_bytes, rate, seconds)
         if split == "all":
             splits = {n: rows for n, rows in splits.items() if n not in request.aside}
         # A split that is not mentioned stays closed: its size plays no part.
@@ -142,9 +149,11 @@ def load(
         columns.append(choosing.told(conditions, rows, at, piece, beside + "where"))
         of_labels = dict(classes=classes, per_class=per_class) if piece.label is None else {}
         of_images = {} if rows.image else dict(size=size, view=view, channels=channels)
-        for option, value in {**of_labels, **of_images}.items():
+        of_sounds = {} if rows.sound else dict(rate=rate, seconds=seconds)
+        for option, value in {**of_labels, **of_images, **of_sounds}.items():
             if value is not None:
                 lacking = "'label'" if option in of_labels else "images"
+                lacking = "sounds" if option in of_sounds else lacking
                 raise wrong(beside + option, value, f"None, as split {name!r} holds no {lacking}")
         if size or channels:
             piece = piece.with_column("input", views.fitted(piece.input, size, channels, field))
@@ -175,17 +184,20 @@ def opened(
     root: str | None = None,
     background: tuple[int, int, int] = (255, 255, 255),
     limit_bytes: float = math.inf,
+    rate: int | None = None,
+    seconds: float | None = None,
 ) -> tuple[Request, Splits]:
     """What is asked of the reader of a source, and the splits that it finds, none opened."""
+    options = (field, targets, root, background, limit_bytes, rate, seconds)
     if not isinstance(data, str):
-        return at_hand(data, Request("", field, targets, root, background, limit_bytes))
+        return at_hand(data, Request("", *options))
     scheme, _, where = data.partition(":")
     if scheme not in SCHEMES:
         raise unknown(field, scheme, SCHEMES)
     if bool(where) == (scheme in BUNDLED):
         expected = f"{scheme!r} alone" if where else f"'{scheme}:' and its place or name"
         raise wrong(field, data, expected)
-    request = Request(where, field, targets, root, background, limit_bytes)
+    request = Request(where, *options)
     return request, SCHEMES[scheme](request)
 
 
@@ -208,7 +220,8 @@ def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
     for i, image in _readable(images, field):
         decoded[len(kept)] = image
         kept.append(i)
-    return _only(table, kept).with_column("input", decoded[: len(kept)])
+    table = _only(table, kept).with_column("input", decoded[: len(kept)])
+    return table.with_column("mask", table.mask.stacked()) if not table.resident else table
 
 
 def readable(table: Table, field: str) -> Table:
@@ -277,6 +290,7 @@ SCHEMES: dict[str, Callable[[Request], Splits]] = {
     "idx": read_idx,
     "folder": read_folder,
     "tar": read_tar,
+    "wav": read_wav,
     "npz": read_npz,
     "text": read_text,
     "tfds": read_tfds,

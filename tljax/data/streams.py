@@ -182,8 +182,11 @@ class _Order:
         for i, place in enumerate(places):
             inputs[i], row, skipped[i] = self._shown(images, place)
             rows.append(row)
-        columns = self.table.columns.items()
-        batch = {name: inputs if name == "input" else column[rows] for name, column in columns}
+        rest = {name: column for name, column in self.table.columns.items() if name != "input"}
+        batch = {"input": inputs}
+        for name, column in rest.items():  # a mask is lazy where inputs are of differing lengths
+            lazy = isinstance(column, Lazy)
+            batch[name] = np.stack([column[row] for row in rows]) if lazy else column[rows]
         return {**batch, SKIPPED: skipped} if images.damaged else batch
 
     def _shown(self, images: Lazy, place: int) -> tuple[np.ndarray, int, int]:

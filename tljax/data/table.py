@@ -32,7 +32,7 @@ class Table:
       classes: names of the classes, all different. Without them they are "0" to the highest
         label, or to the last column of `labels`.
       field: where the data was given, for error messages.
-      columns: numpy or jax arrays, or `Lazy` images; None for one that is absent.
+      columns: numpy or jax arrays, or `Lazy` inputs and masks; None for one that is absent.
         `input` `[n, ...]`: images `[n, height, width, channels]`, feature vectors `[n, size]`,
         tokens `[n, length]` or waveforms `[n, length]`. Integers stay integers, of at most 32
         bits; floats are float32.
@@ -126,9 +126,8 @@ class Table:
     def inputs(self, rows: Any) -> Any:
         """The inputs of some rows, decoded, `[m, ...]`; `Masked`, if they have a mask."""
         columns = self[rows].columns
-        images = columns["input"]
-        decoded = images.stacked() if isinstance(images, Lazy) else images
-        return inputs_of({**columns, "input": decoded})
+        lazy = {n: each.stacked() for n, each in columns.items() if isinstance(each, Lazy)}
+        return inputs_of({**columns, **lazy})
 
     def unlabelled(self) -> "Table":
         """The table without `label`, `labels`, `value` and `span`; the names of classes stay."""
@@ -164,7 +163,7 @@ class Table:
 
 def _fitted(name: str, column: Any, field: str) -> Any:
     """A column in its type, if its type and shape allow."""
-    if isinstance(column, Lazy) and name == "input":
+    if isinstance(column, Lazy) and name in ("input", "mask"):
         return column
     column = column if isinstance(column, jax.Array) else np.asarray(column)
     if name == "label" and column.ndim == 2 and column.shape[1] == 1:

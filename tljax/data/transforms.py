@@ -28,8 +28,10 @@ from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.data.hiding import mask_tokens, sentence
 from tljax.data.jitter import colour_jitter, luma, rand_augment
 from tljax.data.specs import named
+from tljax.data.waves import gain, spec_augment, speed, time_shift, white_noise
 from tljax.errors import wrong
 from tljax.masked import Masked, passed, reads_mask
+from tljax.spectra import log_mel
 
 Deviation = Annotated[float, Range(1e-6)]  # is divided by
 
@@ -185,6 +187,7 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
         *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
         *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
         *(standardise_channels, imagenet, colour_jitter, rand_augment, mask_tokens, sentence),
+        *(time_shift, speed, gain, white_noise, log_mel, spec_augment),
     )
 }
 

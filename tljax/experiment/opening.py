@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tljax.data import mixing, semantics, sources
-from tljax.data.classes import renumbered
+from tljax.data import mixing, semantics
+from tljax.data.classes import class_numbers, renumbered
 from tljax.data.streams import check_batch
 from tljax.data.table import Table
 from tljax.errors import UserError, unknown, wrong
@@ -209,7 +209,7 @@ def _numbers(classes: Any, read: Table, table: Table, field: str) -> tuple[int, 
     """The numbers that classes have in a table, named or numbered as it was read; None: all."""
     if classes is None:
         return tuple(range(len(table.classes)))
-    names = [read.classes[number] for number in sources.class_numbers(classes, read.classes, field)]
+    names = [read.classes[number] for number in class_numbers(classes, read.classes, field)]
     for name in names:
         if name not in table.classes:
             raise unknown(field, name, table.classes)

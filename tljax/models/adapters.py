@@ -1,9 +1,10 @@
 """Adapters: a few parameters of their own, under `adapters/NAME/…`, beside what they adapt.
 
 LoRA, DoRA and IA³ are transforms of the tree of parameters: a network computes with what
-`effective` merges, and what was merged is a tree without them. A bottleneck is inserted behind
-modules, and stays. All begin as the network is without them. A kernel is seen as the matrix
-`[in, out]` that it is: its last axis is `out`, but of linen's query, key and value its last two.
+`effective` merges, and what was merged is a tree without them. A bottleneck and LHUC's scales are
+put behind modules, and stay. All begin as the network is without them. A kernel is seen as the
+matrix `[in, out]` that it is: its last axis is `out`, but of linen's query, key and value its last
+two.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -22,28 +23,7 @@ from tljax import trees
 from tljax.bind import find, split
 from tljax.checks import Count, Positive
 from tljax.errors import UserError, calling, wrong
-
-Leaves = Mapping[str, Array]  # by path
-
-
-@dataclasses.dataclass(frozen=True)
-class Adaptation:
-    """What is adapted: `only` are patterns of the kernels, or of the modules it is put behind."""
-
-    merges: ClassVar[bool] = True
-    only: tuple[str, ...] = ("trunk/**/kernel",)
-
-    def begin(self, path: str, shape: Sequence[int], key: Array) -> Any:
-        """The first parameters of a kernel of this shape, or behind a module of this output."""
-        raise NotImplementedError
-
-    def behind(self, y: Array, own: Any) -> Array:
-        """What stands in the place of an output y, of what does not merge."""
-        raise NotImplementedError
-
-    def merge(self, path: str, leaves: Leaves, own: Any) -> Leaves:
-        """The leaves that change: the kernel at a path, as the network computes with it."""
-        raise NotImplementedError
+from tljax.models.behind import LHUC, Adaptation, Bottleneck, Leaves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,33 +103,12 @@ class IA3(Adaptation):
         return shape[:inputs] if whole else shape[inputs - 1 : inputs]
 
 
-@dataclasses.dataclass(frozen=True)
-class Bottleneck(Adaptation):
-    """y + up(gelu(down(y))) of `width`, behind modules whose output is y; `up` starts at 0.
-
-    Houlsby et al. 2019, fig. 2. It cannot be merged into what it is put behind.
-    """
-
-    merges: ClassVar[bool] = False
-    only: tuple[str, ...] = ("trunk/**/attention", "trunk/**/mlp")
-    width: Count = 64
-
-    def begin(self, path: str, shape: Sequence[int], key: Array) -> Any:
-        size = shape[-1]
-        down = {"kernel": jax.random.normal(key, (size, self.width)) / math.sqrt(size)}
-        up = {"kernel": jnp.zeros((self.width, size)), "bias": jnp.zeros(size)}
-        return {"down": {**down, "bias": jnp.zeros(self.width)}, "up": up}
-
-    def behind(self, y: Array, own: Any) -> Array:
-        z = nn.gelu(_dense(y, own["down"]), approximate=False)
-        return y + _dense(z, own["up"])
-
-
 ADAPTERS: dict[str, type[Adaptation]] = {
     "lora": LoRA,
     "dora": DoRA,
     "ia3": IA3,
     "bottleneck": Bottleneck,
+    "lhuc": LHUC,
 }
 Named = Sequence[tuple[str, Adaptation]]
 
@@ -235,7 +194,7 @@ def inserted(adapters: Named, params: Mapping[str, Any]) -> Iterator[None]:
     def intercept(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
         y = call(*args, **kwargs)
         for adapter, tree in ours if context.method_name == "__call__" else ():
-            if (own := _at(tree, context.module.path)) is not None:
+            if (own := _at(tree, context.module.path, adapter.part)) is not None:
                 y = adapter.behind(y, own)
         return y
 
@@ -276,10 +235,6 @@ def _lengths(matrix: Array) -> Array:
     return jnp.sqrt(jnp.square(matrix).sum(0))
 
 
-def _dense(x: Array, layer: Mapping[str, Array]) -> Array:
-    return x @ layer["kernel"] + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
-
-
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     *above, last = path.split("/")
     for key in above:
@@ -287,10 +242,10 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[last] = {**tree.get(last, {}), **value}
 
 
-def _at(tree: Any, path: Sequence[str]) -> Any:
-    """What was put at a path; None if nothing was."""
+def _at(tree: Any, path: Sequence[str], part: str) -> Any:
+    """What was put at a path, which has this part; None if nothing was."""
     for key in path:
         if key not in tree:
             return None
         tree = tree[key]
-    return tree if "down" in tree else None
+    return tree if part in tree else None

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tljax.checks import Width
+from tljax.models.sound import InputLayer, LogMel
 
 
 class Identity(nn.Module, kw_only=True):
@@ -24,4 +25,9 @@ class Adapter(nn.Module, kw_only=True):
         return nn.Dense(self.features, name="mix")(jnp.asarray(x))
 
 
-STEMS: dict[str, type[nn.Module]] = {"identity": Identity, "adapter": Adapter}
+STEMS: dict[str, type[nn.Module]] = {
+    "identity": Identity,
+    "adapter": Adapter,
+    "log_mel": LogMel,
+    "input_layer": InputLayer,
+}

@@ -1,4 +1,4 @@
-"""Trunks: images to features `[batch, features]`, shared by every stream."""
+"""Trunks: inputs to features `[batch, features]`, shared by every stream."""
 
 import flax.linen as nn
 from jax import Array
@@ -11,6 +11,7 @@ from tljax.models.efficientnet import EfficientNetLite0
 from tljax.models.layers import Conv, Norm, NormKind, max_pool
 from tljax.models.mobilenet import MobileNetV2
 from tljax.models.resnet import ResNet
+from tljax.models.speech import CNN1D, CNN2D, Conformer
 from tljax.models.vit import ViT
 
 
@@ -62,4 +63,7 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,
+    "cnn_1d": CNN1D,
+    "cnn_2d": CNN2D,
+    "conformer": Conformer,
 }

@@ -1,0 +1,321 @@
+"""Which layers of a recogniser should move for a new speaker, and what else serves him?
+
+python -m experiments.speaker.voices
+python -m experiments.speaker.run [--tune] [--seeds 36] [--only kind=tract] [--workdir runs/speaker]
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments import frame, report
+from experiments.frame import Experiment, Row, Run
+from experiments.report import Column, Results
+from experiments.speaker.voices import RATE, TAKES, VOICES
+from tljax import metrics
+from tljax.configs import tasks
+from tljax.experiment import blank
+
+HERE = Path(__file__).parent
+KNOWN, CHECKED, NEW = VOICES[:20], VOICES[15:20], VOICES[20:]
+MODELS = 3  # recognisers; voice i is adapted from model i mod 3
+TOLD = (1, 2, 5)  # utterances of each word that a new speaker gives
+TESTED = tuple(map(str, range(5, TAKES)))  # takes that no training sees
+LAYERS = (
+    *(f"trunk/block_{i}/**" for i in range(4)),
+    *("heads/label/dense_0/**", "heads/label/output/**"),
+)
+SECONDS, STEPS = 1.0, 150
+
+
+class Condition(NamedTuple):
+    """In what new speakers differ from known ones."""
+
+    kind: str  # of the new speakers' recordings
+    known: int  # how many voices the recogniser was trained on
+
+
+CONDITIONS = {
+    "voice": Condition("plain", 20),
+    "vocal tract": Condition("tract", 20),
+    "microphone": Condition("microphone", 20),
+    "few known": Condition("plain", 5),
+}
+
+
+class Method(NamedTuple):
+    """A way to serve a new speaker, with one knob."""
+
+    edit: Callable[[Any, float], None]
+    values: Sequence[float]
+    normalised: bool = False  # whether mels have mean 0 and deviation 1 over every utterance
+
+
+def heard(kind: str, voices: Sequence[str], takes: Sequence[str]) -> dict[str, Any]:
+    """Recordings of some voices."""
+    where = dict(speaker=tuple(voices), take=tuple(takes))
+    return dict(data=f"wav:voices/{kind}", where=where, rate=RATE, seconds=SECONDS)
+
+
+NOISE = dict(name="white_noise", snr_decibel=6.0)  # half the signal's deviation
+
+
+def recogniser(normalised: bool) -> Any:
+    """A config of the network alone: log-mels, four convolutions, two dense layers."""
+    config = blank()
+    config.data_dir = tasks.cache()
+    config.network.stems.mel = dict(
+        name="log_mel",
+        **dict(rate=RATE, window=276, hop=110, n_fft=512, mels=40),
+        normalise="mean_variance" if normalised else "none",
+    )
+    config.network.trunk = dict(name="cnn1d", channels=(64, 64, 64, 64), strides=(1, 2, 2, 1))
+    config.network.heads.label = dict(name="mlp", hidden=(128,))
+    config.terms.label = dict(term="cross_entropy", stream="target")
+    return config
+
+
+def stream(data: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return dict(**data, stem="mel", transforms=(dict(name="time_shift"), NOISE), **more)
+
+
+def judged(data: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(**data, stem="mel", transforms=(NOISE,))
+
+
+def known(voices: Sequence[str], normalised: bool) -> Any:
+    """Trains a recogniser of many speakers."""
+    config = recogniser(normalised)
+    config.streams.target = stream(heard("plain", voices, tuple(map(str, range(TAKES)))), batch=64)
+    config.evaluate.new = judged(heard("plain", NEW, TESTED))
+    config.steps, config.log_every = 2000, 500
+    config.optimizer = {**tasks.sgd(0.05), "clip": 1.0}
+    frame.judge_at_the_end(config)
+    return config
+
+
+def adapted(condition: Condition, voice: str, told: int, normalised: bool) -> Any:
+    """Goes on from it with some utterances of a new speaker."""
+    config = recogniser(normalised)
+    takes = tuple(map(str, range(told)))
+    config.streams.target = stream(heard(condition.kind, (voice,), takes), batch=20)
+    config.evaluate.test = judged(heard(condition.kind, (voice,), TESTED))
+    config.steps, config.log_every = STEPS, STEPS
+    config.optimizer = {**tasks.sgd(0.01), "clip": 1.0}
+    frame.judge_at_the_end(config)
+    return config
+
+
+# The ways. Each is given a value of its knob: a learning rate, or the weight of a term.
+
+
+def rated(config: Any, rate: float) -> None:
+    config.optimizer.learning_rate = rate
+
+
+def moving(layers: Sequence[str]) -> Callable[[Any, float], None]:
+    """These layers move, the others stay."""
+
+    def edit(config: Any, rate: float) -> None:
+        config.train = (*((layer, 1.0) for layer in layers), ("**", 0.0))
+        rated(config, rate)
+
+    return edit
+
+
+def untouched(config: Any, _: float) -> None:
+    config.steps, config.terms, config.log_every = 0, {}, 1
+    config.evaluate_every = config.checkpoint_every = 1
+
+
+def scratch(config: Any, rate: float) -> None:
+    config.start = ()
+    rated(config, rate)
+
+
+def input_layer(config: Any, rate: float) -> None:
+    """A linear layer before the network, at first the identity (LIN, Neto et al. 1995; fMLLR)."""
+    config.network.stems.mel.input_layer = True
+    config.start = (("stems/**", "fresh"), *config.start)
+    moving(("stems/**",))(config, rate)
+
+
+def adapters(**fields: Any) -> Callable[[Any, float], None]:
+    """Adapters alone move."""
+
+    def edit(config: Any, rate: float) -> None:
+        config.adapters = dict(speaker=fields)
+        config.start = (("adapters/**", "fresh"), *config.start)
+        moving(("adapters/**",))(config, rate)
+
+    return edit
+
+
+def near_start(config: Any, weight: float) -> None:
+    """L2-SP (Li et al. 2018), over all layers."""
+    config.terms.near = dict(term="l2_sp", weight=weight, only=("trunk/**", "heads/**"))
+    rated(config, 0.01)
+
+
+def near_outputs(config: Any, weight: float) -> None:
+    """KL to the speaker-independent model (Yu et al. 2013), with features of its own beside."""
+    config.terms.outputs = dict(term="distillation", weight=weight, temperature=1.0)
+    rated(config, 0.01)
+
+
+RATES = (0.003, 0.01, 0.03)
+KERNELS = ("trunk/*/conv/kernel",)
+METHODS = {
+    "untouched": Method(untouched, (0.0,)),
+    "from scratch": Method(scratch, (0.01, 0.03, 0.1)),
+    "all move": Method(rated, RATES),
+    **{f"first {n} move": Method(moving(LAYERS[:n]), RATES) for n in (1, 2, 3)},
+    **{f"last {n} move": Method(moving(LAYERS[-n:]), RATES) for n in (1, 2, 3)},
+    "input layer": Method(input_layer, (0.001, 0.003, 0.01)),
+    "LHUC": Method(adapters(name="lhuc", only=KERNELS), (0.03, 0.1, 0.3)),
+    "LoRA": Method(adapters(name="lora", only=KERNELS, rank=4), (0.01, 0.03, 0.1)),
+    "L2-SP": Method(near_start, (0.001, 0.01, 0.1)),
+    "KL to the start": Method(near_outputs, (0.1, 0.3, 1.0)),
+    "normalised, untouched": Method(untouched, (0.0,), normalised=True),
+    "normalised, all move": Method(rated, RATES, normalised=True),
+}
+
+
+def source(count: int, normalised: bool, checking: bool = False) -> tuple[str, Row]:
+    """The name and the row of a recogniser of many speakers."""
+    voices = [voice for voice in KNOWN if not (checking and voice in CHECKED)][:count]
+    columns = dict(known=count, normalised=normalised)
+    name = f"known-{count}{'-normalised' * normalised}"
+    make = lambda: known(voices, normalised)  # noqa: E731
+    return name, Row(make, columns=columns, reads=[({}, {"test": "new/accuracy"})], seeds=SOURCES)
+
+
+SOURCES = tuple(range(MODELS))
+
+
+def row(name: str, of: str, told: int, value: float, checking: bool = False) -> Row:
+    """A method for new speakers; its seeds are their numbers."""
+    method, condition = METHODS[name], CONDITIONS[of]
+    origin = source(condition.known, method.normalised)[0]
+    voices = CHECKED if checking else NEW
+
+    def edit(config: Any, run: Run) -> None:
+        for part in (config.streams.target, config.evaluate.test):
+            part.where.speaker = (voices[run.seed],)
+        config.start = (("**", f"run:{run.members[origin][SOURCES[run.seed % MODELS]]}"),)
+        method.edit(config, value)
+
+    columns = dict(method=name, condition=of, told=told, knob=value)
+    make = lambda: adapted(condition, voices[0], told, method.normalised)  # noqa: E731
+    return Row(make, edit=edit, columns=columns)
+
+
+def sources(checking: bool = False) -> dict[str, Row]:
+    counts = sorted({condition.known for condition in CONDITIONS.values()})
+    pairs = itertools.product(counts, (False, True))
+    return dict(source(*pair, checking) for pair in pairs)
+
+
+def candidates() -> dict[str, Row]:
+    """Every value of every knob, on known voices that the recogniser was not trained on."""
+    tried = {
+        f"{name}-voice-{told}-{value:g}": row(name, "voice", told, value, checking=True)
+        for name, method in METHODS.items()
+        for told in TOLD
+        for value in method.values
+        if len(method.values) > 1
+    }
+    return sources(checking=True) | tried
+
+
+def rows() -> dict[str, Row]:
+    """Every method at the value of the highest accuracy on the voices that were checked."""
+    tuned, found = TUNING.read(), {}
+    for of, told, name in itertools.product(CONDITIONS, TOLD, METHODS):
+        values = METHODS[name].values
+        if len(values) == 1 and told > TOLD[0]:
+            continue  # untouched, whatever is told
+        value = values[0]
+        if len(values) > 1:
+            [value] = tuned.where(method=name, told=told).best("test", "knob")
+        found[f"{name}-{of}-{told}"] = row(name, of, told, value)
+    return sources() | found
+
+
+# What is made of them.
+
+
+def at(results: Results, of: str, told: int) -> dict[str, Results]:
+    """The lines of a condition, by method; untouched ones are of any number of utterances."""
+    lines = results.where(condition=of)
+    return {
+        name: mine
+        for name, method in METHODS.items()
+        if (mine := lines.where(method=name, told=TOLD[0] if len(method.values) == 1 else told))
+    }
+
+
+def tables(results: Results) -> dict[str, Any]:
+    def columns(told: int) -> list[Column]:
+        def cell(name: str, of: str) -> str:
+            lines = at(results, of, told)
+            return lines[name].cell("test") if name in lines else "–"
+
+        return [(of, lambda name, of=of: cell(name, of)) for of in CONDITIONS]
+
+    def contest(n: int, told: int, of: str) -> str:
+        lines = at(results, of, told)
+        pair = [lines.get(f"{end} {n} move") for end in ("first", "last")]
+        return pair[0].gain("test", pair[1]) if pair[0] and pair[1] else "–"
+
+    made: dict[str, Any] = {
+        f"told_{told}": report.table([("way", str), *columns(told)], METHODS) for told in TOLD
+    }
+    duels: list[Column] = [
+        ("utterances", lambda line: str(line[1])),
+        ("layers", lambda line: f"first {line[0]} − last {line[0]}"),
+        *((of, lambda line, of=of: contest(*line, of)) for of in CONDITIONS),
+    ]
+    made["duels"] = report.table(duels, itertools.product((1, 2, 3), TOLD))
+    made["verdict"] = " ".join(verdict(results, of) for of in CONDITIONS)
+    return made
+
+
+def verdict(results: Results, of: str) -> str:
+    """What the data say of first against last, by the paired intervals over speakers alone."""
+    wins = {"first": 0, "last": 0}
+    tried = 0
+    for n, told in itertools.product((1, 2, 3), TOLD):
+        lines = at(results, of, told)
+        pair = [lines.get(f"{end} {n} move") for end in wins]
+        if not (pair[0] and pair[1]):
+            continue
+        tried += 1
+        difference = metrics.paired(*(each.values("test") for each in pair))
+        if abs(difference.mean) > difference.half_width:
+            wins["first" if difference.mean > 0 else "last"] += 1
+    return (
+        f"{of.capitalize()}: of {tried} comparisons moving the first layers is better in "
+        f"{wins['first']}, moving the last in {wins['last']}."
+    )
+
+
+def figure(results: Results, path: Path) -> None:
+    """A panel a condition: accuracy over the utterances of each word."""
+    shown = ("untouched", "all move", "first 3 move", "last 3 move", "input layer")
+    shown = (*shown, "normalised, untouched", "normalised, all move")
+    panels = {}
+    for of in CONDITIONS:
+        lines = {told: at(results, of, told) for told in TOLD}
+        names = [name for name in shown if all(name in lines[told] for told in TOLD)]
+        panels[of] = {n: {t: lines[t][n].values("test") for t in TOLD} for n in names}
+    report.curves({of: lines for of, lines in panels.items() if lines}, path, "utterances a word")
+
+
+READS = {"test": "test/accuracy"}
+EXPERIMENT = Experiment(HERE, range(len(NEW)), READS, rows, tables, figure)
+TUNING = Experiment(HERE, range(len(CHECKED)), READS, candidates, file="tuning.csv")
+
+if __name__ == "__main__":
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)
