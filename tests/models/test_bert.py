@@ -8,7 +8,7 @@ from mapping import KEY, check_alive, check_covered, check_half, drawn, entries_
 
 import tljax
 from tljax.errors import UserError
-from tljax.models import Linear, Network
+from tljax.models import Linear, Network, weights
 from tljax.models.bert import BERT, NAMINGS
 
 TINY = BERT(vocabulary=30, length=12, width=16, depth=2, heads=2)
@@ -109,6 +109,16 @@ def test_names_cover_every_leaf_once(naming, pool):
     names = [name for entry in entries for name in entry.names]
     assert any(name.endswith("LayerNorm.gamma") for name in names) == ("gamma" in naming)
     assert all(name.startswith("bert.") for name in names) == ("bare" not in naming)
+
+
+def test_a_pooler_of_a_file_is_read_where_it_is_asked_for(tmp_path):
+    path, bert = tmp_path / "bert.safetensors", TINY.clone(pool="pooler")
+    params = {"trunk": drawn(bert, X)}
+    weights.save(bert, {"params": params, "batch_stats": {}}, path)
+    for pool in ("pooler", "mean"):
+        read = weights.load(TINY.clone(pool=pool), path)["params"]["trunk"]
+        assert ("pooler" in read) == (pool == "pooler")
+    jax.tree.map(np.testing.assert_array_equal, weights.load(bert, path)["params"], params)
 
 
 def test_sizes_of_bert_base():
