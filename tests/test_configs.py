@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 import tljax
 from tljax import experiment, trees
-from tljax.data import sources
+from tljax.data import sources, tokens
 from tljax.models import weights
 from tljax.models.trunks import TRUNKS
 from tljax.report import methods
@@ -54,11 +54,52 @@ class TinyScans(tfds.core.GeneratorBasedBuilder):
             yield i, {"image": file, "label": int(digits.target[i])}
 
 
+class TinyPairs(tfds.core.GeneratorBasedBuilder):
+    """Pairs of sentences as TFDS has GLUE's."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        text = tfds.features.Text()
+        label = tfds.features.ClassLabel(names=["same", "other"])
+        features = dict(sentence1=text, sentence2=text, label=label)
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {name: self._generate_examples(n) for name, n in (("train", 24), ("test", 9))}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            first = SENTENCES[i % 3]
+            yield i, dict(sentence1=first, sentence2=SENTENCES[i % 2], label=int(i % 3 != i % 2))
+
+
+SENTENCES = ("The red fox runs.", "A river is wide.", "Far away the fox sleeps.")
+
+
+def worded(root: Path) -> None:
+    """The three tasks of `text_tasks`, of a few sentences."""
+    for split, count in (("train", 24), ("test", 9)):
+        rows = {"pair": [], "single": [], "span": []}
+        for i in range(count):
+            first, second = SENTENCES[i % 3], SENTENCES[i % 2]
+            pair = dict(text=first, text_pair=second)
+            rows["pair"].append(dict(pair, label="same" if first == second else "other"))
+            rows["single"].append(dict(text=first, label="fox" if "fox" in first else "none"))
+            rows["span"].append(dict(pair, start=second.index(" "), end=len(second) - 1))
+        for name, each in rows.items():
+            (root / name).mkdir(exist_ok=True)
+            (root / name / f"{split}.jsonl").write_text("\n".join(map(json.dumps, each)))
+    tokens.learned(SENTENCES, 100).save(str(root / "words.json"))
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A directory with small real data in the formats of the data sets that are not here."""
     root = tmp_path_factory.mktemp("data")
-    TinyScans(data_dir=root, file_format="array_record").download_and_prepare()
+    for builder in (TinyScans, TinyPairs):
+        builder(data_dir=root, file_format="array_record").download_and_prepare()
+    worded(root)
     digits = load_digits()
     for part, kind, rows in (("train", "idx", range(100)), ("t10k", "idx", range(100, 160))):
         images = (digits.images[rows] * 15).astype(np.uint8)
@@ -84,6 +125,7 @@ TINY = {  # of trunks: fields of a network that a test has time for
     "resnet": dict(depth=18),
     "vit": dict(width=8, depth=2, heads=2, mlp=8, image=32, patch=16),
     "mobilenet_v2": {},
+    "bert": dict(vocabulary=100, length=32, width=32, depth=2, heads=2, separator=3),
 }
 
 
@@ -108,8 +150,9 @@ def without_name(fields):
 
 def randomised(trunk, path: Path) -> None:
     """Public weights of a trunk that are none."""
-    tokens = np.zeros((1, 9), np.int32)
-    example = tokens if isinstance(trunk, TRUNKS["text_tower"]) else np.zeros((1, 32, 32, 3))
+    numbers = np.zeros((1, 9), np.int32)
+    of_text = isinstance(trunk, TRUNKS["text_tower"] | TRUNKS["bert"])
+    example = numbers if of_text else np.zeros((1, 32, 32, 3))
     variables = trunk.init(jax.random.key(0), example, train=False)
     variables = {kind: {"trunk": tree} for kind, tree in variables.items()}
     clip = isinstance(trunk, TRUNKS["vit"]) and trunk.projection
@@ -125,7 +168,9 @@ def shrink(config, data: Path) -> None:
     trunk = config.network.trunk
     if trunk.name in TINY:
         trunk.update(TINY[trunk.name])
-        file = data / f"{trunk.name}{trunk.get('projection', '')}.safetensors"
+        file = (
+            data / f"{trunk.name}{trunk.get('projection', '')}{trunk.get('pool', '')}.safetensors"
+        )
         if not file.exists():
             randomised(TRUNKS[trunk.name](**without_name(trunk.to_dict())), file)
         for section in (config, *(config[phase] for phase in config.phases)):
@@ -140,6 +185,12 @@ def shrink(config, data: Path) -> None:
         if "of" in fields:
             continue
         scheme = fields.data.partition(":")[0]
+        if "length" in fields:
+            fields.update(length=32, batch=8)
+            if scheme == "tfds":
+                split = "train" if fields.get("split", "train") == "train" else "test"
+                fields.update(data="tfds:tiny_pairs", split=split)
+            continue
         if scheme in ("idx", "tfds", "folder"):
             tiny = {"idx": f"idx:{data}", "tfds": "tfds:tiny_scans", "folder": "folder:pictures"}
             fields.data = tiny[scheme]
@@ -153,6 +204,8 @@ def shrink(config, data: Path) -> None:
             fields["size"] = 32 if trunk.name in TINY else 8
         fields["batch"] = 10 if "per_class" in fields else 8
     config.data_dir = str(data)
+    if config.tokenizer.file:
+        config.tokenizer.file = "words.json"
     for width in ("channels", "features"):
         if width in trunk:
             trunk[width] = (4,) * len(trunk[width])
@@ -239,7 +292,7 @@ def test_it_runs_and_dies_and_ends_the_same_whatever_the_labels_it_must_not_see(
         assert steps == {2, 4, 6}
     assert set(result["evaluations"]) == set(config.evaluate) and "figures" not in result
     for evaluation in result["evaluations"].values():
-        assert 0 <= evaluation["accuracy"] <= 1
+        assert 0 <= evaluation["exact_match" if "f1" in evaluation else "accuracy"] <= 1
         if "confusion" in evaluation:
             assert np.sum(evaluation["confusion"]) == evaluation["examples"]
     if config.figures:

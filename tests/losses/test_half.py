@@ -46,11 +46,19 @@ OF_TWO = {
     "devise": lambda x, y: losses.devise(x, LABELS[: len(x)]),
     "sje": lambda x, y: losses.sje(x, LABELS[: len(x)]),
     "ale": lambda x, y: losses.ale(x, LABELS[: len(x)]),
+    "info_nce": losses.info_nce,
+    "hidden_cross_entropy": lambda x, y: losses.hidden_cross_entropy(
+        x[:, None], LABELS[: len(x), None], jnp.ones((len(x), 1), bool)
+    ),
+    "span_cross_entropy": lambda x, y: losses.span_cross_entropy(
+        jnp.stack([x, y], -1), jnp.stack([LABELS[: len(x)]] * 2, -1), jnp.ones(x.shape, bool)
+    ),
     "weighted_mean": lambda x, y: losses.weighted_mean(x[:, 0], jnp.abs(y[:, 0])),
 }
 # Those of one example alone are constant, or say of it what of no example is true.
 OF_SEVERAL = (
     *("nt_xent", "barlow_twins", "vicreg", "coral", "mk_mmd", "mk_mmd, linear", "joint_mmd"),
+    "info_nce",
     *("minimum_class_confusion", "scan", "target_distribution", "batch_spectral_shrinkage"),
 )
 

@@ -279,3 +279,10 @@ def test_regression_of_vectors_is_the_mean_over_their_numbers():
 def test_regression_refuses():
     with pytest.raises(UserError, match=r"regression: value: got float64 \[3\]; expected "):
         metrics.regression([[1.0], [2.0], [3.0]], [1, 2, 3])
+
+
+def test_spans_by_hand():
+    """The same; 2 of 3 and of 2 places, F1 0.8; none in common."""
+    predicted, true = np.array([[1, 2], [3, 5], [0, 1]]), np.array([[1, 2], [4, 5], [5, 9]])
+    found = metrics.spans(predicted, true)
+    assert found == pytest.approx({"exact_match": 1 / 3, "f1": (1 + 0.8 + 0) / 3})

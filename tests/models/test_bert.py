@@ -8,7 +8,7 @@ from mapping import KEY, check_alive, check_covered, check_half, drawn, entries_
 
 import tljax
 from tljax.errors import UserError
-from tljax.models import Linear, Network
+from tljax.models import Linear, Network, weights
 from tljax.models.bert import BERT, NAMINGS
 
 TINY = BERT(vocabulary=30, length=12, width=16, depth=2, heads=2)
@@ -24,7 +24,7 @@ def test_padding_changes_nothing(variables):
     """Four tokens have the same features alone, with two of padding, and masked by hand."""
     padded, maps = TINY.apply(variables, X, train=False)
     assert {name: each.shape for name, each in maps.items()} == dict.fromkeys(
-        ("block_0", "block_1"), (2, 6, 16)
+        ("block_0", "block_1", "tokens"), (2, 6, 16)
     )
     alone, _ = TINY.apply(variables, X[:1, :4], train=False)
     np.testing.assert_allclose(padded[:1], alone, rtol=1e-5, atol=1e-6)
@@ -49,6 +49,21 @@ def test_features_are_what_pool_says(variables):
     z, maps = with_pooler.apply({"params": params}, X, train=False)
     first = maps["block_1"][:, 0]
     np.testing.assert_allclose(z, jnp.tanh(first @ params["pooler"]["kernel"]), rtol=1e-5)
+
+
+def test_what_follows_a_separator_is_another_segment(variables):
+    """9 ends the first segment, to which it belongs: [3 7 9 | 4 9]; without it nothing differs."""
+    x = jnp.array([[3, 7, 9, 4, 9, 0]])
+    pairs = TINY.clone(separator=9)
+    segments = pairs.bind(variables)._segments(x)
+    np.testing.assert_array_equal(segments, [[0, 0, 0, 1, 1, 1]])  # no third: there are two rows
+    one, _ = TINY.apply(variables, x, train=False)
+    two, _ = pairs.apply(variables, x, train=False)
+    assert jnp.abs(one - two).max() > 1e-3
+    same = jnp.array([[3, 7, 4, 9, 0, 0]])
+    for x in (same, X[:1]):
+        one, _ = TINY.apply(variables, x, train=False)
+        np.testing.assert_array_equal(pairs.apply(variables, x, train=False)[0], one)
 
 
 def test_an_input_of_padding_alone_is_finite(variables):
@@ -94,6 +109,16 @@ def test_names_cover_every_leaf_once(naming, pool):
     names = [name for entry in entries for name in entry.names]
     assert any(name.endswith("LayerNorm.gamma") for name in names) == ("gamma" in naming)
     assert all(name.startswith("bert.") for name in names) == ("bare" not in naming)
+
+
+def test_a_pooler_of_a_file_is_read_where_it_is_asked_for(tmp_path):
+    path, bert = tmp_path / "bert.safetensors", TINY.clone(pool="pooler")
+    params = {"trunk": drawn(bert, X)}
+    weights.save(bert, {"params": params, "batch_stats": {}}, path)
+    for pool in ("pooler", "mean"):
+        read = weights.load(TINY.clone(pool=pool), path)["params"]["trunk"]
+        assert ("pooler" in read) == (pool == "pooler")
+    jax.tree.map(np.testing.assert_array_equal, weights.load(bert, path)["params"], params)
 
 
 def test_sizes_of_bert_base():

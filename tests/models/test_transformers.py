@@ -252,6 +252,20 @@ def test_bert(tmp_path, pool):
     check(entries, tensors, ours, TOKENS, expected, unused=unused)
 
 
+def test_bert_reads_pairs(tmp_path):
+    """token_type_ids of [CLS] a [SEP] b [SEP] are what the separators, 9, say."""
+    model, tensors = made(
+        transformers.BertModel(transformers.BertConfig(**SMALL, **WORDS)), tmp_path
+    )
+    tokens = np.array([[3, 7, 9, 4, 9, 0], [5, 9, 2, 8, 6, 9]])
+    kinds = torch.tensor([[0, 0, 0, 1, 1, 0], [0, 0, 1, 1, 1, 1]])
+    ids = torch.from_numpy(tokens)
+    out = model(ids, attention_mask=(ids != 0).long(), token_type_ids=kinds)
+    ours = BERT.clone(pool="pooler", separator=9)
+    entries = entries_of(bert.NAMINGS["transformers, bare"], ours)
+    check(entries, tensors, ours, tokens, out.pooler_output)
+
+
 def test_bert_with_its_classifier(tmp_path):
     config = transformers.BertConfig(**SMALL, **WORDS, num_labels=5)
     model, tensors = made(transformers.BertForSequenceClassification(config), tmp_path)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tljax.checks import Share, Whole, Width
+from tljax.errors import wrong
 
 HIDDEN = 2  # where a mask holds HIDDEN + n, the word n is to be found
 
@@ -44,6 +45,7 @@ def mask_tokens(
 
     Devlin et al. 2019, "BERT", section 3.1 and appendix A.1.
     """
+    _check(tokens, "mask_tokens")
     mask = jnp.ones(tokens.shape, "int32") if mask is None else mask.astype("int32")
     free = (mask > 0) & ~jnp.isin(tokens, jnp.array((*special, hidden)))
     keys = jax.random.split(key, 3)
@@ -78,9 +80,15 @@ def sentence(
     Returns:
       Tokens and mask `[length]`.
     """
+    _check(tokens, "sentence")
     mask = jnp.ones(tokens.shape, bool) if mask is None else mask > 0
     end, places = jnp.argmax(tokens == separator), jnp.arange(len(tokens))
     if which == "first":
         return tokens, mask & (places <= end)
     moved = jnp.roll(tokens.at[end].set(tokens[0]), -end)
     return moved, places < mask.sum() - end
+
+
+def _check(tokens: Array, name: str) -> None:
+    if tokens.ndim != 1 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise wrong(name, f"{tokens.dtype} {tokens.shape}", "tokens, integers (length,)")

@@ -95,8 +95,8 @@ def learned(
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=vocabulary, **options)
     made.train_from_iterator(texts, trainer)
     size = made.get_vocab_size()
-    if size <= len(SPECIAL):
-        raise wrong(f"{field}.vocabulary", size - len(SPECIAL), "texts with words to learn from")
+    if not any(token.strip("Ġ") for token in made.get_vocab() if token not in SPECIAL):
+        raise wrong(f"{field}.vocabulary", 0, "texts with words to learn from")
     if size > vocabulary:
         expected = f"at least {size}: the bytes of the texts and {len(SPECIAL)} special tokens"
         raise wrong(f"{field}.vocabulary", vocabulary, expected)
@@ -170,8 +170,7 @@ def tokenised(
     if not is_text(table):
         raise wrong(field, table, "a table of texts, as tljax.data.load gives of text:FILE")
     words: Sequence[Words] = table.input.items
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    tokenizer = parsed(tokenizer.to_str(), named)  # a copy, of its own length
     if length:
         tokenizer.enable_truncation(length, strategy="longest_first")
     read = [each.text if each.pair is None else (each.text, each.pair) for each in words]

@@ -7,6 +7,7 @@ from jax import Array
 from jaxtyping import Bool, Float, Integer, Scalar
 
 from tljax.half import single, tamed
+from tljax.typed import at_least
 
 NEVER = -1e30  # a logit of what cannot be; −inf would make NaN of a gradient
 
@@ -77,10 +78,14 @@ def info_nce(
     Returns:
       A scalar ≥ 0; log(batch) when all vectors are the same.
 
+    Raises:
+      UserError: a batch of 1.
+
     van den Oord et al. 2018, "Representation Learning with Contrastive Predictive Coding", eq. 4;
     from both sides as Radford et al. 2021, "Learning Transferable Visual Models From Natural
     Language Supervision", figure 3.
     """
+    at_least(2, first=first)  # a single pair has none to be told from
     sides = (tamed(first, -1), tamed(second, -1))
     one, other = (
         z * jax.lax.rsqrt(jnp.maximum(jnp.square(z).sum(axis=-1, keepdims=True), 1e-12))

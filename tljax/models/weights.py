@@ -89,15 +89,17 @@ def load(
       UserError: a file that cannot be read, or of another architecture: what is missing (-), too
         much (+) or of another shape (!), in at most 20 items.
     """
-    tensors = {
-        name: each
-        for name, each in files.read(path).items()
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _of(trunk, "IGNORED", ()))
-    }
+    tensors = files.read(path)
     naming = naming or recognise(trunk, tensors)
     entries = namings(trunk)[naming](trunk)
     expected = {n for entry in entries if not _of_head(entry) for n in entry.names}
     known = expected | {name for entry in entries for name in entry.names}
+    ignored = _of(trunk, "IGNORED", ())
+    tensors = {
+        name: each
+        for name, each in tensors.items()
+        if name in known or not any(fnmatch.fnmatchcase(name, pattern) for pattern in ignored)
+    }
     lines = [f"- {name}" for name in sorted(expected - set(tensors))]
     lines += [f"+ {name}" for name in tensors if name not in known]
     leaves = {}
