@@ -82,6 +82,8 @@ ONLY = {
     "tensorflow_datasets": {"data"},
     "optuna": {"experiment.search"},
     "pydantic": {"experiment"},
+    "soundfile": {"data.sound"},
+    "soxr": {"data.sound"},
     "tokenizers": {"data.tokens"},
     "jaxtyping": {"typed", "losses", "solvers", "metrics", "balance"},
 }
