@@ -34,6 +34,7 @@ from experiments.report import Comparison, Results
 from tljax import experiment
 from tljax.errors import unknown
 from tljax.experiment import grid, sweep
+from tljax.memory import keep_freed
 from tljax.train.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,6 +265,7 @@ def provenance() -> dict[str, str]:
 
 def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     """Runs an experiment, or what a flag names in its stead, and writes what comes of it."""
+    keep_freed()
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--seeds", type=int, help="the first so many")
     parser.add_argument("--workdir", type=Path)

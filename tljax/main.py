@@ -11,6 +11,7 @@ from typing import Any
 
 from tljax.errors import Noticed, Stopped, UserError, unknown, wrong
 from tljax.flags import parser
+from tljax.memory import keep_freed
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 INTERRUPTED = "tljax: interrupted; run the same command again to go on from the last checkpoint"
@@ -234,6 +235,7 @@ def _refuse(message: str) -> int:
 
 def script() -> None:
     """The console script `tljax`."""
+    keep_freed()
     signal.signal(signal.SIGINT, _interrupted)
     usual = warnings.showwarning
     warnings.showwarning = lambda message, category, *rest: (

@@ -25,6 +25,11 @@ class Masked:
     dtype = property(lambda self: self.input.dtype)
     ndim = property(lambda self: self.input.ndim)
 
+    __iter__ = None  # jax indexes without end
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("inputs with a mask are no array; .input is")
+
     def __len__(self) -> int:
         return len(self.input)
 

@@ -173,7 +173,7 @@ METHODS = {
     **{f"first {n} move": Method(moving(LAYERS[:n]), RATES) for n in (1, 2, 3)},
     **{f"last {n} move": Method(moving(LAYERS[-n:]), RATES) for n in (1, 2, 3)},
     "input layer": Method(input_layer, (0.001, 0.003, 0.01)),
-    "LHUC": Method(adapters(name="lhuc", only=KERNELS), (0.03, 0.1, 0.3)),
+    "LHUC": Method(adapters(name="lhuc"), (0.03, 0.1, 0.3)),
     "LoRA": Method(adapters(name="lora", only=KERNELS, rank=4), (0.01, 0.03, 0.1)),
     "L2-SP": Method(near_start, (0.001, 0.01, 0.1)),
     "KL to the start": Method(near_outputs, (0.1, 0.3, 1.0)),

@@ -15,7 +15,6 @@ from tljax.errors import UserError
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 RUN = jax.jit(apply, static_argnames="held_out")
-OF_TOKENS = ("mask_tokens", "sentence")  # in test_texts
 JITTED = {name: jax.jit(TRANSFORMS[name]) for name in ("affine", "blur")}
 KEY = jax.random.key(0)
 KEYS = jax.random.split(KEY, 64)
@@ -363,7 +362,16 @@ def test_the_key_decides(name):
     assert len(np.unique(once, axis=0)) > 1
 
 
-@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in OF_TOKENS])
+WAVE, SPECTRUM = np.sin(np.arange(400, dtype=np.float32)), np.ones((30, 40), np.float32)
+TOKENS = np.arange(30, dtype=np.int32)
+OTHERS = {  # of inputs that are no images
+    **dict.fromkeys(("time_shift", "speed", "gain", "white_noise", "log_mel"), WAVE),
+    **dict.fromkeys(("mask_tokens", "sentence"), TOKENS),
+    "spec_augment": SPECTRUM,
+}
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS.keys() - OTHERS.keys()))
 def test_every_transform_stays_in_range(name):
     out = over_keys(name, ramp())
     assert out.dtype == np.float32 and out.ndim == 4
@@ -424,17 +432,17 @@ def test_a_number_is_changed_without_tracing_again():
     assert len(traces) == 2
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in TRANSFORMS if n not in OF_TOKENS and transform(n).numbers]
-)
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if transform(name).numbers])
 def test_every_number_may_be_swept(name):
     look = transform(name)
     half = jax.tree.map(lambda number: number / 2, look)
-    images = jnp.broadcast_to(ramp(), (64, 3, 4, 3))
+    example = OTHERS.get(name, ramp())
+    images = jnp.broadcast_to(example, (64, *example.shape))
     both = jax.tree.map(lambda *pair: jnp.array(pair), look, half)
     swept = jax.jit(jax.vmap(lambda each: apply((each,), images, KEYS)))(both)
     alone = [RUN((each,), images, KEYS) for each in (look, half)]
-    np.testing.assert_allclose(swept, np.stack(alone), atol=1e-5)
+    both = jax.tree.map(lambda *leaves: np.stack(leaves), *alone)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), swept, both)
 
 
 # What a config may say.

@@ -138,4 +138,5 @@ def _rows(
         field=request.field,
     )
     about = {name: np.array([each.about[name] for each in recordings]) for name in sorted(columns)}
-    return Rows(table, image=False, bare=f"sounds are {LAYOUTS}", about=about, sound=True)
+    bare = "" if any(labels) else f"sounds with labels are {LAYOUTS}"
+    return Rows(table, image=False, bare=bare, about=about, sound=True)

@@ -41,16 +41,16 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     origins = {n.removeprefix("start "): e for n, e in data.items() if n.startswith("start ")}
     fields, licences = config.fields, [_licence(each) for each in origins.values()]
     image = any(len(each.get("input", ())) == 4 for each in data.values())
+    sound = any(each.data.startswith("wav:") for each in fields.streams.values())
     text = (workdir / TOKENIZER).exists()
     yield "---"
     yield "library_name: tljax"
     yield f"license: {_spdx(licences)}"
     tags = ["transfer-learning", *filter(None, [fields.family.replace(" ", "-")])]
     yield f"tags: [{', '.join(tags)}]"
-    if image and any(name.startswith("heads.") for name in data):
-        yield "pipeline_tag: image-classification"
-    elif text and any(name.startswith("heads.") for name in data):
-        yield "pipeline_tag: text-classification"
+    kind = "audio" if sound else "text" if text else "image" if image else ""
+    if kind and any(name.startswith("heads.") for name in data):
+        yield f"pipeline_tag: {kind}-classification"
     yield "---"
     yield f"# {fields.method or 'A run of tljax'}"
     yield ""
@@ -60,8 +60,8 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "## Use"
     yield ""
-    source = "text:NEW.jsonl" if text else "folder:NEW"
-    yield USE.format(inputs=f'"{source}"' if image or text else "inputs", source=source)
+    source = "wav:NEW" if sound else "text:NEW.jsonl" if text else "folder:NEW"
+    yield USE.format(inputs=f'"{source}"' if kind else "inputs", source=source)
     for head, names in ((n, e["classes"]) for n, e in data.items() if n.startswith("heads.")):
         listed = ", ".join(map(_plain, names[:50])) + (", …" if len(names) > 50 else "")
         yield f"\nOutputs of head `{head.removeprefix('heads.')}`: {listed}."

@@ -46,7 +46,9 @@ FAMILIES = {
 class StreamFields(Fields):
     """What flows; `streams.NAME`."""
 
-    data: Text = doc("", "digits, pairs, idx:DIR, folder:DIR, tar:PATTERN, npz:FILE or tfds:NAME")
+    data: Text = doc(
+        "", "digits, pairs, idx:DIR, folder:DIR, tar:PATTERN, wav:DIR, npz:FILE or tfds:NAME"
+    )
     split: Text = doc("train", "in TFDS's grammar: train[:80%]+test")
     labelled: Flag = doc(True, "whether labels are read; those of an unlabelled stream never are")
     stratified: Flag = doc(False, "percents of every class, in an order that names of files decide")
@@ -59,6 +61,10 @@ class StreamFields(Fields):
     channels: Channels | None = doc(None, "makes images grey or coloured")
     length: Count | None = doc(None, "tokens of a text, cut or padded; None: of the longest")
     scale: Positive | None = doc(None, "divides float images; None: they are in [0, 1]")
+    rate: Count | None = doc(
+        None, "resamples sounds to so many samples a second; None: as log_mel expects, or as stored"
+    )
+    seconds: Positive | None = doc(None, "cuts and fills up sounds; None: as long as the longest")
     background: Text = doc("white", "the colour behind transparent pictures, by PIL's names")
     damaged: Share = doc(0.0, "the share of pictures that may be damaged, and are skipped")
     of: Text = doc("", "another stream, whose examples it shows through transforms of its own")
@@ -92,6 +98,8 @@ class EvaluationFields(Fields):
     channels: Channels | None = _same("channels")
     length: Count | None = _same("length")
     scale: Positive | None = _same("scale")
+    rate: Count | None = _same("rate")
+    seconds: Positive | None = _same("seconds")
     background: Text = _same("background")
     damaged: Share = _same("damaged")
     transforms: Specs = _same("transforms")

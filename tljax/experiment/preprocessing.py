@@ -1,4 +1,5 @@
-"""How pictures are seen: views on the host and transforms, also those that a checkpoint expects."""
+"""How pictures are seen and sounds heard: on the host, and by transforms; also as a checkpoint or a
+front end expects them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -6,10 +7,13 @@ from typing import Any
 
 from tljax.bind import Bound
 from tljax.data import tokens, transforms, views
+from tljax.data.sound import is_sound
 from tljax.data.table import Table
 from tljax.errors import unknown, wrong
 from tljax.experiment.fields import EvaluationFields, StreamFields
 from tljax.models.checkpoints import CHECKPOINTS, Checkpoint
+from tljax.models.network import module
+from tljax.models.stems import STEMS
 
 
 def view_of(fields: StreamFields | EvaluationFields, field: str) -> views.HostView | None:
@@ -20,6 +24,32 @@ def view_of(fields: StreamFields | EvaluationFields, field: str) -> views.HostVi
         sizes = dict(resize=of.resize, size=of.size, interpolation=of.interpolation)
         spec = {"name": "resize_crop", **sizes}
     return views.parse(spec, here) if spec else None
+
+
+def sound_of(
+    fields: StreamFields | EvaluationFields, stems: Mapping[str, Any], field: str
+) -> dict[str, Any]:
+    """The rate and the length of sounds; the rate that is left out is what turns them into mels
+    expects.
+
+    Raises:
+      UserError: another rate than that.
+    """
+    if not is_sound(fields.data):  # what is at hand is as it is to be
+        named = isinstance(fields.data, str)
+        return {"rate": fields.rate, "seconds": fields.seconds} if named else {}
+    wanted = []
+    if fields.stem in stems:
+        where = f"network.stems.{fields.stem}"
+        wanted.append((where, getattr(module(STEMS, stems[fields.stem], where), "rate", None)))
+    for i, look in enumerate(transforms_of(fields.transforms, f"{field}.transforms")):
+        wanted.append((f"{field}.transforms[{i}]", dict(look.static).get("rate")))
+    rate = fields.rate
+    for where, expected in wanted:
+        if expected and rate not in (None, expected):
+            raise wrong(f"{field}.rate", rate, f"{expected}, as {where} expects")
+        rate = rate or expected
+    return {"rate": rate, "seconds": fields.seconds}
 
 
 def transforms_of(specs: Sequence[Any], field: str, tokenizer: str = "") -> tuple[Bound, ...]:

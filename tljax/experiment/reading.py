@@ -14,7 +14,7 @@ from tljax.data.texts import is_text
 from tljax.errors import wrong
 from tljax.experiment.check import Checked
 from tljax.experiment.fields import EvaluationFields, StreamFields
-from tljax.experiment.preprocessing import view_of
+from tljax.experiment.preprocessing import sound_of, view_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,7 @@ def _loaded(
         seed=drawn if drawn is not None else config.fields.seed if few else 0,
         size=fields.size,
         view=view_of(fields, field),
+        **sound_of(fields, config.fields.network.stems, field),
         limit_bytes=_limit(config),
         root=config.fields.data_dir or None,
     )

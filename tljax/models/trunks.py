@@ -63,7 +63,7 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "resnet": ResNet,
     "mobilenet_v2": MobileNetV2,
     "efficientnet_lite0": EfficientNetLite0,
-    "cnn_1d": CNN1D,
-    "cnn_2d": CNN2D,
+    "cnn1d": CNN1D,
+    "cnn2d": CNN2D,
     "conformer": Conformer,
 }
