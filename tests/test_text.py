@@ -4,6 +4,7 @@ import csv
 import json
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import tljax
 from tljax import experiment, losses
 from tljax.data import hiding, tokens
 from tljax.errors import UserError
-from tljax.experiment import sweep, using
+from tljax.experiment import export, sweep, using
 from tljax.experiment.build import build
 from tljax.experiment.check import check
 from tljax.main import main
@@ -112,6 +113,18 @@ def test_a_run_keeps_its_tokenizer_and_reads_new_texts_by_it(root, run, capsys):
         row = json.loads(line)
         assert row["text_pair"][row["start"] : row["end"]] == row["span"] != ""
     assert "pipeline_tag: text-classification" in (run / "README.md").read_text()
+
+
+def test_what_is_exported_reads_tokens_of_the_tokenizer_beside_it(root, run):
+    file = root / "label.stablehlo"
+    export.export(run, file, like="label")
+    told = json.loads((root / "label.stablehlo.json").read_text())
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    pair, length = [("The fox.", "A river is")], told["input"]["shape"][0]
+    table = tokens.tokenised(pair, root / "label.stablehlo.tokenizer.json", length)
+    logits = program.call(table.input.stacked(), table.mask)
+    shares = tljax.load(run, like="label").predict(pair)
+    np.testing.assert_allclose(jax.nn.softmax(logits), shares, rtol=1e-5)
 
 
 def texts_of(folder):

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from mapping import entries_of, loaded, saved
 
+from tljax.data import tokens
 from tljax.models import bert, clip, convnext, vit
+from tljax.models import weights as weights_of
 from tljax.models.positions import resized
 
 torch = pytest.importorskip("torch")
@@ -303,6 +305,16 @@ def test_sentence_vectors_of_all_minilm_l6():
     unused = [name for name in tensors if "pooler" in name or "position_ids" in name]
     _, z, _ = check(entries, tensors, ours, ids, expected, unused=unused)
     z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+    table = tokens.tokenised(SENTENCES, f"{os.environ['MINILM']}/tokenizer.json")
+    read = weights_of.load(ours, f"{os.environ['MINILM']}/model.safetensors")["params"]["trunk"]
+    rows, there = table.input.stacked(), table.mask  # padded to 32, where the reference has 18
+    with jax.default_matmul_precision("highest"):
+        vectors, _ = ours.apply({"params": read}, jnp.asarray(rows), train=False, mask=there)
+    expected = (expected / expected.norm(dim=1, keepdim=True)).detach().numpy()
+    vectors = vectors / jnp.linalg.norm(vectors, axis=1, keepdims=True)
+    error = np.abs(vectors - expected).max()
+    print(f"sentence vectors through our reader: {error:.1e}")
+    assert error < 1e-5
     alike = z @ z.T
     print(alike)
     assert alike[0, 1] > 0.5 > 0.1 > alike[0, 2]

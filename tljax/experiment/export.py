@@ -15,6 +15,7 @@ from tljax.data.table import Table
 from tljax.errors import UserError, calling, warn, wrong
 from tljax.experiment.model import BLIND, Model, load
 from tljax.experiment.using import checked
+from tljax.experiment.workdir import TOKENIZER
 from tljax.models import weights
 from tljax.models.heads import Linear
 from tljax.phase import evaluate as judging
@@ -39,7 +40,7 @@ def export(
     `jax.export.deserialize` reads, and `.onnx`: the same by jax2onnx; both take a batch of any
     length, of inputs as decoded, resized and made grey or coloured, and their mask if they have
     one, and give the head's outputs: transforms and stem are in them. What they take is in a file
-    beside them, `FILE.json`.
+    beside them, `FILE.json`. The tokenizer of a run on texts is written beside any of them.
 
     Args:
       run: its directory, or that of a member of a sweep.
@@ -58,6 +59,8 @@ def export(
         raise wrong("--naming", naming, "nothing: tensors of a safetensors file alone have one")
     with calling("export"):
         FORMATS[suffix](model, Path(out), naming)
+    if (kept := Path(run) / TOKENIZER).exists():
+        files.write(Path(f"{out}.{TOKENIZER}"), kept.read_bytes())
 
 
 def _told(model: Model) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def table_of(
     """Loads what a stream or evaluation names; small sets are decoded, large ones stay lazy."""
     same, table = _loaded(fields, config, field, opened)
     if not is_text(table):
-        if fields.length is not None:
+        if fields.length is not None and isinstance(fields.data, str):  # not tokens at hand
             raise wrong(f"{field}.length", fields.length, "None, as the inputs are no texts")
         return table
     text = tokenizer_of(config, opened)
