@@ -109,7 +109,12 @@ def test_a_streamed_run_dies_and_ends_the_same(root, tmp_path, monkeypatch):
 
 
 def test_a_member_of_a_sweep_is_the_run_that_it_would_be_alone(root, tmp_path):
+    """Mels are made by a transform, of which bands and times are hidden."""
     config = one_phase(root)
+    mels = config.network.stems.mel.to_dict()
+    looks = (dict(name="time_shift"), mels, dict(name="spec_augment", bands=4, frames=4))
+    config.streams.new.update(stem="", transforms=looks)
+    config.evaluate.new.update(stem="", transforms=(mels,))
     rows = sweep.run(config, grid.parse(["optimizer.learning_rate=0.05,0.2"]), tmp_path / "sweep")
     assert [row["status"] for row in rows] == ["finished", "finished"]
     config.optimizer.learning_rate = 0.2

@@ -191,6 +191,12 @@ class TestRefusals:
         with pytest.raises(UserError, match="of 800 bytes that its header says it holds 462"):
             load(tmp_path)
 
+    def test_how_much_of_an_mp3_is_missing(self, tmp_path):
+        """Its header counts samples."""
+        cut(save(tmp_path / "0_anna_0.mp3", tone(8000, rate=8000), rate=8000), keep=2 / 3)
+        with pytest.raises(UserError, match=r"of 8000 samples that its header says it holds \d+"):
+            load(tmp_path)
+
     @pytest.mark.parametrize(
         ("wave", "says"),
         [

@@ -57,7 +57,8 @@ def test_no_gradient_comes_from_what_is_not_there(trunk):
 
 
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 1), (1, 4), (2, 4)])
-def test_a_convolution_is_xlas(stride, groups):
+def test_a_convolution_is_xlas(stride, groups, monkeypatch):
+    """By slices, as on a CPU, and by XLA's own, as elsewhere."""
     x = MELS[:, :11, :4]
     layer = Conv1D(4 if groups > 1 else 6, 5, stride, groups)
     params = layer.init(jax.random.key(0), x)["params"]
@@ -66,8 +67,10 @@ def test_a_convolution_is_xlas(stride, groups):
         x, params["kernel"], (stride,), [(2, 2)], dimension_numbers=("NWC", "WIO", "NWC"),
         feature_group_count=groups,
     )  # fmt: skip
-    y = layer.apply({"params": params}, x)
-    np.testing.assert_allclose(y, expected + params["bias"].reshape(1, 1, -1), atol=1e-5)
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        y = layer.apply({"params": params}, x)
+        np.testing.assert_allclose(y, expected + params["bias"].reshape(1, 1, -1), atol=1e-5)
 
 
 def test_means_by_hand():
