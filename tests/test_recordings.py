@@ -11,6 +11,7 @@ from test_configs import Death, dying
 
 import tljax
 from tljax import experiment
+from tljax.errors import UserError
 from tljax.experiment import grid, sweep
 from tljax.main import main
 
@@ -115,3 +116,37 @@ def test_a_member_of_a_sweep_is_the_run_that_it_would_be_alone(root, tmp_path):
     experiment.run(config, tmp_path / "alone")
     [row] = [row for row in rows if row["optimizer.learning_rate"] == 0.2]
     assert lines(tmp_path / "alone") == lines(tmp_path / "sweep" / "members" / row["member"])
+
+
+class TestRates:
+    def test_the_front_end_says_it_where_nothing_else_does(self, root):
+        """As a stem and as a transform; without one, files of two rates are refused."""
+        config = one_phase(root)
+        stem = config.network.stems.mel.to_dict()
+        evaluation = config.evaluate.new
+        evaluation.update(data="wav:new", labelled=False, rate=None, skip=0, per_class=None)
+        del evaluation.where
+        looks = (dict(name="gain"), dict(stem, normalise="none"))
+        for stem, transforms in (("mel", ()), ("", looks)):
+            evaluation.update(stem=stem, transforms=transforms)
+            built = experiment.build(experiment.check(config))
+            assert built.splits["new"].table.input.shape == (5, 1000)
+        evaluation.transforms = ()
+        built = experiment.build(experiment.check(config))
+        assert built.splits["new"].table.input.shape == (5, 2000)
+
+    @pytest.mark.parametrize("where", ["network.stems.mel", r"evaluate.new.transforms\[0\]"])
+    def test_another_is_refused(self, root, where):
+        config = one_phase(root)
+        config.evaluate.new.rate = 8000
+        if "transforms" in where:
+            looks = (config.network.stems.mel.to_dict(),)
+            config.evaluate.new.update(stem="", transforms=looks)
+        with pytest.raises(UserError, match=f"new.rate: got 8000; expected 4000, as {where}"):
+            experiment.build(experiment.check(config))
+
+    def test_a_speaker_who_is_not_there(self, root):
+        config = one_phase(root)
+        config.streams.new.where = dict(speaker="teo")
+        with pytest.raises(UserError, match="streams.new.where.speaker: .*mean 'theo'"):
+            experiment.build(experiment.check(config))

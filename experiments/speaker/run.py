@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
 from experiments.report import Column, Results
-from experiments.speaker.voices import RATE, TAKES, VOICES
+from experiments.speaker import voices as made
+from experiments.speaker.voices import RATE, VOICES
 from tljax import metrics
 from tljax.configs import tasks
 from tljax.experiment import blank
@@ -21,7 +22,8 @@ HERE = Path(__file__).parent
 KNOWN, CHECKED, NEW = VOICES[:20], VOICES[15:20], VOICES[20:]
 MODELS = 3  # recognisers; voice i is adapted from model i mod 3
 TOLD = (1, 2, 5)  # utterances of each word that a new speaker gives
-TESTED = tuple(map(str, range(5, TAKES)))  # takes that no training sees
+TAKES = tuple(map(str, range(made.TAKES)))
+TESTED = TAKES[5:]  # that no training sees
 LAYERS = (
     *(f"trunk/block_{i}/**" for i in range(4)),
     *("heads/label/dense_0/**", "heads/label/output/**"),
@@ -87,7 +89,7 @@ def judged(data: Mapping[str, Any]) -> dict[str, Any]:
 def known(voices: Sequence[str], normalised: bool) -> Any:
     """Trains a recogniser of many speakers."""
     config = recogniser(normalised)
-    config.streams.target = stream(heard("plain", voices, tuple(map(str, range(TAKES)))), batch=64)
+    config.streams.target = stream(heard("plain", voices, TAKES), batch=64)
     config.evaluate.new = judged(heard("plain", NEW, TESTED))
     config.steps, config.log_every = 2000, 500
     config.optimizer = {**tasks.sgd(0.05), "clip": 1.0}
@@ -98,8 +100,7 @@ def known(voices: Sequence[str], normalised: bool) -> Any:
 def adapted(condition: Condition, voice: str, told: int, normalised: bool) -> Any:
     """Goes on from it with some utterances of a new speaker."""
     config = recogniser(normalised)
-    takes = tuple(map(str, range(told)))
-    config.streams.target = stream(heard(condition.kind, (voice,), takes), batch=20)
+    config.streams.target = stream(heard(condition.kind, (voice,), TAKES[:told]), batch=20)
     config.evaluate.test = judged(heard(condition.kind, (voice,), TESTED))
     config.steps, config.log_every = STEPS, STEPS
     config.optimizer = {**tasks.sgd(0.01), "clip": 1.0}
@@ -125,8 +126,9 @@ def moving(layers: Sequence[str]) -> Callable[[Any, float], None]:
 
 
 def untouched(config: Any, _: float) -> None:
-    config.steps, config.terms, config.log_every = 0, {}, 1
-    config.evaluate_every = config.checkpoint_every = 1
+    config.steps = config.log_every = 1
+    rated(config, 0.0)
+    frame.judge_at_the_end(config)
 
 
 def scratch(config: Any, rate: float) -> None:
@@ -212,15 +214,16 @@ def row(name: str, of: str, told: int, value: float, checking: bool = False) -> 
 
 
 def sources(checking: bool = False) -> dict[str, Row]:
+    """The recognisers that methods start from."""
     counts = sorted({condition.known for condition in CONDITIONS.values()})
-    pairs = itertools.product(counts, (False, True))
-    return dict(source(*pair, checking) for pair in pairs)
+    kinds = sorted({method.normalised for method in METHODS.values()})
+    return dict(source(*pair, checking) for pair in itertools.product(counts, kinds))
 
 
 def candidates() -> dict[str, Row]:
     """Every value of every knob, on known voices that the recogniser was not trained on."""
     tried = {
-        f"{name}-voice-{told}-{value:g}": row(name, "voice", told, value, checking=True)
+        f"{name}-{told}-{value:g}": row(name, next(iter(CONDITIONS)), told, value, checking=True)
         for name, method in METHODS.items()
         for told in TOLD
         for value in method.values
@@ -266,20 +269,20 @@ def tables(results: Results) -> dict[str, Any]:
 
     def contest(n: int, told: int, of: str) -> str:
         lines = at(results, of, told)
-        pair = [lines.get(f"{end} {n} move") for end in ("first", "last")]
-        return pair[0].gain("test", pair[1]) if pair[0] and pair[1] else "–"
+        first, last = (lines.get(f"{end} {n} move") for end in ("first", "last"))
+        return first.gain("test", last) if first and last else "–"
 
-    made: dict[str, Any] = {
+    shown: dict[str, Any] = {
         f"told_{told}": report.table([("way", str), *columns(told)], METHODS) for told in TOLD
     }
     duels: list[Column] = [
         ("utterances", lambda line: str(line[1])),
         ("layers", lambda line: f"first {line[0]} − last {line[0]}"),
-        *((of, lambda line, of=of: contest(*line, of)) for of in CONDITIONS),
+        *((of, lambda line, of=of: contest(line[0], line[1], of)) for of in CONDITIONS),
     ]
-    made["duels"] = report.table(duels, itertools.product((1, 2, 3), TOLD))
-    made["verdict"] = " ".join(verdict(results, of) for of in CONDITIONS)
-    return made
+    shown["duels"] = report.table(duels, itertools.product((1, 2, 3), TOLD))
+    shown["verdict"] = " ".join(verdict(results, of) for of in CONDITIONS)
+    return shown
 
 
 def verdict(results: Results, of: str) -> str:
@@ -288,11 +291,11 @@ def verdict(results: Results, of: str) -> str:
     tried = 0
     for n, told in itertools.product((1, 2, 3), TOLD):
         lines = at(results, of, told)
-        pair = [lines.get(f"{end} {n} move") for end in wins]
-        if not (pair[0] and pair[1]):
+        first, last = (lines.get(f"{end} {n} move") for end in wins)
+        if not (first and last):
             continue
         tried += 1
-        difference = metrics.paired(*(each.values("test") for each in pair))
+        difference = metrics.paired(first.values("test"), last.values("test"))
         if abs(difference.mean) > difference.half_width:
             wins["first" if difference.mean > 0 else "last"] += 1
     return (
@@ -303,8 +306,10 @@ def verdict(results: Results, of: str) -> str:
 
 def figure(results: Results, path: Path) -> None:
     """A panel a condition: accuracy over the utterances of each word."""
-    shown = ("untouched", "all move", "first 3 move", "last 3 move", "input layer")
-    shown = (*shown, "normalised, untouched", "normalised, all move")
+    shown = [
+        *("untouched", "all move", "first 3 move", "last 3 move", "input layer"),
+        *("normalised, untouched", "normalised, all move"),
+    ]
     panels = {}
     for of in CONDITIONS:
         lines = {told: at(results, of, told) for told in TOLD}

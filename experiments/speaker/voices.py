@@ -76,7 +76,7 @@ def voices(folder: Path) -> Path:
         taps = firwin2(65, np.linspace(0, 1, 7), 10 ** (rng.uniform(-12, 12, 7) / 20))
         for word in WORDS:
             for take in range(TAKES):
-                speed, pitch = rng.integers(120, 221), rng.integers(30, 71)
+                speed, pitch = int(rng.integers(120, 221)), int(rng.integers(30, 71))
                 name = f"{word}_{voice}_{take}.flac"
                 sound = said(word, voice, speed, pitch)
                 write(partial / "plain" / name, sound)

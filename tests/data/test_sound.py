@@ -1,6 +1,7 @@
 """Recordings: what names say, what is read of files, and what is refused in a line."""
 
 import csv
+import pickle
 import sys
 
 import jax
@@ -158,6 +159,8 @@ class TestWaves:
         one, other = (streams.reader(table, 4, seed=1).batches[5] for table in (lazy, whole))
         assert one.keys() == other.keys() >= {"input", "mask", "label"}
         jax.tree.map(np.testing.assert_array_equal, one, other)
+        process = pickle.loads(pickle.dumps(lazy.columns))  # as a loader process has them
+        np.testing.assert_array_equal(process["input"][3], whole.input[3])
         both = sources.load(f"wav:{digits}", "train[:2]+train[6:]", limit_bytes=0)
         np.testing.assert_array_equal(both.mask.stacked(), whole.mask[[0, 1, *range(6, 12)]])
 

@@ -46,6 +46,14 @@ FAMILIES = {
         ("trunk/conv_0/**", "trunk/norm_0/**"),
         ("trunk/conv_1/**", "trunk/norm_1/**"),
     ),
+    "cnn1d": (dict(name="cnn1d"), 4, ("trunk/block_0/**",), ("trunk/block_3/**",)),
+    "cnn2d": (dict(name="cnn2d"), 3, ("trunk/block_0/**",), ("trunk/block_2/**",)),
+    "conformer": (
+        dict(name="conformer", width=8, depth=2, heads=2),
+        3,
+        ("trunk/halving_0/**", "trunk/halving_1/**", "trunk/embedding/**"),
+        ("trunk/block_1/**",),
+    ),
     "mlp": (dict(name="mlp", features=(4, 6)), 2, ("trunk/dense_0/**",), ("trunk/dense_1/**",)),
 }
 
