@@ -153,7 +153,7 @@ def test_text_terms_are_their_losses():
     """Each on a batch that the network has passed apart from it."""
     numbers = jnp.array([[2, 7, 8, 3, 9, 3], [2, 6, 3, 5, 4, 3]])
     mask = jnp.array([[True] * 5 + [False], [True] * 6])
-    draw = [hiding.mask_tokens(x, jax.random.key(3), mask=m, probability=0.9, hidden=4,
+    draw = [hiding.mask_tokens(x, jax.random.key(3), mask=m, probability=0.9, cover=4,
             special=(2, 3), vocabulary=12) for x, m in zip(numbers, mask, strict=True)]  # fmt: skip
     shown, told = map(jnp.stack, zip(*draw, strict=True))
     span = jnp.array([[1, 2], [3, 4]])
