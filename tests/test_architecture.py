@@ -61,7 +61,7 @@ BUDGETS = {
     "experiment": 4720,
     "losses": 1160,
     "metrics": 750,
-    "models": 3200,
+    "models": 3240,
     "phase": 1640,
     "report": 860,
     "solvers": 530,
