@@ -11,7 +11,8 @@ import pytest
 from tljax import experiment, models, trees
 from tljax.errors import UserError
 from tljax.models import build
-from tljax.models.layers import Conv, Norm, _pads, convolve, max_pool, max_pool_3
+from tljax.models.convolution import chosen, convolve, pads_of
+from tljax.models.layers import Conv, Norm, max_pool, max_pool_3, relu
 
 KEY = jax.random.key(0)
 GEOMETRIES = [
@@ -33,17 +34,19 @@ def test_shifted_convolution_is_xlas(height, width, kernel, stride):
     shape = (2, -(-height // stride), -(-width // stride), 4)
 
     @functools.partial(jax.jit, static_argnums=3)
-    def all_three(x, k, w, shifted):
-        value, pull = jax.vjp(lambda x, k: convolve(x, k, stride, shifted=shifted), x, k)
+    def all_three(x, k, w, form):
+        value, pull = jax.vjp(lambda x, k: convolve(x, k, stride, form=form), x, k)
         return value, *pull(w)
 
     with jax.enable_x64(True):
         x, k = draw(size=(2, height, width, 3)), draw(size=(kernel, kernel, 3, 4))
         w = draw(size=shape)
-        one, other = (all_three(x, k, w, shifted) for shifted in (True, False))
-        assert one[0].shape == shape and one[0].dtype == jnp.float64
-        for mine, xlas in zip(one, other, strict=True):
-            np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
+        expected = all_three(x, k, w, "xla")
+        for form in ("slices", "mixed"):
+            one = all_three(x, k, w, form)
+            assert one[0].shape == shape and one[0].dtype == jnp.float64
+            for mine, xlas in zip(one, expected, strict=True):
+                np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("height", "width", "kernel", "stride"), GEOMETRIES)
@@ -52,12 +55,12 @@ def test_shifted_convolution_is_xlas(height, width, kernel, stride):
 def test_depthwise_convolution_by_products_is_xlas(height, width, kernel, stride, times, padding):
     """Value and both gradients, in float64; of "same" also XLA's own padding of that name."""
     draw = np.random.default_rng(0).normal
-    pads = [_pads(size, kernel, stride, padding) for size in (height, width)]
+    pads = [pads_of(size, kernel, stride, padding) for size in (height, width)]
     shape = (2, -(-height // stride), -(-width // stride), 3 * times)
 
     @functools.partial(jax.jit, static_argnums=(3, 4))
-    def all_three(x, k, w, shifted, pads):
-        run = functools.partial(convolve, stride=stride, shifted=shifted, pads=pads, groups=3)
+    def all_three(x, k, w, form, pads):
+        run = functools.partial(convolve, stride=stride, form=form, pads=pads, groups=3)
         value, pull = jax.vjp(lambda x, k: run(x, k), x, k)
         return value, *pull(w)
 
@@ -65,8 +68,8 @@ def test_depthwise_convolution_by_products_is_xlas(height, width, kernel, stride
         x, k = draw(size=(2, height, width, 3)), draw(size=(kernel, kernel, 1, 3 * times))
         w = draw(size=shape)
         given = tuple(pads) if padding == "symmetric" else "SAME"
-        one = all_three(x, k, w, True, tuple(pads))
-        other = all_three(x, k, w, False, given)
+        one = all_three(x, k, w, "slices", tuple(pads))
+        other = all_three(x, k, w, "xla", given)
         assert one[0].shape == shape
         for mine, xlas in zip(one, other, strict=True):
             np.testing.assert_allclose(mine, xlas, rtol=1e-10, atol=1e-12)
@@ -92,26 +95,95 @@ def test_a_layer_takes_whichever_form_pays_and_gives_the_same(fields, size):
     kernel = variables["params"]["kernel"]
     assert kernel.shape[:3] == (*[fields["kernel"]] * 2, 4 // groups)
     pads = "SAME" if "padding" in fields else None
-    expected = convolve(x, kernel, stride, shifted=False, pads=pads, groups=groups)
+    expected = convolve(x, kernel, stride, form="xla", pads=pads, groups=groups)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_same_padding_by_hand():
     """Of 4 pixels at a stride of 2 three are seen from 0 and from 2: one is padded, behind; of 5,
     from −1, 1 and 3: one on either side."""
-    assert _pads(4, 3, 2, "same") == (0, 1)
-    assert _pads(5, 3, 2, "same") == (1, 1)
-    assert _pads(4, 1, 2, "same") == (0, 0)
-    assert _pads(4, 3, 2, "symmetric") == (1, 1)
+    assert pads_of(4, 3, 2, "same") == (0, 1)
+    assert pads_of(5, 3, 2, "same") == (1, 1)
+    assert pads_of(4, 1, 2, "same") == (0, 0)
+    assert pads_of(4, 3, 2, "symmetric") == (1, 1)
 
 
 def test_convolution_by_hand():
     """A kernel with a 1 above its centre shows each pixel the one above it; zeros come in."""
     x = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1)
     kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)
-    for shifted in (True, False):
-        y = convolve(x, kernel, 1, shifted=shifted)
+    for form in ("slices", "xla", "mixed"):
+        y = convolve(x, kernel, 1, form=form)
         np.testing.assert_array_equal(y[0, :, :, 0], [[0, 0], [1, 2]])
+
+
+def test_the_form_by_shape():
+    """As benchmarks/convolutions.py measured: wide large maps by XLA, small ones by slices."""
+    assert chosen((8, 56, 56, 64), 3, 1) == chosen((8, 14, 14, 256), 3, 1) == "mixed"
+    assert chosen((8, 7, 7, 512), 3, 1) == chosen((64, 28, 28, 16), 3, 1) == "slices"
+    assert chosen((8, 224, 224, 3), 7, 1) == chosen((16, 64, 64, 3), 7, 1) == "mixed"
+    assert chosen((8, 224, 224, 3), 1, 1) == chosen((8, 112, 112, 32), 3, 32) == "slices"
+    assert chosen((8, 112, 112, 32), 3, 4) == "xla"
+
+
+def test_a_depthwise_kernels_gradient_of_any_height_is_xlas():
+    """Heights that bands of 4 to 8 rows divide and that they do not, in a form of 25 sums too."""
+    draw = np.random.default_rng(0).normal
+    for height, size in ((8, 3), (11, 3), (26, 5)):
+        x = draw(size=(2, height, 3, 2)).astype(np.float32)
+        w, k = draw(size=x.shape).astype(np.float32), draw(size=(size, size, 1, 2))
+
+        @functools.partial(jax.jit, static_argnums=2)
+        def gradient(k, x, form, w=w):
+            return jax.grad(lambda k: (convolve(x, k, 1, form=form, groups=2) * w).sum())(k)
+
+        mine, xlas = (gradient(k.astype(np.float32), x, form) for form in ("slices", "xla"))
+        np.testing.assert_allclose(mine, xlas, rtol=1e-4, atol=1e-4)
+
+
+def test_relu_by_hand():
+    x = jnp.array([-1.0, 0.0, 2.0, 6.0, 7.0])
+    for most, y, slope in (
+        (6.0, [0, 0, 2, 6, 6], [0, 0, 1, 0, 0]),
+        (None, x.clip(0), [0, 0, 1, 1, 1]),
+    ):
+        function = functools.partial(relu, **({} if most is None else {"most": most}))
+        np.testing.assert_array_equal(function(x), y)
+        np.testing.assert_array_equal(jax.grad(lambda x, f=function: f(x).sum())(x), slope)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_norm_by_running_statistics_folds_into_the_convolution(groups):
+    """Value and all gradients are those of the two by themselves."""
+
+    class Both(nn.Module):
+        folded: bool
+
+        @nn.compact
+        def __call__(self, x):
+            conv = Conv(4, use_bias=False, groups=groups, name="conv")
+            bn = Norm("batch", 0.01, name="bn")
+            if self.folded:
+                return bn(x, train=False, conv=conv)
+            return bn(conv(x), train=False)
+
+    draw = np.random.default_rng(0).normal
+    x, w = (jnp.asarray(draw(size=(2, 5, 5, 4)), jnp.float32) for _ in range(2))
+    variables = Both(True).init(KEY, x)
+    variables = jax.tree.map(
+        lambda leaf: leaf + 0.3 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), variables
+    )
+
+    def both(folded):
+        def loss(params, x):
+            y = Both(folded).apply({**variables, "params": params}, x)
+            return (y * w).sum(), y
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(variables["params"], x)
+
+    assert jax.tree.structure(variables) == jax.tree.structure(Both(False).init(KEY, x))
+    close = functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=2e-5)
+    jax.tree.map(close, both(True), both(False))
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (5, 4), (4, 7), (5, 7)])
@@ -341,7 +413,7 @@ def test_relu_after_the_maximum_is_relu_before_it():
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 2)).astype(np.float32)
     z, variables = jax.jit(nn.init_with_output(lambda net: net.features(x), net))(KEY)
     conv = variables["params"]["trunk"]["conv_0"]
-    y = convolve(x, conv["kernel"], 1, shifted=False) + conv["bias"].reshape(1, 1, 1, -1)
+    y = convolve(x, conv["kernel"], 1, form="xla") + conv["bias"].reshape(1, 1, 1, -1)
     expected = nn.max_pool(nn.relu(y), (2, 2), (2, 2)).reshape(2, -1)
     np.testing.assert_allclose(z, expected, rtol=1e-5, atol=1e-6)
 

@@ -1,7 +1,6 @@
 """The layers that need more than linen's own: convolution, normalisation, maxima."""
 
 import functools
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,8 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from tljax.errors import wrong
-
-Padding = Literal["symmetric", "same"]
+from tljax.models.convolution import Padding, chosen, convolve, pads_of
 
 
 class Conv(nn.Module):
@@ -33,153 +31,25 @@ class Conv(nn.Module):
     padding: Padding = "symmetric"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """`[batch, height, width, in]` → `[batch, ⌈height/stride⌉, ⌈width/stride⌉, features]`."""
+    def __call__(self, x: Array, scale: Array | None = None) -> Array:
+        """`[batch, height, width, in]` → `[batch, ⌈height/stride⌉, ⌈width/stride⌉, features]`.
+
+        The kernel is multiplied by `scale`, `[features]`, where there is one.
+        """
         size, inputs = self.kernel, x.shape[-1]
         if size % 2 == 0:
             raise wrong("Conv.kernel", size, "an odd size, which can be padded alike on both sides")
         shape = (size, size, inputs // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        pads = [_pads(length, size, self.stride, self.padding) for length in x.shape[1:3]]
-        shifted = jax.default_backend() == "cpu" and _pays(x.shape, size, self.groups)
-        y = convolve(x, kernel, self.stride, shifted=shifted, pads=pads, groups=self.groups)
+        if scale is not None:
+            kernel = kernel * scale.reshape(1, 1, 1, -1)
+        pads = [pads_of(length, size, self.stride, self.padding) for length in x.shape[1:3]]
+        form = chosen(x.shape, size, self.groups) if jax.default_backend() == "cpu" else "xla"
+        y = convolve(x, kernel, self.stride, form=form, pads=pads, groups=self.groups)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             y = y + bias.reshape(1, 1, 1, -1)
         return y
-
-
-def _pads(length: int, size: int, stride: int, padding: Padding) -> tuple[int, int]:
-    """How many zeros stand before and behind a side of so many pixels."""
-    if padding == "symmetric":
-        return size // 2, size // 2
-    pad = max((-(-length // stride) - 1) * stride + size - length, 0)
-    return pad // 2, pad - pad // 2
-
-
-def _pays(shape: Sequence[int], size: int, groups: int) -> bool:
-    """Whether slices and products are faster on a CPU than XLA's own."""
-    _, height, width, inputs = shape
-    if groups > 1:
-        return groups == inputs
-    return size == 1 or (size <= 5 and height * width <= LARGE)
-
-
-LARGE = 64 * 64  # pixels of a map from which on XLA's own convolution is as fast or faster
-
-
-def convolve(
-    x: Array,
-    kernel: Array,
-    stride: int,
-    *,
-    shifted: bool,
-    pads: Sequence[tuple[int, int]] | None = None,
-    groups: int = 1,
-) -> Array:
-    """The convolution of `Conv`, as shifted slices and products, or as XLA's own.
-
-    Args:
-      x: `[batch, height, width, in]`.
-      kernel: `[k, k, in/groups, out]`.
-      stride: the same in both directions.
-      shifted: whether by slices, where `groups` is 1 or `in`.
-      pads: zeros (before, behind) of height and width; None: `k // 2` each.
-      groups: of channels, each of which sees its own inputs alone.
-    """
-    size = kernel.shape[0]
-    pads = pads or [(size // 2, size // 2)] * 2
-    if not shifted:
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel.astype(x.dtype),  # XLA's takes no two types
-            (stride, stride),
-            pads,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=groups,
-        )
-    if groups > 1:
-        x = jnp.repeat(x, kernel.shape[-1] // groups, -1) if kernel.shape[-1] > groups else x
-        return _depthwise(x, kernel, stride, tuple(pads))
-    slices = _slices(x, size, stride, pads)
-    # Without the barrier XLA fuses the slices into the product, which then leaves the fast matmul.
-    columns = jax.lax.optimization_barrier(jnp.concatenate(slices, axis=-1))
-    # Of two matrices: the gradient of a product over several axes leaves the fast matmul too.
-    y = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
-    return y.reshape(*columns.shape[:-1], -1)
-
-
-def _slices(
-    x: Array, size: int, stride: int, pads: Sequence[tuple[int, int]], within: int = 1
-) -> list[Array]:
-    """What each place of a kernel sees of a padded map, row by row.
-
-    Args:
-      x: `[batch, height, width, channels]`.
-      size, stride, pads: of the convolution.
-      within: 1 + how many zeros are put between two pixels.
-    """
-    sides = [(*pad, within - 1) for pad in pads]
-    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
-    height, width = (length - size + 1 for length in x.shape[1:3])
-    return [x[:, i : i + height : stride, j : j + width : stride] for i, j in _offsets(size)]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _depthwise(x: Array, kernel: Array, stride: int, pads: tuple) -> Array:
-    """A kernel `[k, k, 1, channels]` of each channel's own over `[batch, height, width, channels]`.
-
-    Its gradient is written out: the sum over a map's slices becomes slices of the other map, where
-    automatic differentiation pads and adds k² maps (two to three times as long on a CPU).
-    """
-    size = kernel.shape[0]
-    each = kernel.reshape(size * size, 1, 1, 1, -1)
-    return functools.reduce(jnp.add, map(jnp.multiply, _slices(x, size, stride, pads), each))
-
-
-def _depthwise_forward(x: Array, kernel: Array, stride: int, pads: tuple) -> tuple[Array, Any]:
-    return _depthwise(x, kernel, stride, pads), (x, kernel)
-
-
-def _depthwise_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    size = kernel.shape[0]
-    outer = []
-    for axis, (before, _) in enumerate(pads, start=1):
-        reach = (dy.shape[axis] - 1) * stride  # of the last output, in pixels of the padded map
-        outer.append((size - 1 - before, x.shape[axis] - 1 + before - reach))
-    flipped = kernel[::-1, ::-1].reshape(size * size, 1, 1, 1, -1)
-    seen = _slices(dy, size, 1, outer, within=stride)
-    dx = functools.reduce(jnp.add, map(jnp.multiply, seen, flipped))
-    # Without the barrier XLA keeps the slices of the forward pass, k² maps, for these products.
-    seen = _slices(jax.lax.optimization_barrier(x), size, stride, pads)
-    dk = _sums_of_products(seen, dy).reshape(kernel.shape)
-    return dx.astype(x.dtype), dk.astype(kernel.dtype)
-
-
-def _sums_of_products(maps: Sequence[Array], dy: Array) -> Array:
-    """Over all but the channels, `[maps, channels]`.
-
-    Bands of rows first, for several maps in one reduction, which reads them once: as sums of their
-    own, which read `dy` every time, it takes four times as long.
-    """
-    dy = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
-    height = dy.shape[1]
-    rows = max((n for n in range(4, 9) if height % n == 0), default=height)  # of a band
-    banded = (dy.shape[0], height // rows, rows, *dy.shape[2:])
-    sums: list[Array] = []
-    for several in (maps[i : i + 9] for i in range(0, len(maps), 9)):
-        products = [(part * dy).reshape(banded) for part in several]
-        zeros = [jnp.zeros((), dy.dtype)] * len(products)
-        sums += jax.lax.reduce(products, zeros, lambda a, b: [*map(jnp.add, a, b)], (2,))
-    return jnp.stack([part.sum((0, 1, 2)) for part in sums])
-
-
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _offsets(size: int) -> Sequence[tuple[int, int]]:
-    return [(i, j) for i in range(size) for j in range(size)]
 
 
 NormKind = Literal["none", "batch", "layer"]
@@ -197,27 +67,66 @@ class Norm(nn.Module):
     momentum: float = 0.99  # what running averages keep of themselves
 
     @nn.compact
-    def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
-        if self.kind == "none":
-            return x
-        if self.kind == "layer":
-            return nn.LayerNorm(self.epsilon or 1e-6, name="layer")(x)
-        if train and x.size < 2 * x.shape[-1]:
-            raise wrong("norm", "batch", "at least 2 examples in a batch or its part")
+    def __call__(
+        self, x: Array, *, train: bool, stream: str | None = None, conv: Conv | None = None
+    ) -> Array:
+        """`x`, or what `conv` makes of it, normalised.
+
+        By running statistics a convolution without a bias is scaled in its kernel on a CPU, where
+        a pass over a map, and several more in its gradient, take as long as the products.
+        """
+        if self.kind != "batch":
+            x = x if conv is None else conv(x)
+            return x if self.kind == "none" else nn.LayerNorm(self.epsilon or 1e-6, name="layer")(x)
+        epsilon = self.epsilon or 1e-5
         name = "statistics" if stream is None else f"statistics_{stream}"
-        x = nn.BatchNorm(
-            not train,
-            -1,
-            self.momentum,
-            self.epsilon or 1e-5,
-            use_scale=False,
-            use_bias=False,
-            name=name,
-        )(x)
+        rules = (not train, -1, self.momentum, epsilon)
+        statistics = nn.BatchNorm(*rules, use_scale=False, use_bias=False, name=name)
+        held: list[Any] = [
+            statistics.get_variable("batch_stats", which) for which in ("mean", "var")
+        ]
+        folds = conv is not None and not (conv.use_bias or train) and held[0] is not None
+        folds = folds and jax.default_backend() == "cpu"
+        if not folds:
+            x = x if conv is None else conv(x)
+            if train and x.size < 2 * x.shape[-1]:
+                raise wrong("norm", "batch", "at least 2 examples in a batch or its part")
+            x = statistics(x)
+        channels = (conv.features if conv and folds else x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
         shape = (1,) * (x.ndim - 1) + (-1,)
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return x * scale.reshape(shape) + bias.reshape(shape)
+        if conv is None or not folds:
+            return x * scale.reshape(shape) + bias.reshape(shape)
+        mean, variance = held
+        scale = scale * jax.lax.rsqrt(variance + epsilon)
+        return conv(x, scale) + (bias - mean * scale).reshape(shape)
+
+
+def relu(x: Array, most: float = jnp.inf) -> Array:
+    """min(max(x, 0), most), whose gradient is 0 at both.
+
+    It is found from the result, and by a product: jax.nn's keeps the argument, and chooses between
+    the gradient and a map of zeros that XLA writes down.
+    """
+    return _relu(x, most)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _relu(x: Array, most: float) -> Array:
+    return jnp.clip(x, 0, most)
+
+
+def _relu_forward(x: Array, most: float) -> tuple[Array, Array]:
+    y = _relu(x, most)
+    return y, y
+
+
+def _relu_backward(most: float, y: Array, dy: Array) -> tuple[Array]:
+    return (dy * ((y > 0) & (y < most)).astype(dy.dtype),)
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
 
 
 def max_pool(x: Array) -> Array:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from tljax.models.layers import Conv, Norm, Padding
+from tljax.models.layers import Conv, Norm, Padding, relu
 from tljax.models.weights import HEAD, Entry, conv, linear, norm
 
 
@@ -77,9 +77,10 @@ class Unit(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool, stream: str | None) -> Array:
         fields = (self.features, self.kernel, self.stride, False, self.groups, self.rules.padding)
-        x = Conv(*fields, name="conv")(x)
-        x = Norm("batch", self.rules.epsilon, 0.9, name="bn")(x, train=train, stream=stream)
-        return nn.relu6(x) if self.act else x
+        conv = Conv(*fields, name="conv")
+        bn = Norm("batch", self.rules.epsilon, 0.9, name="bn")
+        x = bn(x, train=train, stream=stream, conv=conv)
+        return relu(x, 6.0) if self.act else x
 
 
 def features(

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from tljax.models.layers import Conv, Norm, max_pool_3
+from tljax.models.layers import Conv, Norm, max_pool_3, relu
 from tljax.models.weights import HEAD, Entry, conv, linear, norm
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -51,14 +51,14 @@ class Block(nn.Module):
         _, _, _, kernels, widths, strides, projected = self.layout
         y = x
         for i, fields in enumerate(zip(widths, kernels, strides, strict=True)):
-            y = Conv(*fields, use_bias=False, name=f"conv{i + 1}")(nn.relu(y) if i else y)
+            conv = Conv(*fields, use_bias=False, name=f"conv{i + 1}")
             bn = Norm("batch", momentum=0.9, name=f"bn{i + 1}")
-            y = bn(y, train=train, stream=stream)
+            y = bn(relu(y) if i else y, train=train, stream=stream, conv=conv)
         if projected:
-            x = Conv(widths[-1], 1, max(strides), use_bias=False, name="downsample_conv")(x)
+            conv = Conv(widths[-1], 1, max(strides), use_bias=False, name="downsample_conv")
             bn = Norm("batch", momentum=0.9, name="downsample_bn")
-            x = bn(x, train=train, stream=stream)
-        return nn.relu(x + y)
+            x = bn(x, train=train, stream=stream, conv=conv)
+        return relu(x + y)
 
 
 class ResNet(nn.Module, kw_only=True):
@@ -74,9 +74,9 @@ class ResNet(nn.Module, kw_only=True):
     def __call__(
         self, x: Array, *, train: bool, stream: str | None = None
     ) -> tuple[Array, Mapping[str, Array]]:
-        x = Conv(64, 7, 2, use_bias=False, name="conv1")(x)
-        x = Norm("batch", momentum=0.9, name="bn1")(x, train=train, stream=stream)
-        x, maps = max_pool_3(nn.relu(x)), {}
+        conv = Conv(64, 7, 2, use_bias=False, name="conv1")
+        x = Norm("batch", momentum=0.9, name="bn1")(x, train=train, stream=stream, conv=conv)
+        x, maps = max_pool_3(relu(x)), {}
         for layout in _layouts(self.depth):
             x = Block(layout, name=layout.name)(x, train=train, stream=stream)
             maps[f"layer{layout.stage + 1}"] = x

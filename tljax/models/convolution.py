@@ -1,0 +1,185 @@
+"""Convolution in the forms that a CPU wants, and the choice between them by shape."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Padding = Literal["symmetric", "same"]
+
+
+def pads_of(length: int, size: int, stride: int, padding: Padding) -> tuple[int, int]:
+    """How many zeros stand before and behind a side of so many pixels."""
+    if padding == "symmetric":
+        return size // 2, size // 2
+    pad = max((-(-length // stride) - 1) * stride + size - length, 0)
+    return pad // 2, pad - pad // 2
+
+
+# "slices": shifted slices and products; "xla": XLA's own; "mixed": XLA's own, but for the kernel's
+# gradient, which is a product of slices.
+Form = Literal["slices", "xla", "mixed"]
+
+
+def chosen(shape: Sequence[int], size: int, groups: int) -> Form:
+    """The form that is fastest on a CPU, as measured by benchmarks/convolutions.py.
+
+    Args:
+      shape: of the map, `[batch, height, width, in]`.
+      size: of the kernel.
+      groups: of channels.
+    """
+    _, height, width, inputs = shape
+    if groups > 1:
+        return "slices" if groups == inputs else "xla"
+    if size == 1:
+        return "slices"
+    many = inputs >= 64 and height * width >= 14 * 14
+    return "mixed" if many or size > 5 or height * width > 64 * 64 else "slices"
+
+
+def convolve(
+    x: Array,
+    kernel: Array,
+    stride: int,
+    *,
+    form: Form,
+    pads: Sequence[tuple[int, int]] | None = None,
+    groups: int = 1,
+) -> Array:
+    """The convolution of `Conv`, in one of its forms.
+
+    Args:
+      x: `[batch, height, width, in]`.
+      kernel: `[k, k, in/groups, out]`.
+      stride: the same in both directions.
+      form: all give the same; but by slices `groups` is 1 or `in`, and mixed it is 1.
+      pads: zeros (before, behind) of height and width; None: `k // 2` each.
+      groups: of channels, each of which sees its own inputs alone.
+    """
+    size = kernel.shape[0]
+    pads = pads or [(size // 2, size // 2)] * 2
+    if form == "xla":
+        return _xlas(x, kernel, stride, pads, groups)
+    if form == "mixed":
+        return _mixed(x, kernel, stride, tuple(pads))
+    if groups > 1:
+        x = jnp.repeat(x, kernel.shape[-1] // groups, -1) if kernel.shape[-1] > groups else x
+        return _depthwise(x, kernel, stride, tuple(pads))
+    columns = _joined(_slices(x, size, stride, pads))
+    # Of two matrices: the gradient of a product over several axes leaves the fast matmul too.
+    y = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    return y.reshape(*columns.shape[:-1], -1)
+
+
+def _xlas(x: Array, kernel: Array, stride: int, pads: Any, groups: int = 1) -> Array:
+    kernel = kernel.astype(x.dtype)  # XLA's takes no two types
+    layout = ("NHWC", "HWIO", "NHWC")
+    run = functools.partial(jax.lax.conv_general_dilated, feature_group_count=groups)
+    return run(x, kernel, (stride, stride), pads, dimension_numbers=layout)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _mixed(x: Array, kernel: Array, stride: int, pads: tuple) -> Array:
+    return _xlas(x, kernel, stride, pads)
+
+
+def _mixed_forward(x: Array, kernel: Array, stride: int, pads: tuple) -> tuple[Array, Any]:
+    return _mixed(x, kernel, stride, pads), (x, kernel)
+
+
+def _mixed_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    _, pull = jax.vjp(lambda x: _xlas(x, kernel, stride, pads), x)
+    size, dy_by_output = kernel.shape[0], dy.reshape(-1, dy.shape[-1]).T
+    slices = _slices(x, size, stride, pads)
+    rows = []  # of the kernel, as the columns of all would be k² maps at once
+    for i in range(0, size * size, size):
+        columns = _joined(slices[i : i + size])
+        rows.append((dy_by_output @ columns.reshape(-1, columns.shape[-1])).T)
+    dk = jnp.concatenate(rows).reshape(kernel.shape)
+    return *pull(dy), dk.astype(kernel.dtype)
+
+
+_mixed.defvjp(_mixed_forward, _mixed_backward)
+
+
+def _joined(slices: Sequence[Array]) -> Array:
+    # Without the barrier XLA fuses the slices into the product, which then leaves the fast matmul.
+    return jax.lax.optimization_barrier(jnp.concatenate(slices, axis=-1))
+
+
+def _slices(
+    x: Array, size: int, stride: int, pads: Sequence[tuple[int, int]], within: int = 1
+) -> list[Array]:
+    """What each place of a kernel sees of a padded map, row by row.
+
+    Args:
+      x: `[batch, height, width, channels]`.
+      size, stride, pads: of the convolution.
+      within: 1 + how many zeros are put between two pixels.
+    """
+    sides = [(*pad, within - 1) for pad in pads]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
+    height, width = (length - size + 1 for length in x.shape[1:3])
+    return [x[:, i : i + height : stride, j : j + width : stride] for i, j in _offsets(size)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _depthwise(x: Array, kernel: Array, stride: int, pads: tuple) -> Array:
+    """A kernel `[k, k, 1, channels]` of each channel's own over `[batch, height, width, channels]`.
+
+    Its gradient is written out: the sum over a map's slices becomes slices of the other map, where
+    automatic differentiation pads and adds k² maps (two to three times as long on a CPU).
+    """
+    size = kernel.shape[0]
+    each = kernel.reshape(size * size, 1, 1, 1, -1)
+    return functools.reduce(jnp.add, map(jnp.multiply, _slices(x, size, stride, pads), each))
+
+
+def _depthwise_forward(x: Array, kernel: Array, stride: int, pads: tuple) -> tuple[Array, Any]:
+    return _depthwise(x, kernel, stride, pads), (x, kernel)
+
+
+def _depthwise_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    size = kernel.shape[0]
+    outer = []
+    for axis, (before, _) in enumerate(pads, start=1):
+        reach = (dy.shape[axis] - 1) * stride  # of the last output, in pixels of the padded map
+        outer.append((size - 1 - before, x.shape[axis] - 1 + before - reach))
+    flipped = kernel[::-1, ::-1].reshape(size * size, 1, 1, 1, -1)
+    seen = _slices(dy, size, 1, outer, within=stride)
+    dx = functools.reduce(jnp.add, map(jnp.multiply, seen, flipped))
+    # Without the barrier XLA keeps the slices of the forward pass, k² maps, for these products.
+    seen = _slices(jax.lax.optimization_barrier(x), size, stride, pads)
+    dk = _sums_of_products(seen, dy).reshape(kernel.shape)
+    return dx.astype(x.dtype), dk.astype(kernel.dtype)
+
+
+def _sums_of_products(maps: Sequence[Array], dy: Array) -> Array:
+    """Over all but the channels, `[maps, channels]`.
+
+    Bands of rows first, for several maps in one reduction, which reads them once: as sums of their
+    own, which read `dy` every time, it takes four times as long.
+    """
+    dy = dy.astype(jnp.promote_types(dy.dtype, jnp.float32))
+    height = dy.shape[1]
+    rows = max((n for n in range(4, 9) if height % n == 0), default=height)  # of a band
+    banded = (dy.shape[0], height // rows, rows, *dy.shape[2:])
+    sums: list[Array] = []
+    for several in (maps[i : i + 9] for i in range(0, len(maps), 9)):
+        products = [(part * dy).reshape(banded) for part in several]
+        zeros = [jnp.zeros((), dy.dtype)] * len(products)
+        sums += jax.lax.reduce(products, zeros, lambda a, b: [*map(jnp.add, a, b)], (2,))
+    return jnp.stack([part.sum((0, 1, 2)) for part in sums])
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def _offsets(size: int) -> Sequence[tuple[int, int]]:
+    return [(i, j) for i in range(size) for j in range(size)]
