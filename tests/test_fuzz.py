@@ -70,13 +70,15 @@ BESIDE = {
     "learning_rate": (-1e-6,),
     "weight": (-0.5,),
 }
-ANY_SIGN = {"mean"}  # numbers that may be below 0: what an image is standardised by
+ANY_SIGN = {"mean", "snr_decibel"}  # numbers that may be below 0: what images are standardised by
 # Whose α may be 0; a prototype's may not.
 POSITIVE_ALPHA = dict.fromkeys(("gradnorm", "mixup", "cutmix"), False)
 OPTIONAL = {
     "freeze_statistics",  # where None says that there is none
     *("classes", "per_class", "seed", "size", "channels", "scale", "statistics", "permute"),
-    *("steps_per_dispatch", "clip", "weight_decay", "outputs"),
+    *("steps_per_dispatch", "clip", "weight_decay", "outputs", "length", "rate", "mixing"),
+    "seconds",
+    "separator",
 }
 # What fits, and why.
 GOOD = {
@@ -180,6 +182,7 @@ SECTIONS = {
     "evaluate.target.": fields.EvaluationFields,
     "tables.attributes.": fields.TableFields,
     "network.": fields.NetworkFields,
+    "tokenizer.": fields.TokenizerFields,
     "mesh.": fields.MeshFields,
 }
 

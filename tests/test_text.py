@@ -138,22 +138,22 @@ def test_labels_of_unlabelled_texts_change_nothing(root, run):
 
 
 def test_a_sweep_does_what_single_runs_do(root, run):
-    """To rounding: XLA adds in another order where it compiles two members together."""
+    """To rounding: two members in a program are compiled otherwise, and so added up."""
     sweep.run(config(root), [{"seed": 0}, {"seed": 1}], root / "sweep")
-    members = sorted((root / "sweep" / "members").iterdir())
+    members = list((root / "sweep" / "members").iterdir())
     assert all((each / "tokenizer.json").read_text() for each in members)
     first = next(each for each in members if json.loads(left_by(each)[1])["seed"] == 0)
     ours, theirs = (left_by(each)[0].splitlines() for each in (run, first))
-    for one, other in zip(ours, theirs, strict=True):
-        one, other = map(json.loads, (one, other))
-        assert one == {k: v if isinstance(v, str) else pytest.approx(v) for k, v in other.items()}
+    for one, other in zip(map(json.loads, ours), map(json.loads, theirs), strict=True):
+        assert one.pop("phase") == other.pop("phase") and one.pop("kind") == other.pop("kind")
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_text_terms_are_their_losses():
     """Each on a batch that the network has passed apart from it."""
     numbers = jnp.array([[2, 7, 8, 3, 9, 3], [2, 6, 3, 5, 4, 3]])
     mask = jnp.array([[True] * 5 + [False], [True] * 6])
-    draw = [hiding.mask_tokens(x, jax.random.key(3), mask=m, probability=0.9, hidden=4,
+    draw = [hiding.mask_tokens(x, jax.random.key(3), mask=m, probability=0.9, cover=4,
             special=(2, 3), vocabulary=12) for x, m in zip(numbers, mask, strict=True)]  # fmt: skip
     shown, told = map(jnp.stack, zip(*draw, strict=True))
     span = jnp.array([[1, 2], [3, 4]])

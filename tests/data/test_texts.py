@@ -188,7 +188,7 @@ def test_hidden_words_are_told_by_the_mask():
     words[::40] = 2
     mask = np.ones(len(words), bool)
     mask[-400:] = False
-    fields = dict(hidden=4, special=(0, 1, 2, 3), vocabulary=1000)
+    fields = dict(cover=4, special=(0, 1, 2, 3), vocabulary=1000)
     shown, told = map(
         np.asarray, hiding.mask_tokens(jnp.array(words), jax.random.key(0), mask=mask, **fields)
     )

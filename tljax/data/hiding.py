@@ -19,13 +19,13 @@ def mask_tokens(
     held_out: bool = False,
     mask: Array | None = None,
     probability: Share = 0.15,
-    hidden: Whole = 103,
+    cover: Whole = 103,
     special: tuple[Whole, ...] = (101, 102),
     vocabulary: Width = 30522,
 ) -> tuple[Array, Array]:
     """Hides words for the term `masked_language_model` to find.
 
-    Every word is chosen with `probability`; of those chosen 80 % become the token `hidden`, 10 %
+    Every word is chosen with `probability`; of those chosen 80 % become the token `cover`, 10 %
     any other, 10 % stay as they are. The tokenizer of a run fills in the numbers that are left out;
     those that stand here are bert-base-uncased's.
 
@@ -35,7 +35,7 @@ def mask_tokens(
       held_out: nothing depends on it.
       mask: `[length]`, which tokens are there; None: all.
       probability: of a word to be chosen.
-      hidden: the token that stands for a hidden word.
+      cover: the token that stands for a hidden word.
       special: tokens that are no words, and are never chosen.
       vocabulary: how many tokens there are.
 
@@ -47,12 +47,12 @@ def mask_tokens(
     """
     _check(tokens, "mask_tokens")
     mask = jnp.ones(tokens.shape, "int32") if mask is None else mask.astype("int32")
-    free = (mask > 0) & ~jnp.isin(tokens, jnp.array((*special, hidden)))
+    free = (mask > 0) & ~jnp.isin(tokens, jnp.array((*special, cover)))
     keys = jax.random.split(key, 3)
     chosen = free & jax.random.bernoulli(keys[0], probability, tokens.shape)
     how = jax.random.uniform(keys[1], tokens.shape)
     other = jax.random.randint(keys[2], tokens.shape, 0, vocabulary, tokens.dtype)
-    shown = jnp.where(how < 0.8, hidden, jnp.where(how < 0.9, other, tokens))
+    shown = jnp.where(how < 0.8, cover, jnp.where(how < 0.9, other, tokens))
     return jnp.where(chosen, shown, tokens), jnp.where(chosen, HIDDEN + tokens, mask)
 
 

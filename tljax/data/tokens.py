@@ -128,7 +128,7 @@ def of_transforms(tokenizer: str) -> dict[str, dict[str, Any]]:
     ends = {"separator": numbers["separator"]} if "separator" in numbers else {}
     if "hidden" not in numbers:
         return {"sentence": ends}
-    hiding = {"hidden": numbers["hidden"], "special": tuple(sorted(numbers.values()))}
+    hiding = {"cover": numbers["hidden"], "special": tuple(sorted(numbers.values()))}
     return {"sentence": ends, "mask_tokens": {**hiding, "vocabulary": read.get_vocab_size()}}
 
 

@@ -184,6 +184,8 @@ def show(display: Display, result: Mapping[str, Any]) -> None:
         "mae",
         "rmse",
         "r2",
+        "exact_match",
+        "f1",
         "harmonic",
         "calibrated_harmonic",
         "nmi",
