@@ -10,7 +10,8 @@ ten takes judge. Here the first two blocks move, which hold what differs between
 layers to move when is `experiments/speaker`.
 About 3 minutes on two cores. Expected: `new`, after the phase of that name, well above `unheard`,
 the same takes before it. On voices/plain of `python -m experiments.speaker.voices`, 55 synthetic
-voices and the new one `zac-en-gb-scotland`, with batch 40: 0.61 before and 0.86 after.
+voices and a new one, with batch 40: 0.61 before and 0.86 after (zac-en-gb-scotland), 0.83 and 0.92
+(steph3-en-029).
 """
 
 from tljax.configs import tasks
