@@ -3,7 +3,8 @@
 A single lane is stepped as it is, on one device or over a mesh, from memory or from disk. Several
 are stacked along a leading axis that is split over the devices. On a CPU the lanes of a device are
 taken in turn, which is faster there than batched products and leaves every lane bit for bit as it
-would be alone; on an accelerator they are batched (`vmap`).
+would be alone, but where XLA fuses sums of the two programs differently (layer normalisation); on
+an accelerator they are batched (`vmap`).
 """
 
 import functools
