@@ -1,8 +1,12 @@
 """`experiments/text_tasks`: descriptions of packages as tasks."""
 
+import json
 import random
 
-from experiments.text_tasks import texts
+import pytest
+
+from experiments.report import Results
+from experiments.text_tasks import run, texts
 from experiments.text_tasks.texts import Package
 
 CONTROL = """Package: lmod
@@ -49,3 +53,51 @@ def test_only_sections_of_a_purpose_are_told():
         *("science", "sound", "sound")
     ]
     assert texts.half("a b c d e") == ("a b", "c d e")
+
+
+def test_it_runs_and_one_network_has_all_tasks(tmp_path, monkeypatch):
+    pytest.importorskip("tokenizers")
+    sections = [("maps draw hills", "science"), ("drums beat loud", "sound")]
+    for task in run.TASKS:
+        (tmp_path / "descriptions" / task).mkdir(parents=True)
+    for split, count in (("train", 16), ("test", 4)):
+        lines = {task: [] for task in run.TASKS}
+        for i in range(count):
+            text, section = sections[i % 2]
+            lines["section"].append(dict(text=text, label=section))
+            together = "together" if i % 4 < 2 else "apart"
+            lines["pair"].append(dict(text=text, text_pair=sections[0][0], label=together))
+            lines["name"].append(dict(text=text, start=0, end=text.index(" ")))
+        for task, of_task in lines.items():
+            path = tmp_path / "descriptions" / task / f"{split}.jsonl"
+            path.write_text("\n".join(map(json.dumps, of_task)))
+    monkeypatch.setenv("TLJAX_CACHE", str(tmp_path))
+    small = dict(HELD=4, LENGTH=16, BATCH=4, STEPS=2, COUNTS=(8,), TUNED_ON=8)
+    few = dict(WAYS={"from scratch": (0.01, 0.02)}, TOGETHER={"all three": "sum"})
+    for name, value in {**small, **few}.items():
+        monkeypatch.setattr(run, name, value)
+    run.total.cache_clear()
+
+    def shrink(config):
+        config.tokenizer.vocabulary = 100
+        config.network.trunk.update(vocabulary=100, length=16, width=8, depth=1, heads=2)
+
+    names = {"section": ["section"], "all three": list(run.TASKS)}
+    tuned = Results(
+        dict(way="from scratch", method=method, rate=rate, seed=100, **dict.fromkeys(of, reached))
+        for method in (*run.TASKS, "all three")
+        for of in [names.get(method, [method])]
+        for rate, reached in ((0.01, 0.5), (0.02, 0.7))
+    )
+    assert run.chosen(tuned, "from scratch", "section") == 0.02
+    monkeypatch.setattr(run.Experiment, "read", lambda _: tuned)
+    declared = run.EXPERIMENT._replace(seeds=range(2))
+    monkeypatch.setattr(run, "EXPERIMENT", declared)
+    lines = declared.collect(tmp_path / "runs", shrink=shrink, only={"method": ["all three"]})
+    ours, plain = lines.where(method="all three"), lines.where(way="words")
+    assert len(ours) == len(plain) == 2
+    assert all(0 <= line[task] <= 1 for line in lines for task in run.TASKS)
+    assert all(line["rate"] == 0.02 for line in ours)
+    assert all(line["name"] == 1.0 for line in plain)  # every text begins with it
+    assert "| from scratch | all three | pair | – |" in run.tables(lines)["gains"]
+    run.total.cache_clear()
