@@ -29,7 +29,8 @@ def at_hand(data: Any, request: Request) -> tuple[Request, Splits]:
     elif hasattr(data, "dtype"):
         table = Table(input=np.asarray(data), field=request.field)
     else:
-        expected = "a source such as 'folder:DIR', an array, a table or a list of files of pictures or sounds"
+        files = "a list of files of pictures or sounds"
+        expected = f"a source such as 'folder:DIR', an array, a table or {files}"
         raise wrong(request.field, data, expected)
     return request, {
         "train": lambda: Rows(table, image=not is_text(table) and len(table.kind) == 4)
