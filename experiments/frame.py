@@ -16,6 +16,7 @@ before there was this frame.
 """
 
 import argparse
+import functools
 import importlib
 import json
 import re
@@ -250,6 +251,7 @@ def _made(directory: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
     return path, json.loads(path.read_text()) if path.exists() else {}
 
 
+@functools.cache  # what a process has imported stays, whatever is committed while it runs
 def provenance() -> dict[str, str]:
     """The commit, with a + where its code has been changed, the version of jax, the device."""
 
