@@ -23,7 +23,7 @@ def get_config(way="full"):
     config.start = (("heads/**", "fresh"), ("**", "timm:vit_base_patch16_224.augreg_in21k"))
     config.terms.label = dict(term="cross_entropy", stream="target")
     rates = {"full": 1e-4, "head": 1e-3, "lora": 1e-3, "lp_ft": 1e-4}
-    config.optimizer = dict(tasks.adam(rates[way]), name="adamw", warmup=0.1, clip=1.0)
+    config.optimizer = tasks.adamw(rates[way])
     config.optimizer.weight_decay = 1e-4
     config.update(steps=1500, evaluate_every=500, checkpoint_every=500, log_every=50)
     if way == "head":

@@ -19,18 +19,12 @@ def get_config(way="sst2+mnli"):
     config = blank()
     config.method = "GLUE, several tasks at once"
     config.family = "multitask"
-    for name in way.split("+"):
-        read = dict(data=f"tfds:glue/{name}", length=128)
-        config.streams[name] = dict(read, batch=32)
-        split = TESTS.get(name, "validation")
-        config.evaluate[name] = dict(read, split=split, head=name)
-        config.network.heads[name] = dict(name="linear")
-        config.terms[name] = dict(term="cross_entropy", stream=name, head=name)
-    del config.network.heads["label"]
+    reads = {name: dict(data=f"tfds:glue/{name}", length=128) for name in way.split("+")}
+    tasks.texts(config, reads, 32, {name: TESTS.get(name, "validation") for name in reads})
     config.mixing = 2.0  # tasks count by the root of their examples
     config.tokenizer.file = "bert-base-uncased/tokenizer.json"
     config.network.trunk = dict(name="bert", pool="pooler", separator=102)
     config.start = (("trunk/**", "hf:google-bert/bert-base-uncased"), ("**", "fresh"))
-    config.optimizer = dict(tasks.adam(5e-5), name="adamw", warmup=0.1, clip=1.0)
+    config.optimizer = tasks.adamw(5e-5)
     config.update(steps=20_000, evaluate_every=2000, checkpoint_every=2000)
     return config

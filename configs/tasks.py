@@ -5,6 +5,7 @@ special of it. Loaded as `tljax.configs.tasks`, wherever a config file is starte
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from tljax.models.checkpoints import CHECKPOINTS
@@ -88,6 +89,42 @@ def sgd(learning_rate: float, schedule: str = "cosine") -> dict[str, Any]:
 def adam(learning_rate: float) -> dict[str, Any]:
     """Adam with a cosine schedule."""
     return dict(name="adam", learning_rate=learning_rate, schedule=dict(name="cosine"))
+
+
+def adamw(learning_rate: float) -> dict[str, Any]:
+    """As transformers are fine-tuned: AdamW with a warm-up, a cosine schedule and clipping."""
+    return dict(adam(learning_rate), name="adamw", warmup=0.1, clip=1.0)
+
+
+def texts(config: Any, reads: Mapping[str, Any], batch: int, tests: Mapping[str, str]) -> None:
+    """A stream, a test and a head on the pooled tokens for each task of text.
+
+    Args:
+      config: filled in.
+      reads: task -> its data and length.
+      batch: of each stream.
+      tests: task -> the split that judges it, where that is not `test`.
+    """
+    config.network.heads = {}
+    for name, read in reads.items():
+        config.streams[name] = dict(read, batch=batch)
+        config.evaluate[name] = dict(read, split=tests.get(name, "test"), head=name)
+        config.network.heads[name] = dict(name="linear")
+        config.terms[name] = dict(term="cross_entropy", stream=name, head=name)
+
+
+def spans(config: Any, name: str) -> None:
+    """Makes a task of `texts` one of spans: a head on each token."""
+    config.evaluate[name].update(layer="tokens", readout="span")
+    config.terms[name].term = "span"
+
+
+def mels(config: Any, rate: int, **fields: Any) -> None:
+    """Log-mels of 25 ms every 10 ms as the stem `mel`, and four convolutions over frames."""
+    window = rate // 40
+    size = dict(window=window, hop=rate // 100, n_fft=1 << (window - 1).bit_length(), mels=40)
+    config.network.stems.mel = dict(name="log_mel", rate=rate, **size, **fields)
+    config.network.trunk = dict(name="cnn1d", channels=(64, 64, 64, 64), strides=(1, 2, 2, 1))
 
 
 def network(config: Any) -> None:

@@ -11,8 +11,8 @@ from tljax import experiment
 from tljax.errors import UserError
 from tljax.experiment import results
 from tljax.metrics import validators
-from tljax.phase import evaluate, rehearsal
-from tljax.phase.evaluate import Outputs, Split, score
+from tljax.phase import evaluate, rehearsal, scoring
+from tljax.phase.scoring import Outputs, Split, score
 
 NAMES = ("ant", "bee", "cat", "dog")
 # Three attributes of four classes; the rows have the lengths √2, 1, √3 and 2.
@@ -60,9 +60,9 @@ class TestReadouts:
         [1, 2, 0]: products 3, 0, 3, 4; cosines 2.12, 0, 1.73, 2.
         """
         z = [[2, 1, 0], [1, 2, 0]]
-        scores = evaluate.class_scores(outputs_of(z, [0, 0]), split([0, 0], "compatibility", ROWS))
+        scores = scoring.class_scores(outputs_of(z, [0, 0]), split([0, 0], "compatibility", ROWS))
         np.testing.assert_array_equal(scores, [[3, 0, 3, 2], [3, 0, 3, 4]])
-        scores = evaluate.class_scores(outputs_of(z, [0, 0]), split([0, 0], "cosine", ROWS))
+        scores = scoring.class_scores(outputs_of(z, [0, 0]), split([0, 0], "cosine", ROWS))
         wanted = np.array([[3 / 2**0.5, 0, 3 / 3**0.5, 1], [3 / 2**0.5, 0, 3 / 3**0.5, 2]])
         np.testing.assert_allclose(scores, wanted / 5**0.5, rtol=1e-5)
         assert judged(z, [0, 3], "compatibility", ROWS)["accuracy"] == 1.0
@@ -76,7 +76,7 @@ class TestReadouts:
         """
         fields = dict(unseen=(2, 3))
         logits = [[3, -3, -3], [-3, 3, -3], [-3, -1, 3]]
-        scores = evaluate.class_scores(
+        scores = scoring.class_scores(
             outputs_of(logits, [0, 3, 1]), split([0, 3, 1], "dap", BITS, **fields)
         )
         np.testing.assert_allclose(scores[0] - scores[0, 0], [0, -3, -3, -3], rtol=1e-5, atol=1e-5)
@@ -85,15 +85,13 @@ class TestReadouts:
     def test_dap_takes_its_prior_from_seen_classes_alone(self):
         """Attribute 0 is of all seen classes (0 and 2): it says nothing, and counts as ½."""
         fields = dict(unseen=(1, 3))
-        one = evaluate.class_scores(outputs_of([[1, 1, 1]], [0]), split([0], "dap", BITS, **fields))
+        one = scoring.class_scores(outputs_of([[1, 1, 1]], [0]), split([0], "dap", BITS, **fields))
         other = BITS.copy()
         other[[1, 3]] = 1 - other[[1, 3]]
-        two = evaluate.class_scores(
-            outputs_of([[1, 1, 1]], [0]), split([0], "dap", other, **fields)
-        )
+        two = scoring.class_scores(outputs_of([[1, 1, 1]], [0]), split([0], "dap", other, **fields))
         np.testing.assert_allclose(one[:, [0, 2]], two[:, [0, 2]], rtol=1e-6)
         # Attribute 2 is of one of the two: its prior is ½. With 0, 1 and 2 seen it would be ⅔.
-        three = evaluate.class_scores(
+        three = scoring.class_scores(
             outputs_of([[1, 1, 1]], [0]), split([0], "dap", BITS, unseen=(3,))
         )
         assert np.abs(three - one).max() > 0.1
@@ -106,10 +104,10 @@ class TestReadouts:
         """
         logits = [[1, -50, 1, 70]]
         fields = dict(unseen=(3,), classes=(0, 1, 2, 3))
-        scores = evaluate.class_scores(outputs_of(logits, [0]), split([0], "conse", ROWS, **fields))
+        scores = scoring.class_scores(outputs_of(logits, [0]), split([0], "conse", ROWS, **fields))
         wanted = np.array([2, 0.5, 2.5, 2]) / (1.5 * np.array([2, 1, 3, 4]) ** 0.5)
         np.testing.assert_allclose(scores[0], wanted, rtol=1e-5)
-        first = evaluate.class_scores(
+        first = scoring.class_scores(
             outputs_of(logits, [0]), split([0], "conse", ROWS, top=1, **fields)
         )
         np.testing.assert_allclose(

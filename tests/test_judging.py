@@ -17,8 +17,8 @@ from tljax.errors import UserError, failure
 from tljax.experiment import choice, grid, results, sweep
 from tljax.main import main
 from tljax.metrics import validators
-from tljax.phase import evaluate
-from tljax.phase.evaluate import Outputs, Split, score
+from tljax.phase import scoring
+from tljax.phase.scoring import Outputs, Split, score
 from tljax.report import confusion, figures, tables
 from tljax.train.files import write_json
 from tljax.train.records import Records, read
@@ -431,7 +431,7 @@ class TestManyClasses:
         assert evaluation["classes"] == list(names)
         assert evaluation["accuracy"] == 0.25 and evaluation["per_class_accuracy"] == 1 / 3
         wanted = [["species 3", "species 7", 2], ["species 7", f"species {classes - 1}", 1]]
-        assert evaluate.confused(found, names) == wanted
+        assert scoring.confused(found, names) == wanted
         if classes > 100:
             assert evaluation["confused"] == wanted and "confusion" not in evaluation
         else:

@@ -13,7 +13,7 @@ from tljax import experiment
 from tljax.errors import UserError
 from tljax.models import MLP, Linear
 from tljax.phase import objective
-from tljax.phase.evaluate import Split
+from tljax.phase.scoring import Split
 from tljax.report import figures
 
 CLASSES = ("ant", "bee", "cat")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import tljax
+from experiments.fetched import cache
 from experiments.pretrained import fetch
 from tljax import experiment, trees
 from tljax.errors import Noticed, UserError
@@ -20,7 +21,7 @@ from tljax.models.network import module
 from tljax.models.trunks import TRUNKS
 
 # Files that are there are used; `python -m experiments.pretrained.fetch` brings them.
-CACHE = fetch.cache()
+CACHE = cache()
 SEEN = {  # ImageNet's classes of scikit-image's pictures: name -> (class, what it is)
     "mobilenet_v2": {
         "chelsea": 285,

@@ -33,6 +33,9 @@ class Masked:
     def __len__(self) -> int:
         return len(self.input)
 
+    def astype(self, dtype: Any) -> "Masked":
+        return Masked(self.input.astype(dtype), self.mask)
+
     def __getitem__(self, rows: Any) -> "Masked":
         return Masked(self.input[rows], self.mask[rows])
 

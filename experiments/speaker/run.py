@@ -67,12 +67,7 @@ def recogniser(normalised: bool) -> Any:
     """A config of the network alone: log-mels, four convolutions, two dense layers."""
     config = blank()
     config.data_dir = tasks.cache()
-    config.network.stems.mel = dict(
-        name="log_mel",
-        **dict(rate=RATE, window=276, hop=110, n_fft=512, mels=40),
-        normalise="mean_variance" if normalised else "none",
-    )
-    config.network.trunk = dict(name="cnn1d", channels=(64, 64, 64, 64), strides=(1, 2, 2, 1))
+    tasks.mels(config, RATE, normalise="mean_variance" if normalised else "none")
     config.network.heads.label = dict(name="mlp", hidden=(128,))
     config.terms.label = dict(term="cross_entropy", stream="target")
     return config

@@ -10,11 +10,10 @@ longer by 8 to 15 %, in `microphone` a filter of its own.
 `{phrase}_{voice}_0.flac`, from a package of Debian's (hedgewars-data, GFDL).
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,8 +22,8 @@ import soundfile
 import soxr
 from scipy.signal import fftconvolve, firwin2
 
-from experiments.pretrained.fetch import cache, unpacked
-from tljax.errors import UserError, unknown
+from experiments.fetched import Made, command, unpacked, whole
+from tljax.errors import UserError
 
 RATE = 11025  # samples a second of all recordings
 WORDS = (
@@ -58,15 +57,13 @@ PHRASES = (
 )
 
 
-def voices(folder: Path) -> Path:
-    """A directory of the synthetic voices; it takes about two minutes.
+@whole("voices")
+def voices(partial: Path, place: Path) -> None:
+    """Fills a directory with the synthetic voices; it takes about two minutes.
 
     Raises:
       UserError: espeak-ng is not installed, or lacks a voice.
     """
-    place, partial = folder / "voices", folder / "voices.partial"
-    if place.exists():
-        return place
     for kind in KINDS:
         (partial / kind).mkdir(parents=True, exist_ok=True)
 
@@ -87,8 +84,6 @@ def voices(folder: Path) -> Path:
 
     with ThreadPoolExecutor() as pool:
         list(pool.map(make, range(len(VOICES))))
-    partial.replace(place)
-    return place
 
 
 def said(word: str, voice: str, speed: int, pitch: int) -> np.ndarray:
@@ -122,21 +117,16 @@ def write(path: Path, sound: np.ndarray) -> None:
     soundfile.write(path, 0.9 * sound / np.abs(sound).max(), RATE)
 
 
-def phrases(folder: Path) -> Path:
-    """A directory of the actors' phrases; copies of another voice's clip are left out.
+@whole("phrases")
+def phrases(partial: Path, place: Path) -> None:
+    """Fills a directory with the actors' phrases; copies of another voice's clip are left out.
 
     Raises:
       UserError: a package that cannot be had.
     """
-    place, partial = folder / "phrases", folder / "phrases.partial"
-    if place.exists():
-        return place
-    partial.mkdir(parents=True, exist_ok=True)
     with unpacked("phrases", ACTORS, place) as there:
         for name, sound in clips(there / "usr/share/games/hedgewars/Data/Sounds/voices"):
             write(partial / name, sound)
-    partial.replace(place)
-    return place
 
 
 def clips(root: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -158,25 +148,10 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.abs(fftconvolve(one, other[::-1])).max() > 0.9 * scale)
 
 
-MADE = {"voices": voices, "phrases": phrases}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: 0, or 2 for what cannot be had."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    flags.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MADE))
-    flags.add_argument("--cache", type=Path, default=cache(), metavar="DIR")
-    asked = flags.parse_args(argv)
-    try:
-        for name in asked.names or MADE:
-            if name not in MADE:
-                raise unknown("speaker", name, MADE)
-            print(MADE[name](asked.cache))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
+MADE: dict[str, Made] = {
+    "voices": (voices, "synthetic: espeak-ng, GPL-3"),
+    "phrases": (phrases, f"actors' voices of Debian's {ACTORS}, GFDL"),
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, "speaker", MADE))

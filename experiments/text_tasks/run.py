@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 TASKS = {"section": "accuracy", "pair": "accuracy", "name": "f1"}  # and what each is judged by
 COUNTS = (50, 200, 1000)  # labels of each task
 HELD = 300  # examples at the end of each task's training part, to tune on
-LENGTH, BATCH, STEPS = 64, 8, 300
+LENGTH, BATCH, STEPS = 96, 8, 300
 WAYS = {"MiniLM": (2e-5, 5e-5, 1e-4), "from scratch": (2e-4, 5e-4, 1e-3)}  # and rates to tune
 TOGETHER = {
     "all three": "sum",
@@ -59,18 +59,13 @@ def config_of(way: str, names: Sequence[str], balance: str = "sum") -> Any:
     """A network for some of the tasks; which examples they have is still to be said."""
     config = shipped.get_config("minilm" if way == "MiniLM" else "scratch")
     config.data_dir = str(Path(tasks.cache(), "descriptions"))
-    for part in (config.streams, config.evaluate, config.terms, config.network.heads):
-        for name in tuple(part):
-            del part[name]
-    for name in names:
-        read = dict(data=f"text:{name}", length=LENGTH)
-        config.streams[name] = dict(read, split="train", batch=BATCH)
-        config.evaluate[name] = dict(read, split="test", head=name)
-        config.network.heads[name] = dict(name="linear")
-        config.terms[name] = dict(term="cross_entropy", stream=name, head=name)
+    config.streams, config.evaluate, config.terms = {}, {}, {}
+    reads = {name: dict(data=f"text:{name}", split="train", length=LENGTH) for name in names}
+    tasks.texts(config, reads, BATCH, {})
     if "name" in names:
-        config.evaluate.name.update(layer="tokens", readout="span")
-        config.terms.name = dict(term="span", stream="name", head="name")
+        tasks.spans(config, "name")
+    if way == "from scratch":
+        config.network.trunk.length = LENGTH
     config.balance = dict(name=balance)
     config.steps = config.log_every = STEPS
     frame.judge_at_the_end(config)

@@ -10,7 +10,6 @@ directory for `text:DIR`, of `train.jsonl` (shuffled, so that `train[:200]` is a
 alike. The lists come from the archives that apt is set up for; nothing is installed.
 """
 
-import argparse
 import json
 import random
 import re
@@ -21,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.pretrained.fetch import cache
+from experiments.fetched import Made, command, whole
 from tljax.errors import UserError
 
 SECTIONS = (  # that say what a program is for, and not in which language it is written
@@ -29,6 +28,7 @@ SECTIONS = (  # that say what a program is for, and not in which language it is 
     *("math", "net", "science", "sound", "text", "video"),
 )
 TESTED = 1000  # examples of each task
+WITHIN = 200  # characters of a description, in which its package is named
 WORDS = (12, 90)  # the least and the most of a description that is taken
 
 
@@ -123,12 +123,12 @@ def half(text: str) -> tuple[str, str]:
 
 
 def names(known: Sequence[Package], rng: random.Random) -> list[dict]:
-    """A description that holds its package's name once, as a word, and where."""
+    """A description that holds its package's name once, as a word near its beginning, and where."""
     made = []
     for each in known:
         word = re.escape(each.name)
         found = list(re.finditer(rf"(?<![\w-]){word}(?![\w-])", each.text, re.IGNORECASE))
-        if len(found) == 1:
+        if len(found) == 1 and found[0].end() <= WITHIN:
             made.append({"text": each.text, "start": found[0].start(), "end": found[0].end()})
     return made
 
@@ -136,15 +136,13 @@ def names(known: Sequence[Package], rng: random.Random) -> list[dict]:
 TASKS = {"section": sections, "pair": pairs, "name": names}
 
 
-def tasks(folder: Path) -> Path:
-    """A directory with one for each task.
+@whole("descriptions")
+def tasks(partial: Path, place: Path) -> None:
+    """Fills a directory with one for each task.
 
     Raises:
       UserError: lists that cannot be had.
     """
-    place, partial = folder / "descriptions", folder / "descriptions.partial"
-    if place.exists():
-        return place
     known = packages()
     random.Random(0).shuffle(known)
     held = len(known) // 5  # no source is trained on in one task and tested in another
@@ -154,21 +152,9 @@ def tasks(folder: Path) -> Path:
         for split, lines in (("train", make(known[held:], random.Random(2))), ("test", test)):
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (partial / name / f"{split}.jsonl").write_text(text)
-    partial.replace(place)
-    return place
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: 0, or 2 for what cannot be had."""
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    flags.add_argument("--cache", type=Path, default=cache(), metavar="DIR")
-    try:
-        print(tasks(flags.parse_args(argv).cache))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
+MADE: dict[str, Made] = {"descriptions": (tasks, "descriptions of Debian's packages")}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command(__doc__, "text_tasks", MADE))

@@ -27,13 +27,16 @@ def told(
     Raises:
       UserError: a column that is not there.
     """
-    known = {name: np.asarray(column).astype(str)[at] for name, column in rows.about.items()}
-    if table.label is not None:
-        known["label"] = np.asarray(table.classes)[np.asarray(table.label)]
+    labelled = ("label",) if table.label is not None else ()
+    found = {}
     for name in names:
-        if name not in known:
-            raise unknown(field, name, known)
-    return {name: known[name] for name in names}
+        if name in rows.about:
+            found[name] = np.asarray(rows.about[name])[at].astype(str)
+        elif name in labelled:
+            found[name] = np.asarray(table.classes)[np.asarray(table.label)]
+        else:
+            raise unknown(field, name, (*rows.about, *labelled))
+    return found
 
 
 def chosen(

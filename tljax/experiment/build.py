@@ -25,8 +25,8 @@ from tljax.models import Network
 from tljax.models import build as build_network
 from tljax.models.adapters import parse
 from tljax.phase import optimizers, prepare
-from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase
+from tljax.phase.scoring import Split
 from tljax.phase.transfer import outside
 from tljax.train import placing, starting
 from tljax.train.best import Select

@@ -29,8 +29,9 @@ from tljax.errors import UserError
 from tljax.experiment.build import Built, flowing, readers_of
 from tljax.models.network import above, trains_as_it_judges
 from tljax.phase import transfer
-from tljax.phase.evaluate import Computed, Split, check_fit, outputs
+from tljax.phase.evaluate import Computed, check_fit, outputs
 from tljax.phase.phase import Phase, numbers
+from tljax.phase.scoring import Split
 from tljax.train import files, hosts, starting
 from tljax.train.lanes import Lane
 from tljax.train.records import Display

@@ -19,7 +19,7 @@ from tljax.experiment.workdir import TOKENIZER
 from tljax.models import weights
 from tljax.models.heads import Linear
 from tljax.phase import evaluate as judging
-from tljax.phase.evaluate import Split
+from tljax.phase.scoring import Split
 from tljax.train import files
 
 

@@ -109,7 +109,7 @@ class EvaluationFields(Fields):
     layer: Text = doc("", 'the map of the trunk that the head reads, as "tokens"; "": the features')
     statistics: Text | None = doc(None, "whose batch statistics are used; None: of its own name")
     phase: Text = doc("", 'whose result is judged; "": the last')
-    readout: Text = doc("logits", "how a head's outputs are read: phase.evaluate.READOUTS")
+    readout: Text = doc("logits", "how a head's outputs are read: phase.scoring.READOUTS")
     table: Text = doc("", "the class × attribute table of the readout")
     unseen: Annotated[
         tuple[str | int, ...], BeforeValidator(as_tuple), Expected("a list of classes")

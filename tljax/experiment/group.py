@@ -15,7 +15,7 @@ from tljax.experiment import results, start, workdir
 from tljax.experiment.build import Built, flowing
 from tljax.experiment.cache import Cache
 from tljax.experiment.results import Variables
-from tljax.phase.evaluate import Split
+from tljax.phase.scoring import Split
 from tljax.train import hosts, lanes, loop, placing
 from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints

@@ -9,7 +9,7 @@ from tljax.data.table import Table
 from tljax.errors import UserError, warn
 from tljax.experiment.check import Checked
 from tljax.phase import prepare
-from tljax.phase.evaluate import READOUTS
+from tljax.phase.scoring import READOUTS
 from tljax.phase.transfer import outside
 
 

@@ -17,15 +17,7 @@ from tljax.experiment.build import network_of
 from tljax.experiment.check import Checked, check
 from tljax.experiment.opening import elsewhere
 from tljax.phase import evaluate as judging
-from tljax.phase.evaluate import (
-    READOUTS,
-    Outputs,
-    Split,
-    best_spans,
-    class_scores,
-    competing,
-    score,
-)
+from tljax.phase.scoring import READOUTS, Outputs, Split, best_spans, class_scores, competing, score
 
 OF_DATA = ("data", "split", "labelled", "stratified", "where", "classes", "validation",
     "calibrate", "per_class", "skip", "seed")  # fmt: skip

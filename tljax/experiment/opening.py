@@ -18,8 +18,8 @@ from tljax.experiment.meeting import met
 from tljax.experiment.preprocessing import another_look, transforms_of
 from tljax.experiment.reading import Opened, table_of, tokenizer_of
 from tljax.phase import rehearsal
-from tljax.phase.evaluate import READOUTS, Split
 from tljax.phase.phase import Stream
+from tljax.phase.scoring import READOUTS, Split
 
 
 class Data(NamedTuple):

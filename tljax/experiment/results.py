@@ -13,17 +13,9 @@ from tljax import trees
 from tljax.data.streams import check_finite
 from tljax.errors import UserError, failure, unknown, wrong
 from tljax.experiment.check import Checked
-from tljax.phase.evaluate import (
-    READOUTS,
-    Outputs,
-    Split,
-    check_fit,
-    confused,
-    confusion,
-    outputs,
-    score,
-)
+from tljax.phase.evaluate import check_fit, outputs
 from tljax.phase.rehearsal import rehearse
+from tljax.phase.scoring import READOUTS, Outputs, Split, confused, confusion, score
 from tljax.train.records import Display
 
 Variables = dict[str, Any]

@@ -17,7 +17,7 @@ from tljax.experiment.check import Checked, check
 from tljax.experiment.fields import Config
 from tljax.experiment.group import Unit, finish, keep_data
 from tljax.phase import evaluate
-from tljax.phase.evaluate import Outputs
+from tljax.phase.scoring import Outputs
 from tljax.report import figures
 from tljax.train import hosts, loop
 from tljax.train.files import read_json, write_json

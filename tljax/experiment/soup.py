@@ -16,7 +16,8 @@ from tljax.experiment import workdir as workdirs
 from tljax.experiment.build import Built, build
 from tljax.experiment.check import check
 from tljax.experiment.results import Variables
-from tljax.phase.evaluate import outputs, score
+from tljax.phase.evaluate import outputs
+from tljax.phase.scoring import score
 from tljax.train import checkpoint
 from tljax.train.files import write_json
 from tljax.train.records import Display

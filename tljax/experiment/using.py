@@ -19,7 +19,7 @@ from tljax.errors import UserError, reading, wrong
 from tljax.experiment.check import check
 from tljax.experiment.model import BLIND, Model, load
 from tljax.experiment.opening import elsewhere
-from tljax.phase.evaluate import Split
+from tljax.phase.scoring import Split
 from tljax.train.records import Display
 
 

@@ -11,11 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tljax import trees
+from tljax import masked, trees
 from tljax.bind import find, split
 from tljax.errors import UserError, calling, unknown, wrong
-from tljax.masked import array_of, columns_of, inputs_of, passed, reads_mask
-from tljax.masked import call as calls
 from tljax.models import adapters as adapting
 from tljax.models.adapters import Adaptation
 from tljax.models.heads import HEADS
@@ -54,8 +52,9 @@ class Bank(nn.Module):
         width = getattr(module, "outputs", None)
         if outputs and width and width < outputs:
             raise wrong(field, width, f"at least {outputs}, an output for each label")
-        call = passed if self.kind == "stems" else calls
-        return call(reads_mask(type(module).__call__), module.clone(parent=self, name=name), x)
+        call = masked.passed if self.kind == "stems" else masked.call
+        reads = masked.reads_mask(type(module).__call__)
+        return call(reads, module.clone(parent=self, name=name), x)
 
 
 def outputs_of(params: Any) -> int | None:
@@ -137,16 +136,14 @@ class Network(nn.Module):
         def run(net: "Network", x: Any) -> Any:
             x = net.stems(stem, x) if stem else x
             own = net.variables.get("params", {}).get("adapters", {})
-            reads = reads_mask(type(net.trunk).__call__)
+            reads = masked.reads_mask(type(net.trunk).__call__)
             with adapting.inserted(net.adapters, own):
-                return calls(reads, net.trunk, x, train=train, stream=stream)
+                return masked.call(reads, net.trunk, x, train=train, stream=stream)
 
         if self.remat != "none":
             run = nn.remat(run, policy=REMAT[self.remat])
         integers = jnp.issubdtype(x.dtype, jnp.integer)
-        if not integers:
-            x = inputs_of({**columns_of(x), "input": array_of(x).astype(self.precision)})
-        outcome = run(self, x)
+        outcome = run(self, x if integers else x.astype(self.precision))
         z, maps = outcome if isinstance(outcome, tuple) else (outcome, {})
         return z.astype("float32"), maps
 

@@ -15,20 +15,7 @@ from tljax.masked import array_of
 from tljax.models.network import above
 from tljax.phase import objective
 from tljax.phase.phase import Stream, numbers
-from tljax.phase.scoring import (
-    READOUTS,
-    Outputs,
-    Split,
-    best_spans,
-    class_scores,
-    competing,
-    confused,
-    confusion,
-    score,
-)
-
-__all__ = ["READOUTS", "Outputs", "Split", "best_spans", "class_scores", "competing", "confused",
-    "confusion", "score"]  # fmt: skip
+from tljax.phase.scoring import Outputs, Split
 
 Computed = Callable[[Split, Any, Any, Any], Split]
 """(split, network, params, batch_stats) -> the split on the features that these give."""

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tljax.phase.evaluate import Split, examples, forward
+from tljax.phase.evaluate import examples, forward
 from tljax.phase.phase import numbers
+from tljax.phase.scoring import Split
 
 
 def diagonal(network: Any, params: Any, batch_stats: Any, split: Split, seed: int) -> Any:

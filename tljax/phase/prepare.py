@@ -23,9 +23,10 @@ from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
 from tljax.models.network import outputs_of
 from tljax.phase import objective
-from tljax.phase.evaluate import Computed, Outputs, Split, check_fit, outputs
+from tljax.phase.evaluate import Computed, check_fit, outputs
 from tljax.phase.fisher import diagonal
 from tljax.phase.phase import Phase, numbers
+from tljax.phase.scoring import Outputs, Split
 from tljax.solvers import cluster, readout, zero_shot
 
 
@@ -273,9 +274,8 @@ def run(context: Context) -> Prepared:
             for head, values in new.heads.items():
                 _check_head(context, head, values)
         heads = {**context.params.get("heads", {}), **new.heads}
-        context = context._replace(
-            params={**context.params, "heads": heads}, tables={**context.tables, **new.tables}
-        )
+        tables = {**context.tables, **new.tables}
+        context = context._replace(params={**context.params, "heads": heads}, tables=tables)
         fitted = Prepared(*({**old, **more} for old, more in zip(fitted, new, strict=True)))
     return fitted
 

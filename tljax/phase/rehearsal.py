@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tljax.errors import UserError, failure, wrong
-from tljax.phase.evaluate import Outputs, Split, known, score
+from tljax.phase.evaluate import known
+from tljax.phase.scoring import Outputs, Split, score
 
 
 def check(split: Split, field: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tljax.phase.evaluate import Outputs, Split, confused, confusion
+from tljax.phase.scoring import Outputs, Split, confused, confusion
 from tljax.report.canvas import NAMED, canvas, save, short
 
 FITTING = 60  # and more than that no name each: the pairs that are confused most are drawn

@@ -12,8 +12,9 @@ import numpy as np
 from tljax import metrics
 from tljax.checks import finite
 from tljax.errors import failure
-from tljax.phase.evaluate import Outputs, Split, outputs
+from tljax.phase.evaluate import outputs
 from tljax.phase.objective import Incomplete
+from tljax.phase.scoring import Outputs, Split
 from tljax.report import confusion
 from tljax.report.canvas import NAMED, canvas, save, short
 

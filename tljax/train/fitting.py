@@ -8,8 +8,8 @@ from tljax.data.table import Table
 from tljax.errors import UserError, failure
 from tljax.phase import evaluate as judging
 from tljax.phase import rehearsal
-from tljax.phase.evaluate import Split
 from tljax.phase.phase import Phase, Stream
+from tljax.phase.scoring import Split, score
 from tljax.train import loop
 from tljax.train.lanes import Lane, Single
 from tljax.train.loop import Cadence, Stop, Values, Writer
@@ -90,7 +90,7 @@ def evaluate(
       transforms: of the inputs, drawn as for all evaluations, by example.
       stem: the stem that the inputs pass.
       statistics: the stream whose batch statistics are used, where each has its own.
-      readout: how the outputs are read; see `phase.evaluate.READOUTS`.
+      readout: how the outputs are read; see `phase.scoring.READOUTS`.
       semantics: `[classes, attributes]`, of the readouts that read a table.
       batch: examples at a time.
 
@@ -102,7 +102,7 @@ def evaluate(
     variables = evaluated(state)
     _checked(phase, variables, split)
     outputs = judging.outputs(phase.network, variables["params"], variables["batch_stats"], split)
-    return judging.score(outputs, split)
+    return score(outputs, split)
 
 
 def _checked(phase: Phase, variables: Mapping[str, Any], split: Split) -> None:
