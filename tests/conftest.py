@@ -1,6 +1,7 @@
 """JAX as the tests want it, and a small run to share."""
 
 import os
+from pathlib import Path
 
 # Before jax is imported; the processes that a test starts inherit it.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -9,6 +10,8 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Most of the suite's time is compilation, which this halves. The killed runs of test_resume.py and
 # the command lines of test_main.py compile as a user's do.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Programs of tests are not kept beside a user's; those of a second or more, beside the tests.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(__file__).parents[1] / ".pytest_cache/programs")
 
 import importlib.metadata
 import sys

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"errors", "memory", "__version__"},
-    {"checks"},
+    {"checks", "programs"},
     {"typed"},
     {"half", "masked", "spectra"},
     {"bind", "trees", "losses", "metrics", "solvers"},

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from tljax import programs
 from tljax.checks import NOT_NEGATIVE
 from tljax.data import streams
 from tljax.data.streams import Reader
@@ -71,6 +72,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
       UserError: a mistake in the config or its data.
     """
     opened, fields = opened or Opened({}, {}), config.fields
+    programs.keep(fields.compiled_dir)
     tables, splits, attributes, classes_of, tokenizer = open_data(config, opened)
     known = [*tables.values(), *(split.table for split in splits.values())]
     classes = max((len(table.classes) for table in known if table.label is not None), default=0)

@@ -215,6 +215,9 @@ class ConfigFields(PhaseFields):
     )
     data_dir: Text = doc("", "where relative paths start and TFDS keeps its data")
     features_dir: Text = doc("", "where features of frozen trunks are kept; '': beside the run")
+    compiled_dir: Text = doc(
+        "user", "where compiled programs are kept; 'user': the user's cache directory; '': nowhere"
+    )
     mesh: MeshFields = doc({"data": 1, "shard": 1}, "the devices of one run")
     resident_megabytes: NotNegative = doc(2048.0, "larger sets are streamed from disk")
     workers: Workers = doc(0, "processes that read streamed sets; 0: threads")
@@ -252,6 +255,7 @@ ORDER = (
         "tokenizer",
         "data_dir",
         "features_dir",
+        "compiled_dir",
         "mesh",
     ),
     *("resident_megabytes", "workers", "network", "precision", "remat", "accumulate"),

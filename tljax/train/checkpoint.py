@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from tljax import trees
+from tljax import programs, trees
 from tljax.errors import UserError, warn
 from tljax.train import hosts
 
@@ -142,7 +142,7 @@ def _copied(state: Any) -> Any:
     return jax.tree.map(jnp.copy, state)
 
 
-@jax.jit
+@programs.once
 def _checksums(state: Any) -> Any:
     """A number a leaf, the same on any devices: tensorstore does not notice flipped bits.
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tljax import terms, trees
+from tljax import programs, terms, trees
 from tljax.data import streams
 from tljax.data.order import by_class
 from tljax.data.streams import Reader
@@ -232,7 +232,7 @@ def _variables(
     return _first(phase, _rowless(data, readers), batch, key, copies, tuple(earlier), lenient)
 
 
-@functools.partial(jax.jit, static_argnums=(5, 6))
+@functools.partial(programs.once, static_argnums=(5, 6))
 def _first(
     phase: Phase,
     tables: Mapping[str, Table],
