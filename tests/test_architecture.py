@@ -68,7 +68,7 @@ BUDGETS = {
     "report": 860,
     "solvers": 530,
     "terms": 660,
-    "train": 2170,
+    "train": 2200,
 }
 # A library on the left is imported only in the files on the right.
 ONLY = {

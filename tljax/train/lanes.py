@@ -8,6 +8,7 @@ an accelerator they are batched (`vmap`).
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,11 @@ from tljax.train import step as stepping
 from tljax.train.step import Report, State, beginning, changing, with_constants
 
 AXIS = "lanes"
+LONGEST = 10_000  # steps of a dispatch; the loop keeps it to about a second
+# A convolution whose axes are not those of one forward, of channels last.
+BACKWARD = re.compile(
+    r"stablehlo\.convolution.*dim_numbers = (?!\[b, [0-9, ]+f\]x\[[0-9, ]+i, o\]->\[b, )"
+)
 
 
 class Lane(NamedTuple):
@@ -55,18 +61,19 @@ class Single:
     def _dispatch(self, longest: int | None) -> tuple[bool, int]:
         """(whether steps run in a loop on the device, the most steps a dispatch).
 
-        A loop saves the cost of a dispatch; but XLA runs its own convolutions in a loop on a CPU
-        tens of times slower, so a program that holds one is dispatched step by step there.
+        A loop saves the cost of a dispatch; but on a CPU XLA runs in a loop tens of times slower
+        what differentiation makes of its convolutions. A program that holds one of other axes than
+        a forward one's, as they stand in the text, is dispatched step by step there.
         """
         if longest is None:
-            longest = 8 if self.readers else 64
+            longest = 8 if self.readers else LONGEST
             if jax.default_backend() == "cpu":
                 blank = {name: reader.blank(longest) for name, reader in self.readers.items()}
                 fed = placing.split_fed(blank, self.phase.mesh)
                 counted = placing.everywhere((np.int32(1), np.bool_(True)), self.phase.mesh)
                 arguments = (self.phase, self.state, self.data, fed, *counted)
                 program = stepping.train_steps.lower(*arguments).as_text()
-                longest = 1 if "stablehlo.convolution" in program else longest
+                longest = 1 if BACKWARD.search(program) else longest
         return longest > 1, longest
 
     def advance(self, step: int, count: int, fresh: bool) -> Report:
@@ -110,7 +117,7 @@ class Stacked:
         self.state = stack([lane.state for lane in filled], self.over)
         self.apart = stack(apart, self.over)
         self.shared = share(shared, self.over)
-        self.longest = dispatch or max(4, 64 * self.over.size // len(filled))
+        self.longest = dispatch or LONGEST
 
     def advance(self, step: int, count: int, fresh: bool) -> Report:
         """Dispatches `count` steps from `step` on."""

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -128,9 +129,11 @@ def train(
     pending: tuple[int, Report] | None = None
     kept = False
     display.begin(name, steps, step)
+    paced = 64 if hosts.several() else 1
     try:
         while step < steps and not _ended(writers):
-            count = min(program.longest, to_next(step, steps, cadence))
+            began, waits = time.monotonic(), pending is not None and not hosts.several()
+            count = min(paced, program.longest, to_next(step, steps, cadence))
             report = program.advance(step, count, fresh=step % cadence.log == 0)
             if not kept:  # now that the program is made, nothing of the config is refused any more
                 for writer, origin in zip(writers, program.starts(), strict=True):
@@ -140,6 +143,10 @@ def train(
             _log(program, pending, writers, steps, cadence, not_finite)
             step, pending = step + count, (step + count, report)
             display.advance(step)
+            if waits and (took := time.monotonic() - began) < 0.5:
+                paced = max(paced, 2 * count)
+            elif waits and took > 1.0:  # a signal and the display wait for the end of a dispatch
+                paced = max(1, count // 2)
             last, signalled = step == steps, stop.signal or 0
             if hosts.several():  # a signal may have reached some of the processes
                 signalled = 0 if step % cadence.log else hosts.largest(signalled)
