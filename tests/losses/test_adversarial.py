@@ -1,5 +1,6 @@
 """The reversed gradient, its ramp, the discriminator's loss and input, and MDD."""
 
+import functools
 import math
 import re
 
@@ -134,6 +135,20 @@ def test_confusion_gradient_by_hand():
     of_source, of_target = jax.grad(domain_confusion, argnums=(0, 1))(SOURCE, TARGET)
     np.testing.assert_allclose(of_source, [(1 / 2 - 1) / 4, (3 / 4 - 1) / 4], rtol=1e-6)
     np.testing.assert_allclose(of_target, [(1 / 4) / 2], rtol=1e-6)
+
+
+def test_smoothed_confusion_by_hand():
+    """Labels ¾ and ¼ where σ(log 3) = ¾ and σ(−log 3) = ¼: there both players have nothing to gain.
+
+    H = −¾ log ¾ − ¼ log ¼ stands at both, log 2 at σ(0): ½ (½ (log 2 + H) + H).
+    """
+    entropy = 0.75 * math.log(4 / 3) + 0.25 * math.log(4)
+    expected = (0.5 * (math.log(2) + entropy) + entropy) / 2
+    smoothed = functools.partial(domain_confusion, smoothing=0.25)
+    assert float(smoothed(SOURCE, TARGET)) == pytest.approx(expected, rel=1e-6)
+    of_source, of_target = jax.grad(smoothed, argnums=(0, 1))(SOURCE, TARGET)
+    np.testing.assert_allclose(of_source, [(1 / 2 - 3 / 4) / 4, 0.0], atol=1e-7)
+    np.testing.assert_allclose(of_target, [0.0], atol=1e-7)
 
 
 def test_confusion_gradients_are_right_to_second_order():

@@ -63,6 +63,8 @@ def domain_confusion(
     target_logits: Float[Array, "target ..."],
     source_weights: Float[Array, "source"] | None = None,
     target_weights: Float[Array, "target"] | None = None,
+    *,
+    smoothing: float | Scalar = 0.0,
 ) -> Scalar:
     """The discriminator's loss: the mean of its binary cross-entropies on source and on target.
 
@@ -73,6 +75,9 @@ def domain_confusion(
     Args:
       source_logits, target_logits: `[batch]` or `[batch, 1]`, log-odds of "source".
       source_weights, target_weights: `[batch]`, of the examples.
+      smoothing: ε in [0, 0.5]; a source example has label 1 − ε, a target example ε, for both
+        players. A discriminator that is sure of itself then has a loss to lose (Salimans et al.
+        2016, "Improved Techniques for Training GANs", section 3.4).
 
     Returns:
       A scalar ≥ 0.
@@ -80,13 +85,18 @@ def domain_confusion(
     Ganin et al. 2016, "Domain-Adversarial Training of Neural Networks", eq. 9; with weights, Long
     et al. 2018, "Conditional Adversarial Domain Adaptation", section 3.
     """
-    source = optax.losses.sigmoid_binary_cross_entropy(source_logits, jnp.ones_like(source_logits))
-    target = optax.losses.sigmoid_binary_cross_entropy(target_logits, jnp.zeros_like(target_logits))
+    source = _cross_entropy(source_logits, 1.0 - smoothing)
+    target = _cross_entropy(target_logits, smoothing)
     if source_weights is not None:
         source = source_weights.reshape(source.shape) * source
     if target_weights is not None:
         target = target_weights.reshape(target.shape) * target
     return 0.5 * (source.mean() + target.mean())
+
+
+def _cross_entropy(logits: Array, label: float | Array) -> Array:
+    labels = jnp.full_like(logits, label)
+    return optax.losses.sigmoid_binary_cross_entropy(logits, labels)
 
 
 @single

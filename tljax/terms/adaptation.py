@@ -1,15 +1,17 @@
 """Terms that bring an unlabelled target's features to the source's: by an adversary, by moments."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tljax.checks import NotNegative, Positive
+from tljax.checks import NotNegative, Positive, Range
 from tljax.losses import adversarial, alignment
 from tljax.losses.adversarial import reverse_gradient
 from tljax.phase.objective import View
+
+Smoothing = Annotated[float, Range(0, 0.5)]
 
 
 def domain_adversarial(
@@ -20,14 +22,18 @@ def domain_adversarial(
     head: str = "domain",
     scale: NotNegative = 1.0,
     gamma: NotNegative = 10.0,
+    smoothing: Smoothing = 0.0,
 ) -> Array:
-    """DANN: a discriminator behind a gradient reversed by λ = `scale` · ramp(progress, `gamma`)."""
+    """DANN: a discriminator behind a gradient reversed by λ = `scale` · ramp(progress, `gamma`).
+
+    Its labels are smoothed by `smoothing`.
+    """
     reversal = scale * adversarial.ramp(view.progress, gamma)
     logits = [
         view.net.head(head, reverse_gradient(view.features[name], reversal), default=1)
         for name in (source, target)
     ]
-    return adversarial.domain_confusion(*logits)
+    return adversarial.domain_confusion(*logits, smoothing=smoothing)
 
 
 def conditional_adversarial(
@@ -40,6 +46,7 @@ def conditional_adversarial(
     entropy: bool = True,
     scale: NotNegative = 1.0,
     gamma: NotNegative = 10.0,
+    smoothing: Smoothing = 0.0,
 ) -> Array:
     """CDAN: DANN's discriminator on softmax ⊗ features, weighted by certainty: CDAN+E.
 
@@ -55,7 +62,7 @@ def conditional_adversarial(
         joint = adversarial.conditional_map(view.features[name], jax.nn.softmax(of_label))
         domains.append(view.net.head(head, reverse_gradient(joint, reversal), default=1))
     weights = [adversarial.entropy_weights(each) for each in logits] if entropy else (None, None)
-    return adversarial.domain_confusion(*domains, *weights)
+    return adversarial.domain_confusion(*domains, *weights, smoothing=smoothing)
 
 
 def margin_disparity(
