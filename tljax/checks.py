@@ -77,6 +77,7 @@ NotNegative = Annotated[float, Range(0)]
 Degrees = Annotated[float, Range(0, 360)]
 Count = Annotated[int, Range(1, MOST, whole=True)]
 Whole = Annotated[int, Range(0, MOST, whole=True)]
+Kernel = Annotated[int, Range(1, 31, whole=True)]  # pixels of a side
 Width = Annotated[int, Range(1, WIDEST, whole=True)]
 Outputs = Annotated[Any, Range(1, WIDEST, whole=True)]  # None: as many as a term asks for
 REAL, INTEGER = Range(), Range(-MOST - 1, MOST, whole=True)  # where an annotation says nothing

@@ -118,6 +118,21 @@ def test_colour_gives_each_channel_one_gain():
     assert over_keys("colour", np.ones((3, 4, 3), np.float32)).max() == 1.0
 
 
+def test_a_random_inversion_is_one_of_two():
+    """Of 64 keys at probability ¼ some 16 invert: 6 to 26 are three deviations."""
+    chance = functools.partial(TRANSFORMS["random_invert"], jnp.full((1, 1, 1), 0.25))
+    found = [float(chance(key, probability=0.25)[0, 0, 0]) for key in jax.random.split(KEY, 64)]
+    assert set(found) == {0.25, 0.75} and 6 <= found.count(0.75) <= 26
+
+
+def test_an_offset_tints_black_and_a_gain_does_not():
+    black = jnp.zeros((2, 2, 3))
+    colour = functools.partial(TRANSFORMS["colour"], black, KEY, strength=0.5)
+    assert not colour().any()
+    tinted = colour(offset=0.3)
+    assert (tinted == tinted[:1, :1]).all() and 0 < float(tinted.max()) <= 0.3
+
+
 def test_invert_twice_is_the_identity():
     invert = functools.partial(TRANSFORMS["invert"], key=KEY)
     np.testing.assert_allclose(invert(jnp.array([[[0.25]]])), [[[0.75]]])

@@ -90,18 +90,35 @@ def brightness_contrast(
     return jnp.clip(stretched + brightness * offset, 0.0, 1.0)
 
 
-def colour(image: Array, key: Array, *, held_out: bool = False, strength: Share = 0.5) -> Array:
-    """Tints the image: a gain for each channel, uniform in 1 ± `strength`, clipped to [0, 1].
+def colour(
+    image: Array,
+    key: Array,
+    *,
+    held_out: bool = False,
+    strength: Share = 0.5,
+    offset: NotNegative = 0.0,
+) -> Array:
+    """Tints the image: for each channel a gain in 1 ± `strength` and an offset in ±`offset`.
 
-    A grey image has one channel to tint; `rgb` before it gives it three.
+    Both are uniform, and the result is clipped to [0, 1]. Black is tinted by the offset alone. A
+    grey image has one channel to tint; `rgb` before it gives it three.
     """
-    gain = 1.0 + strength * jax.random.uniform(key, (1, 1, image.shape[-1]), minval=-1.0)
-    return jnp.clip(gain * image, 0.0, 1.0)
+    shape = (1, 1, image.shape[-1])
+    gain = 1.0 + strength * jax.random.uniform(key, shape, minval=-1.0)
+    added = offset * jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-1.0)
+    return jnp.clip(gain * image + added, 0.0, 1.0)
 
 
 def invert(image: Array, key: Array, *, held_out: bool = False) -> Array:
     """1 − image: black for white."""
     return 1.0 - image
+
+
+def random_invert(
+    image: Array, key: Array, *, held_out: bool = False, probability: Share = 0.5
+) -> Array:
+    """`invert` with the given `probability`."""
+    return jnp.where(jax.random.bernoulli(key, probability), 1.0 - image, image)
 
 
 def photographs(
@@ -186,8 +203,8 @@ def imagenet(image: Array, key: Array, *, held_out: bool = False) -> Array:
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert, photographs),
-        *(crop, affine, blur, cutout, gamma, grey, rgb, standardise),
+        *(shift, rotate, flip, transpose, noise, brightness_contrast, colour, invert),
+        *(random_invert, photographs, crop, affine, blur, cutout, gamma, grey, rgb, standardise),
         *(standardise_channels, imagenet, colour_jitter, rand_augment, mask_tokens, sentence),
         *(time_shift, speed, gain, white_noise, log_mel, spec_augment),
     )

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from tljax.checks import Width
+from tljax.checks import Kernel, Width
 from tljax.models.bert import BERT
 from tljax.models.clip import TextTower
 from tljax.models.convnext import ConvNeXt
@@ -31,7 +31,7 @@ class MLP(nn.Module, kw_only=True):
 
 
 class CNN(nn.Module, kw_only=True):
-    """3×3 convolutions with ReLU, each halving the image; the flattened last map.
+    """Convolutions with ReLU, each halving the image; the flattened last map.
 
     The image is halved by a 2×2 maximum (`pool`) or by a stride of 2. The features are the
     flattened convolution output, where DANN's discriminator for small digit networks hangs
@@ -39,6 +39,7 @@ class CNN(nn.Module, kw_only=True):
     """
 
     channels: tuple[Width, ...] = (32, 48)
+    kernel: Kernel = 3
     pool: bool = True
     norm: NormKind = "none"
 
@@ -46,7 +47,8 @@ class CNN(nn.Module, kw_only=True):
     def __call__(self, x: Array, *, train: bool, stream: str | None = None) -> Array:
         for i, width in enumerate(self.channels):
             stride = 1 if self.pool else 2
-            x = Conv(width, stride=stride, use_bias=self.norm == "none", name=f"conv_{i}")(x)
+            bias = self.norm == "none"
+            x = Conv(width, self.kernel, stride, use_bias=bias, name=f"conv_{i}")(x)
             # The maximum commutes with ReLU, which then has a quarter of the work.
             x = max_pool(x) if self.pool else x
             x = nn.relu(Norm(self.norm, name=f"norm_{i}")(x, train=train, stream=stream))
