@@ -2,11 +2,7 @@
 python -m benchmarks.adapters. Nothing is run: only compiled, for the device that is there.
 """
 
-import argparse
-import importlib.metadata
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import tljax
+from benchmarks import frame
 from tljax import trees
 from tljax.models import ViT, adapters
 from tljax.models.resnet import ResNet
@@ -21,7 +18,6 @@ from tljax.phase import transfer
 from tljax.phase.phase import numbers
 from tljax.train import starting, step
 
-FILE = Path(__file__).parent / "results" / "adapters.json"
 ONLY = ("trunk/**/attention/**/kernel",)
 NETWORKS: dict[str, tuple[Any, tuple[str, ...]]] = {  # trunk, kernels that are adapted
     "ViT-B/16": (ViT(variant="base"), ONLY),
@@ -30,7 +26,6 @@ NETWORKS: dict[str, tuple[Any, tuple[str, ...]]] = {  # trunk, kernels that are 
 }
 RANKS = {"ViT-B/16": 8, "ViT-S/16": 4, "ResNet-50": 1}
 OURS = {"adapters/**": 1.0, "heads/**": 1.0, "**": 0}
-Memory = dict[str, float]
 
 
 def phase(trunk: Any, only: tuple[str, ...], rank: int, batch: int, **fields: Any) -> tljax.Phase:
@@ -77,31 +72,27 @@ def compared(name: str, batch: int, **fields: Any) -> Iterator[tuple[str, dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = frame.flags(__doc__)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8])
     parser.add_argument("--network", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/adapters.json")
     options = parser.parse_args()
-    found: dict[str, Any] = {each: importlib.metadata.version(each) for each in ("jax", "jaxlib")}
-    found |= {"device": jax.devices()[0].device_kind, "precision": options.precision, "rows": []}
-    print(
-        "| network | batch | moving | optimiser | full: MiB | LoRA: MiB | ratio |\n|" + "---|" * 7
-    )
-    for name in options.network:
-        for batch in options.batch:
-            both = dict(compared(name, batch, precision=options.precision))
-            full, lora = both["full"], both["LoRA"]
-            ratio = lora["bytes"] / full["bytes"]
-            print(
-                f"| {name} | {batch} | {lora['moving'] / full['parameters']:.2%} "
-                f"| {lora['optimiser']:,} of {full['optimiser']:,} | {full['bytes'] / 2**20:,.0f} "
-                f"| {lora['bytes'] / 2**20:,.0f} | {ratio:.2f} |",
-                flush=True,
-            )
-            found["rows"].append({"network": name, "batch": batch, **both})
-    if options.write:
-        FILE.write_text(json.dumps(found, indent=1) + "\n")
+    with frame.measured("adapters", options, timed=False) as record:
+        record |= {"precision": options.precision, "rows": []}
+        record.head(
+            *("network", "batch", "moving", "optimiser", "full: MiB", "LoRA: MiB", "LoRA / full")
+        )
+        for name in options.network:
+            for batch in options.batch:
+                both = dict(compared(name, batch, precision=options.precision))
+                full, lora = both["full"], both["LoRA"]
+                record.row(
+                    *(name, batch, f"{lora['moving'] / full['parameters']:.2%}"),
+                    f"{lora['optimiser']:,} of {full['optimiser']:,}",
+                    *(f"{each['bytes'] / 2**20:,.0f}" for each in (full, lora)),
+                    f"{lora['bytes'] / full['bytes']:.2f}",
+                )
+                record["rows"].append({"network": name, "batch": batch, **both})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """A pass of public backbones in tljax beside the same in PyTorch: python -m benchmarks.backbones.
 
-PyTorch's are those of transformers, with random weights that are loaded into ours; features must
-agree before anything is timed.
+PyTorch's have random weights that are loaded into ours; features must agree before anything is
+timed. It is given the best of its settings: channels last, eager or compiled, each of `--threads`.
 """
 
-import argparse
-import importlib.metadata
-import json
+import functools
+import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +18,19 @@ import numpy as np
 import torch
 import transformers
 
+from benchmarks import frame
+from benchmarks.mobilenet_torch import MobileNetV2
+from tljax.memory import keep_freed
 from tljax.models import weights
 from tljax.models.network import module
 from tljax.models.trunks import TRUNKS
-
-FILE = Path(__file__).parent / "results" / "backbones.json"
 
 
 class Backbone(NamedTuple):
     """The same network twice."""
 
     trunk: dict[str, Any]
-    theirs: Callable[[], Any]  # transformers' model, with a classifier
+    theirs: Callable[[], Any]  # PyTorch's model, with a classifier
     features: Callable[[Any, Any], Any]  # of it and images
 
 
@@ -58,31 +57,43 @@ BACKBONES = {
         lambda: transformers.ConvNextForImageClassification(transformers.ConvNextConfig()),
         lambda model, y: model.convnext(y).pooler_output,
     ),
+    "MobileNetV2": Backbone(
+        dict(name="mobilenet_v2"),
+        MobileNetV2,
+        lambda model, y: model.features(y).mean((2, 3)),
+    ),
 }
 # (backbone, pixels, batch) of a CPU, and of an accelerator.
-SIZES = [("ResNet-18", 64, 16), ("ResNet-18", 224, 8), ("ViT-S/16", 224, 4), ("ConvNeXt-T", 224, 2)]
+SIZES = [
+    *(("ResNet-18", 64, 16), ("ResNet-18", 224, 8), ("MobileNetV2", 96, 32)),
+    *(("ViT-S/16", 224, 4), ("ConvNeXt-T", 224, 2)),
+]
 LARGE = [("ResNet-50", 224, 128), ("ViT-S/16", 224, 128), ("ConvNeXt-T", 224, 64)]
+Pass = dict[str, Callable[[], Any]]  # contestant -> a function that waits for its end
 
 
-def pair(name: str, pixels: int, batch: int, device: str) -> dict[str, tuple[Any, Any]]:
-    """Pass -> our function and PyTorch's, of no argument, each of which waits for its end.
-
-    Raises:
-      SystemExit: features that differ by more than 1e-3 of their size.
-    """
+def both(name: str, device: str) -> tuple[Any, Any, Any]:
+    """Our trunk and its variables, and PyTorch's model, whose weights they are."""
     torch.manual_seed(0)
-    backbone = BACKBONES[name]
-    theirs = backbone.theirs()
-    ours = module(TRUNKS, backbone.trunk, "trunk")
+    theirs = BACKBONES[name].theirs()
+    ours = module(TRUNKS, BACKBONES[name].trunk, "trunk")
     with tempfile.TemporaryDirectory() as there:
-        theirs.save_pretrained(there)
-        loaded = weights.load(ours, Path(there, "model.safetensors"))
+        if isinstance(theirs, transformers.PreTrainedModel):
+            theirs.save_pretrained(there)
+        else:
+            torch.save(theirs.state_dict(), Path(there, "model.pth"))
+        loaded = weights.load(ours, next(Path(there).glob("model.*")))
     variables = jax.device_put({k: tree["trunk"] for k, tree in loaded.items() if "trunk" in tree})
+    return ours, variables, theirs.to(device, memory_format=torch.channels_last)
+
+
+def passes(
+    name: str, pixels: int, batch: int, device: str, compiled: bool
+) -> tuple[float, dict[str, Pass]]:
+    """How far the features are apart, of their size; pass -> contestants that take turns."""
+    ours, variables, theirs = both(name, device)
     images = np.random.default_rng(0).normal(size=(batch, pixels, pixels, 3)).astype(np.float32)
-    x = jnp.asarray(images)
-    y = torch.tensor(images.transpose(0, 3, 1, 2)).to(device)
-    y = y.contiguous(memory_format=torch.channels_last)
-    theirs = theirs.to(device, memory_format=torch.channels_last)
+    x, y = jnp.asarray(images), torch.tensor(images).movedim(-1, 1).to(device)  # channels last
 
     @jax.jit
     def forward(variables: Any, x: Any) -> Any:
@@ -101,73 +112,93 @@ def pair(name: str, pixels: int, batch: int, device: str) -> dict[str, tuple[Any
         if device != "cpu":
             torch.cuda.synchronize()
 
-    def torch_forward() -> Any:
+    def torch_forward(features: Callable[[Any, Any], Any]) -> Any:
         theirs.eval()
         with torch.inference_mode():
-            z = backbone.features(theirs, y)
+            z = features(theirs, y)
         waited()
         return z
 
-    def torch_backward() -> None:
+    def torch_backward(features: Callable[[Any, Any], Any]) -> None:
         theirs.train().zero_grad(set_to_none=True)
-        backbone.features(theirs, y).square().mean().backward()
+        features(theirs, y).square().mean().backward()
         waited()
 
-    a, b = np.asarray(forward(variables, x)), torch_forward().cpu().numpy()
-    apart = float(np.abs(a - b).max() / np.abs(b).max())
-    if apart > (1e-3 if device == "cpu" else 3e-2):  # TF32 has ten bits
-        raise SystemExit(f"{name}: features differ by {apart:.1e} of their size")
-    return {
-        "forward": (lambda: forward(variables, x).block_until_ready(), torch_forward),
-        "and backward": (
-            lambda: jax.block_until_ready(backward(variables["params"], x)),
-            torch_backward,
-        ),
+    eager = BACKBONES[name].features
+    a, b = np.asarray(forward(variables, x)), torch_forward(eager).cpu().numpy()
+    torch._dynamo.reset()  # else one program for all sizes that it has seen
+    ways = {"eager": eager}
+    ways |= {"compiled": torch.compile(eager, dynamic=False)} if compiled else {}
+    return float(np.abs(a - b).max() / np.abs(b).max()), {
+        "forward": {
+            "tljax": lambda: forward(variables, x).block_until_ready(),
+            **{way: functools.partial(torch_forward, each) for way, each in ways.items()},
+        },
+        "and backward": {
+            "tljax": lambda: jax.block_until_ready(backward(variables["params"], x)),
+            **{way: functools.partial(torch_backward, each) for way, each in ways.items()},
+        },
     }
 
 
-def timed(functions: tuple[Callable, Callable], rounds: int) -> list[tuple[float, float]]:
-    """Milliseconds of each, in turn."""
+def compiles(device: str) -> bool:
+    """Whether torch.compile works here; a line where it does not."""
+    try:
+        torch.compile(lambda x: (x + 1).relu())(torch.ones(8, device=device))
+    except Exception as error:  # of whatever it lacks
+        print(f"PyTorch is eager alone, as torch.compile fails: {str(error).splitlines()[0]}")
+        return False
+    return True
 
-    def once(function: Callable) -> float:
-        began = time.perf_counter()
-        function()
-        return 1e3 * (time.perf_counter() - began)
 
-    for function in functions:
+def threaded(contestants: Pass, threads: list[int]) -> Pass:
+    """The same, PyTorch with each number of threads."""
+
+    def run(count: int, function: Callable[[], Any]) -> None:
+        torch.set_num_threads(count)
         function()
-    return [tuple(once(function) for function in functions) for _ in range(rounds)]  # type: ignore[misc]
+
+    made: Pass = {"tljax": contestants["tljax"]}
+    for name in contestants.keys() - {"tljax"}:
+        for count in threads:
+            made[f"{name}, {count}"] = functools.partial(run, count, contestants[name])
+    return made
 
 
 def main() -> None:
     """Times everything and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/backbones.json")
+    keep_freed()
+    cores = len(os.sched_getaffinity(0))
+    parser = frame.flags(__doc__, rounds=7)
+    parser.add_argument("--only", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
+    own = dict(nargs="+", default=sorted({1, cores}), help="of torch")
+    parser.add_argument("--threads", type=frame.positive, **own)
     options = parser.parse_args()
-    large = jax.default_backend() != "cpu"
-    device = "cuda" if large and torch.cuda.is_available() else "cpu"
-    if large:  # as jax multiplies by default
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-    transformers.utils.logging.disable_progress_bar()
-    found = []
-    print("| backbone | pixels, batch | pass | tljax: ms | torch: ms | torch / tljax |")
-    print("|---|---|---|---|---|---|")
-    for name, pixels, batch in LARGE if large else SIZES:
-        for kind, functions in pair(name, pixels, batch, device).items():
-            times = timed(functions, options.rounds)
-            ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-            ratio = statistics.median(b / a for a, b in times)
-            row = (name, f"{pixels}, {batch}", kind, f"{ours:.1f}", f"{theirs:.1f}", f"{ratio:.2f}")
-            print("| " + " | ".join(row) + " |", flush=True)
-            found.append(dict(zip(("name", "size", "pass"), row, strict=False), times=times))
-    if options.write:
-        made = {p: importlib.metadata.version(p) for p in ("jax", "torch", "transformers")}
-        made["device"] = jax.devices()[0].device_kind
-        before = json.loads(FILE.read_text()) if FILE.exists() else {}
-        before[made["device"]] = {"made": made, "rows": found}
-        FILE.write_text(json.dumps(before, indent=1) + "\n")
+    with frame.measured("backbones", options, lambda: jax.devices()[0].device_kind) as record:
+        large = jax.default_backend() != "cpu"
+        device = "cuda" if large and torch.cuda.is_available() else "cpu"
+        if large:  # as jax multiplies by default
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+        transformers.utils.logging.disable_progress_bar()
+        record["threads"] = threads = options.threads[-1:] if large else options.threads
+        compiled, record["rows"] = compiles(device), []
+        columns = ("tljax: ms", "torch: ms", "its way, threads", "torch / tljax")
+        record.head("backbone", "pixels, batch", "pass", *columns)
+        for name, pixels, batch in LARGE if large else SIZES:
+            if name not in options.only:
+                continue
+            apart, of_passes = passes(name, pixels, batch, device, compiled)
+            if not apart <= (1e-3 if device == "cpu" else 3e-2):  # TF32 has ten bits
+                raise SystemExit(f"{name}: features differ by {apart:.1e} of their size")
+            for kind, contestants in of_passes.items():
+                times = frame.rounds(threaded(contestants, threads), options.rounds, scale=1e3)
+                best = frame.fastest(times, [each for each in times if each != "tljax"])
+                pair = [f"{statistics.median(times[each]):.1f}" for each in ("tljax", best)]
+                ratio = frame.spread(frame.ratios(times[best], times["tljax"]))
+                record.row(name, f"{pixels}, {batch}", kind, *pair, best, ratio)
+                row = dict(name=name, pixels=pixels, batch=batch, ms=times)
+                record["rows"].append({**row, "pass": kind})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Convolutions of a CPU by shape, in their forms: python -m benchmarks.convolutions.
 
 `models/convolution.py` chooses between slices with a product and XLA's own by what this prints.
-Forward, and the gradients of map and kernel; the two take turns. On one core (`taskset -c 1`)
-processor time is measured, which another process on that core does not stretch; on several, what
-a clock shows.
+Forward, and the gradients of map and kernel. On one core (`taskset -c 1`) processor time is
+measured, which another process on that core stretches little; on several, what a clock shows.
 """
 
-import argparse
+import functools
 import os
 import statistics
 import time
@@ -17,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import frame
 from tljax.memory import keep_freed
 from tljax.models.convolution import Form, chosen, convolve
 
@@ -73,43 +73,27 @@ def ways(shape: Shape) -> dict[str, dict[str, Callable[[], Any]]]:
     return {name: {"slices": slices[name], "XLA": own[name]} for name in slices}
 
 
-def timed(functions: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each, in turn."""
-    one = len(os.sched_getaffinity(0)) == 1
-    clock = time.process_time if one else time.perf_counter
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(rounds + 1):
-        for name, function in functions.items():
-            began = clock()
-            function()
-            if turn:  # the first compiles
-                times[name].append(1e3 * (clock() - began))
-    return times
-
-
 def main() -> None:
     """Times everything and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
+    options = frame.flags(__doc__, rounds=7).parse_args()
+    one = len(os.sched_getaffinity(0)) == 1
+    clock = time.process_time if one else time.perf_counter
+    measure = functools.partial(frame.seconds, clock=clock)
     keep_freed()
-    names = ("batch, pixels, in → out, kernel, stride, groups", "pass", "slices: ms", "XLA: ms")
-    print("| " + " | ".join([*names, "XLA / slices", "chosen"]) + " |")
-    print("|---|---|---|---|---|---|")
-    for shape in SHAPES:
-        batch, pixels, inputs, outputs, size, stride, groups = shape
-        form = chosen((batch, pixels, pixels, inputs), size, groups)
-        named = f"{batch}, {pixels}, {inputs} → {outputs}, {size}, {stride}, {groups}"
-        for name, functions in ways(shape).items():
-            times = timed(functions, rounds)
-            ours, xlas = (statistics.median(times[way]) for way in ("slices", "XLA"))
-            ranges = [
-                f"{statistics.median(t):.2f} ({min(t):.2f}–{max(t):.2f})" for t in times.values()
-            ]
-            print(
-                "| " + " | ".join([named, name, *ranges, f"{xlas / ours:.2f}", form]) + " |",
-                flush=True,
-            )
+    with frame.measured("convolutions", options) as record:
+        record["clock"], record["rows"] = clock.__name__, []
+        names = ("batch, pixels, in → out, kernel, stride, groups", "pass", "slices: ms", "XLA: ms")
+        record.head(*names, "XLA / slices", "chosen")
+        for shape in SHAPES:
+            batch, pixels, inputs, outputs, size, stride, groups = shape
+            form = chosen((batch, pixels, pixels, inputs), size, groups)
+            named = f"{batch}, {pixels}, {inputs} → {outputs}, {size}, {stride}, {groups}"
+            for name, functions in ways(shape).items():
+                times = frame.rounds(functions, options.rounds, measure, scale=1e3)
+                ours, xlas = (statistics.median(times[way]) for way in ("slices", "XLA"))
+                spreads = [frame.spread(each) for each in times.values()]
+                record.row(named, name, *spreads, f"{xlas / ours:.2f}", form)
+                record["rows"].append({"shape": shape, "pass": name, "ms": times})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Times configs/dann.py in tljax beside benchmarks/dann_torch.py: python -m benchmarks.dann."""
 
-import argparse
-import importlib.metadata
+import functools
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,16 @@ import numpy as np
 import torch
 
 import tljax as library
-from benchmarks.dann_torch import Digits, Numbers, Training
+from benchmarks import frame
+from benchmarks.dann_torch import LAYOUTS, Digits, Numbers, Training
+from benchmarks.frame import ROOT
 from configs import dann
 from tljax import experiment, trees
 from tljax.data import streams
+from tljax.memory import keep_freed
 from tljax.phase.phase import numbers as numbers_of
 from tljax.train import step as steps
 
-ROOT = Path(__file__).resolve().parents[1]
 DISPATCH = 50  # steps that the loop dispatches at once under this config, which logs every 50
 
 
@@ -145,13 +145,13 @@ def _apart(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(ours).max())
 
 
-def blocks(count: int, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds a step of `repeats` blocks of `count` steps of each, in turn: A B C A B C."""
+def blocks(count: int) -> dict[str, Callable[[], None]]:
+    """Name -> a block of `count` steps of each, which goes on from the last one."""
     phase, data, *states = prepare(dann.get_config())
     phase = jax.device_put(numbers_of(phase))
     several, fresh = jax.device_put((np.int32(DISPATCH), np.bool_(False)))
-    training = Training(numbers(dann.get_config()))
-    digits = Digits(training.numbers)
+    told = numbers(dann.get_config())
+    digits = Digits(told)
     for name, images in (("source", digits.source), ("target", digits.target)):
         np.testing.assert_allclose(data[name].input / 255.0, images, atol=1e-6)
 
@@ -160,23 +160,16 @@ def blocks(count: int, repeats: int) -> dict[str, list[float]]:
             states[which], _ = program(phase, states[which], data, {}, *counts, fresh)
         jax.block_until_ready(states[which])
 
-    def eager() -> None:
+    def eager(training: Training) -> None:
         for _ in range(count):
             training.update(*digits.draw(training.step))
 
-    contestants = {
+    trainings = {name: Training(told, layout=name) for name in LAYOUTS}
+    return {
         "tljax, looped": lambda: jitted(0, steps.train_steps, count // DISPATCH, several),
         "tljax, step by step": lambda: jitted(1, steps.single_step, count),
-        "torch": eager,
+        **{f"torch, {n}": functools.partial(eager, each) for n, each in trainings.items()},
     }
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for i in range(repeats + 1):
-        for name, contestant in contestants.items():
-            began = time.perf_counter()
-            contestant()
-            if i:  # the first block compiles and warms up
-                times[name].append((time.perf_counter() - began) / count * 1e3)
-    return times
 
 
 def in_new_process(*arguments: str) -> str:
@@ -193,74 +186,75 @@ def tljax(*arguments: str) -> None:
     in_new_process(*script, *arguments, *once, "--config.figures=False", "--quiet")
 
 
-def run_torch(config: Any, threads: int) -> float:
+def accuracy(workdir: Path) -> float:
+    """On the target, of a run that has ended."""
+    return json.loads((workdir / "result.json").read_text())["evaluations"]["target"]["accuracy"]
+
+
+def run_torch(config: Any, threads: int, layout: str = "channels last") -> float:
     """The accuracy that a process of `dann_torch` prints."""
     told = json.dumps(numbers(config)._asdict())
-    return json.loads(in_new_process("-m", "benchmarks.dann_torch", told, str(threads)))["accuracy"]
+    printed = in_new_process("-m", "benchmarks.dann_torch", told, str(threads), layout)
+    return json.loads(printed)["accuracy"]
 
 
-def whole_runs(repeats: int, threads: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds and target accuracies of whole trainings, each a new process, in turn.
+def whole_runs(threads: int) -> tuple[dict[str, Callable[[], None]], dict[str, list[float]]]:
+    """Whole trainings, each a new process, and where they leave their accuracies.
 
     Both train and evaluate once; tljax's also compiles, logs and saves its state and result.
     """
-    seconds, accuracies = ({"tljax": [], "torch": []} for _ in range(2))
-    for _ in range(repeats):
+    reached: dict[str, list[float]] = {"tljax": [], **{f"torch, {name}": [] for name in LAYOUTS}}
+
+    def ours() -> None:
         with tempfile.TemporaryDirectory() as workdir:
-            began = time.perf_counter()
             tljax("--config=configs/dann.py", f"--workdir={workdir}")
-            seconds["tljax"].append(time.perf_counter() - began)
-            result = json.loads((Path(workdir) / "result.json").read_text())
-            accuracies["tljax"].append(result["evaluations"]["target"]["accuracy"])
-        began = time.perf_counter()
-        accuracies["torch"].append(run_torch(dann.get_config(), threads))
-        seconds["torch"].append(time.perf_counter() - began)
-    return seconds, accuracies
+            reached["tljax"].append(accuracy(Path(workdir)))
+
+    def theirs(layout: str) -> None:
+        reached[f"torch, {layout}"].append(run_torch(dann.get_config(), threads, layout))
+
+    runs = {f"torch, {name}": functools.partial(theirs, name) for name in LAYOUTS}
+    return {"tljax": ours, **runs}, reached
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    """Median (least–most)."""
-    three = statistics.median(values), min(values), max(values)
-    return "{:.{d}f} ({:.{d}f}–{:.{d}f})".format(*three, d=digits)
+def agree(config: Any) -> dict[str, float]:
+    """The differences of the two sides, or the end of a benchmark that would compare two things."""
+    found = differences(config)
+    print("differences:", {name: f"{value:.1e}" for name, value in found.items()})
+    if max(found.values()) > 1e-4:
+        sys.exit("the two sides do not compute the same; nothing was timed")
+    return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = frame.flags(__doc__, rounds=7)
     parser.add_argument("--steps", type=int, default=200, help=f"a block; multiple of {DISPATCH}")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
+    parser.add_argument("--threads", type=frame.positive, default=os.cpu_count(), help="of torch")
     parser.add_argument("--whole-run", action="store_true")
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/dann.json")
     options = parser.parse_args()
-    if options.steps < 1 or options.steps % DISPATCH or options.repeats < 1:
-        parser.error(f"--steps must be a multiple of {DISPATCH}, --repeats at least 1")
+    if options.steps < 1 or options.steps % DISPATCH:
+        parser.error(f"--steps must be a multiple of {DISPATCH}")
+    keep_freed()
     torch.set_num_threads(options.threads)
-    results = {name: importlib.metadata.version(name) for name in ("jax", "torch", "numpy")}
-    results |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
-    results |= {"threads": options.threads, "load average before": os.getloadavg()}
-    results["differences"] = found = differences(dann.get_config())
-    print(json.dumps(results, indent=1))
-    if max(found.values()) > 1e-4:
-        sys.exit("the two sides do not compute the same; nothing was timed")
-    if options.whole_run:
-        kind, unit, digits = "whole run", "s", 1
-        times, accuracies = whole_runs(options.repeats, options.threads)
-        results["target accuracy"] = accuracies
-        print("target accuracy:", {name: spread(each, 4) for name, each in accuracies.items()})
-    else:
-        kind, unit, digits = "a step", "ms", 2
-        times = blocks(options.steps, options.repeats)
-    results |= {unit: times, "load average after": os.getloadavg()}
-    print("load average after:", results["load average after"])
-    print(f"| {kind} | {unit}: median (least–most) | torch / this |\n|---|---|---|")
-    for name, values in times.items():
-        ratios = [t / v for t, v in zip(times["torch"], values, strict=True)]
-        print(f"| {name} | {spread(values, digits)} | {spread(ratios)} |")
-    if options.write:
-        file = ROOT / "benchmarks" / "results" / "dann.json"
-        file.parent.mkdir(exist_ok=True)
-        before = json.loads(file.read_text()) if file.exists() else {}
-        file.write_text(json.dumps({**before, kind: results}, indent=1) + "\n")
+    whole = options.whole_run
+    unit, digits = ("s", 1) if whole else ("ms", 2)
+    kind = f"{'whole run' if whole else 'a step'}, {options.threads} threads of torch"
+    with frame.measured("dann", options, lambda: kind) as record:
+        record["differences"] = agree(dann.get_config())
+        if whole:
+            contestants, reached = whole_runs(options.threads)
+            times = frame.rounds(contestants, options.rounds, warm=0)
+            record["target accuracy"] = reached
+            print("target accuracy:", {n: frame.spread(each, 4) for n, each in reached.items()})
+        else:
+            scale = 1e3 / options.steps
+            times = frame.rounds(blocks(options.steps), options.rounds, scale=scale)
+        record[unit] = times
+        best = frame.fastest(times, [f"torch, {name}" for name in LAYOUTS])
+        record.head(kind, f"{unit}: median (least–most)", f"{best} / this")
+        for name, values in times.items():
+            ratios = frame.ratios(times[best], values)
+            record.row(name, frame.spread(values, digits), frame.spread(ratios))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from tljax.data import sources
 
+LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
 
 class Numbers(NamedTuple):
     """What `benchmarks.dann` reads from the config for both sides."""
@@ -81,10 +83,9 @@ class DANN(nn.Module):
 class Training:
     """A model, its average, and what moves them."""
 
-    def __init__(self, numbers: Numbers, step: int = 0):
-        self.numbers, self.step = numbers, step
-        # "Channels last" is the faster layout on a CPU.
-        self.model = DANN(numbers).to(memory_format=torch.channels_last)
+    def __init__(self, numbers: Numbers, step: int = 0, layout: str = "channels last"):
+        self.numbers, self.step, self.layout = numbers, step, LAYOUTS[layout]
+        self.model = DANN(numbers).to(memory_format=self.layout)
         self.averaged = copy.deepcopy(self.model)
         self.parameters = list(self.model.parameters())
         self.averages = list(self.averaged.parameters())
@@ -100,7 +101,8 @@ class Training:
         rate = n.learning_rate * (1 + n.gamma * progress) ** -n.power
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        z = model.trunk(torch.cat((source, target)))
+        images = torch.cat((source, target)).contiguous(memory_format=self.layout)
+        z = model.trunk(images)
         backwards = ReverseGradient.apply(z, math.tanh(0.5 * n.gamma * progress))
         loss = F.cross_entropy(model.label(z[: n.batch]), labels)
         domain = F.binary_cross_entropy_with_logits(model.domain(backwards), self.domains)
@@ -155,10 +157,11 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("numbers", type=lambda text: Numbers(**json.loads(text)))
     parser.add_argument("threads", type=int)
+    parser.add_argument("layout", choices=LAYOUTS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.numbers.seed)
-    digits, training = Digits(options.numbers), Training(options.numbers)
+    digits, training = Digits(options.numbers), Training(options.numbers, layout=options.layout)
     for step in range(options.numbers.steps):
         training.update(*digits.draw(step))
     images, labels = digits.load("train[1400:]")

@@ -6,15 +6,16 @@ Three runs: of one epoch without features, of one epoch and of many with them. W
 common (imports, compilation, decoding) falls out of the differences.
 """
 
-import argparse
+import itertools
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import frame
 from tljax import experiment
 from tljax.configs import tasks
 from tljax.experiment import blank
+from tljax.memory import keep_freed
 
 EXAMPLES, BATCH = 1574, 20
 STEPS = -(-EXAMPLES // BATCH)  # an epoch
@@ -36,28 +37,43 @@ def config_of(epochs: int, features: Path, size: int) -> Any:
     return config
 
 
-def seconds(epochs: int, features: Path, size: int) -> float:
-    """How long a run takes."""
+def train(epochs: int, features: Path, size: int) -> None:
+    """A run from its start to its end."""
     with tempfile.TemporaryDirectory() as there:
-        began = time.perf_counter()
         experiment.run(config_of(epochs, features, size), Path(there, "run"))
-        return time.perf_counter() - began
 
 
 def main() -> None:
     """Prints both epochs, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = frame.flags(__doc__, rounds=3)
     parser.add_argument("--size", type=int, default=160, help="pixels of a side")
     parser.add_argument("--epochs", type=int, default=101)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as there:
-        seconds(1, Path(there, "warm"), options.size)  # compiles
-        without = seconds(1, Path(there, "kept"), options.size)
-        kept = seconds(1, Path(there, "kept"), options.size)
-        many = seconds(options.epochs, Path(there, "kept"), options.size)
-    later = (many - kept) / (options.epochs - 1)
-    first = without - kept + later
-    print(f"first epoch {first:.2f} s, later {1e3 * later:.1f} ms: {first / later:.0f} times")
+    keep_freed()
+    with (
+        frame.measured("features", options) as record,
+        tempfile.TemporaryDirectory() as there,
+    ):
+        fresh = (Path(there, str(i)) for i in itertools.count())
+        last = [Path(there)]
+
+        def without() -> None:
+            last[0] = next(fresh)
+            train(1, last[0], options.size)
+
+        contestants = {
+            "without features": without,
+            "with them": lambda: train(1, last[0], options.size),
+            "many epochs": lambda: train(options.epochs, last[0], options.size),
+        }
+        record |= {"size": options.size, "epochs": options.epochs}
+        record["s"] = times = frame.rounds(contestants, options.rounds)
+        both = list(zip(*times.values(), strict=True))
+        later = [(many - kept) / (options.epochs - 1) for _, kept, many in both]
+        first = [none - kept + epoch for (none, kept, _), epoch in zip(both, later, strict=True)]
+        record.head("first epoch: s", "later: s", "first / later")
+        ratios = frame.spread(frame.ratios(first, later), 0)
+        record.row(frame.spread(first), frame.spread(later, 4), ratios)
 
 
 if __name__ == "__main__":

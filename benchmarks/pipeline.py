@@ -1,12 +1,11 @@
 """Times the stream of photographs beside the bare decoder: python -m benchmarks.pipeline."""
 
-import argparse
 import dataclasses
+import functools
 import gc
-import importlib.metadata
 import importlib.util
 import io
-import json
+import itertools
 import os
 import statistics
 import tempfile
@@ -19,10 +18,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks import frame
 from tljax.data import pictures, sources, views
 from tljax.data.streams import Feed, reader
 
-ROOT = Path(__file__).resolve().parents[1]
 SIZE, BATCH, SEED = 224, 64, 0
 TIMES = 100  # that each file stands in the list: so short an order as theirs alone is slow to draw
 VIEW = dict(name="random_resized_crop", size=SIZE)
@@ -157,59 +156,41 @@ def timed(batches: Batches, count: int, ahead: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--photographs", type=int, default=200)
-    parser.add_argument("--batches", type=int, default=16, help="that are timed, of 64 each")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/pipeline.json")
+    parser = frame.flags(__doc__, rounds=5)
+    parser.add_argument("--photographs", type=frame.positive, default=200)
+    parser.add_argument("--batches", type=frame.positive, default=16, help="timed, of 64 each")
     options = parser.parse_args()
-    if min(options.photographs, options.batches, options.repeats) < 1:
-        parser.error("--photographs, --batches and --repeats must be at least 1")
-    contestants: dict[str, Contestant] = {}
+    made: dict[str, Contestant] = {}
     for decoder in DECODERS:
         if decoder == "simplejpeg" and not pictures.simplejpeg():
             continue
-        contestants[f"{decoder}, bare"] = bare(decoder)
-        contestants[f"{decoder}, stream"] = stream(decoder)
-        contestants[f"{decoder}, stream, workers"] = stream(decoder, os.cpu_count() or 1)
+        made[f"{decoder}, bare"] = bare(decoder)
+        made[f"{decoder}, stream"] = stream(decoder)
+        made[f"{decoder}, stream, workers"] = stream(decoder, os.cpu_count() or 1)
         if importlib.util.find_spec("torch"):
-            contestants[f"{decoder}, torch"] = torch_loader(decoder)
-    rates: dict[str, list[float]] = {name: [] for name in contestants}
-    cpu: dict[str, list[float]] = {name: [] for name in contestants}
-    loads = [os.getloadavg()]
-    with tempfile.TemporaryDirectory() as directory:
-        paths = photographs(Path(directory), options.photographs)
-        kept = pictures.simplejpeg
-        for seed in range(options.repeats):
-            for name, contestant in contestants.items():
-                ahead = 20 if "stream" in name else 3  # a stream begins 16 at once
-                rate, used = timed(contestant(paths, seed), options.batches, ahead)
+            made[f"{decoder}, torch"] = torch_loader(decoder)
+    kept, counted = pictures.simplejpeg, itertools.count()
+    with frame.measured("pipeline", options) as record, tempfile.TemporaryDirectory() as there:
+        paths = photographs(Path(there), options.photographs)
+
+        def measure(name: str) -> tuple[float, float]:
+            ahead = 20 if "stream" in name else 3  # a stream begins 16 at once
+            seed = next(counted) // len(made)
+            try:
+                return timed(made[name](paths, seed), options.batches, ahead)
+            finally:
                 pictures.simplejpeg = kept
-                rates[name].append(rate)
-                cpu[name].append(used)
-            loads.append(os.getloadavg())
-    print(f"load averages before, and after each round: {loads}")
-    print("| | images/s: median (least–most) | / bare decoder | CPU ms an image |")
-    print("|---|---|---|---|")
-    for name, values in rates.items():
-        base = rates[f"{name.partition(',')[0]}, bare"]
-        ratios = [value / one for value, one in zip(values, base, strict=True)]
-        own = "–" if name.endswith(("workers", "torch")) else f"{statistics.median(cpu[name]):.2f}"
-        print(f"| {name} | {spread(values, 0)} | {spread(ratios, 2)} | {own} |")
-    if options.write:
-        results: dict[str, Any] = {n: importlib.metadata.version(n) for n in ("grain", "pillow")}
-        for name in ("simplejpeg", "torch"):
-            if importlib.util.find_spec(name):
-                results[name] = importlib.metadata.version(name)
-        results |= {"cores": os.cpu_count(), "load averages": loads, "batches": options.batches}
-        results |= {"images/s": rates, "CPU ms an image": cpu}
-        file = ROOT / "benchmarks" / "results" / "pipeline.json"
-        file.write_text(json.dumps(results, indent=1) + "\n")
 
-
-def spread(values: list[float], digits: int) -> str:
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+        turns = {name: functools.partial(measure, name) for name in made}
+        pairs = frame.rounds(turns, options.rounds, lambda run: run())
+        rates, cpu = ({n: [pair[i] for pair in p] for n, p in pairs.items()} for i in (0, 1))
+        record |= {"batches": options.batches, "images/s": rates, "CPU ms an image": cpu}
+        record.head("", "images/s: median (least–most)", "/ bare decoder", "CPU ms an image")
+        for name, values in rates.items():
+            base = rates[f"{name.partition(',')[0]}, bare"]
+            inside = not name.endswith(("workers", "torch"))
+            own = f"{statistics.median(cpu[name]):.2f}" if inside else "–"
+            record.row(name, frame.spread(values, 0), frame.spread(frame.ratios(values, base)), own)
 
 
 if __name__ == "__main__":

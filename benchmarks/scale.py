@@ -3,8 +3,6 @@
 Simulated devices share the host's cores: losses and bytes are compared, never times.
 """
 
-import argparse
-import importlib.metadata
 import json
 import os
 import socket
@@ -18,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import tljax
+from benchmarks import frame
+from benchmarks.frame import ROOT
 from configs import dann
 from tljax import experiment, main
 from tljax.train import placing
 from tljax.train.records import read
 
-ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1e-5  # of relative differences of losses; EXCESS: of a device's bytes over an equal part
 EARLY, EXCESS = 10, 0.1  # EARLY: the steps in which float32 must keep to it; see README.md
 CASES: dict[str, tuple[int, int, dict[str, int]]] = {  # processes, devices of each, mesh
@@ -56,7 +55,7 @@ def in_float64() -> None:
 
 
 def parts() -> None:
-    """Prints the device's kind and, of every mesh in one process, what a device holds."""
+    """Prints, of every mesh in one process, what a device holds."""
     found: Parts = {}
     for case, (processes, _, mesh) in CASES.items():
         if processes == 1:
@@ -71,7 +70,7 @@ def parts() -> None:
                 leaves = jax.tree.leaves(getattr(state, kind))
                 local = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
                 found[case][kind] = local / sum(leaf.nbytes for leaf in leaves)
-    print(json.dumps([jax.devices()[0].device_kind, found]))
+    print(json.dumps(found))
 
 
 def output(code: str, devices: int, *calls: list[str], x64: bool = False) -> str:
@@ -134,30 +133,25 @@ def faults(differences: Differences, held: Parts) -> list[str]:
 
 
 def compare() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/scale.json")
+    parser = frame.flags(__doc__)
+    parser.add_argument("--steps", type=frame.positive, default=100)
     steps = (options := parser.parse_args()).steps
-    if steps < 1:
-        parser.error("--steps must be at least 1")
-    results = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "numpy")}
-    results["device"], held = json.loads(output(BYTES, 8, []).splitlines()[-1])
-    results |= {"steps": steps, "part of the bytes on a device": held}
-    differences: Differences = {}
-    for precision in PROGRAMS:
-        curves = {case: losses(case, precision, steps) for case in CASES}
-        first = curves["1 device"]
-        differences[precision] = {case: apart(first, curve) for case, curve in curves.items()}
-    columns = (("float64", steps), ("float32", EARLY), ("float32", steps))
-    heads = ["case", *(f"{precision}, {count} steps" for precision, count in columns)]
-    print(f"| {' | '.join([*heads, 'parameters', 'optimiser', 'average'])} |\n|{'---|' * 7}")
-    for case in CASES:
-        cells = [f"{np.max(differences[p][case][:count]):.1e}" for p, count in columns]
-        cells += [f"{part:.4f}" for part in held[case].values()] if case in held else ["—"] * 3
-        print(f"| {case} | {' | '.join(cells)} |")
-    if options.write:
-        file = ROOT / "benchmarks" / "results" / "scale.json"
-        file.write_text(json.dumps({**results, "differences": differences}) + "\n")
+    with frame.measured("scale", options, timed=False) as record:
+        held = json.loads(output(BYTES, 8, []).splitlines()[-1])
+        differences: Differences = {}
+        for precision in PROGRAMS:
+            curves = {case: losses(case, precision, steps) for case in CASES}
+            first = curves["1 device"]
+            differences[precision] = {case: apart(first, curve) for case, curve in curves.items()}
+        record |= {"steps": steps, "part of the bytes on a device": held}
+        record["differences"] = differences
+        columns = (("float64", steps), ("float32", EARLY), ("float32", steps))
+        heads = ["case", *(f"{precision}, {count} steps" for precision, count in columns)]
+        record.head(*heads, "parameters", "optimiser", "average")
+        for case in CASES:
+            cells = [f"{np.max(differences[p][case][:count]):.1e}" for p, count in columns]
+            cells += [f"{part:.4f}" for part in held[case].values()] if case in held else ["—"] * 3
+            record.row(case, *cells)
     if found := faults(differences, held):
         sys.exit("\n".join(found))
 

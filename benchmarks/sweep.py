@@ -1,23 +1,19 @@
 """Times a sweep of 16 runs beside as many runs one by one: python -m benchmarks.sweep."""
 
-import argparse
 import csv
-import importlib.metadata
 import itertools
-import json
-import os
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 
-from benchmarks import dann_mlp
-from benchmarks.dann import ROOT, differences, run_torch, spread, tljax
+from benchmarks import dann_mlp, frame
+from benchmarks.dann import accuracy, agree, run_torch, tljax
+from benchmarks.frame import ROOT
 from configs import dann
 
 NETWORKS = {"cnn": dann, "mlp": dann_mlp}
@@ -61,8 +57,7 @@ def one_by_one(given: list[str], directory: Path) -> list[Result]:
 
 
 def result(workdir: Path) -> Result:
-    text = (workdir / "result.json").read_text()
-    return json.loads(text)["evaluations"]["target"]["accuracy"], text
+    return accuracy(workdir), (workdir / "result.json").read_text()
 
 
 def torches(config: Any, threads: int) -> list[Result]:
@@ -86,78 +81,63 @@ def apart(ours: list[float], theirs: list[float]) -> tuple[float, float]:
     return float((a - b).mean()), float(np.sqrt(variance.sum()) / len(WEIGHTS))
 
 
-def rounds(
-    module: Any, steps: int, repeats: int, threads: int
-) -> tuple[dict[str, list[float]], dict[str, list[Result]], list[tuple[float, ...]]]:
-    """Seconds of every round, results of the last one, load averages before and after each."""
+def ways(
+    module: Any, steps: int, threads: int, directory: Path
+) -> tuple[dict[str, Callable[[], None]], dict[str, list[Result]]]:
+    """The three ways, and where they leave their last results."""
     config = module.get_config()
     config.steps = steps
-    path = Path(module.__file__).relative_to(ROOT)
-    given = [f"--config={path}", f"--config.steps={steps}"]
-    contestants = {
-        "tljax sweep": lambda directory: swept(given, directory / "sweep"),
-        "torch, one by one": lambda _: torches(config, threads),
-        "tljax, one by one": lambda directory: one_by_one(given, directory / "alone"),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    loads, found = [os.getloadavg()], {}
-    for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as directory:
-            for name, contestant in contestants.items():
-                began = time.perf_counter()
-                found[name] = contestant(Path(directory))
-                seconds[name].append(time.perf_counter() - began)
-        loads.append(os.getloadavg())
-        if others := unlike(found["tljax sweep"], found["tljax, one by one"]):
+    given = [f"--config={Path(module.__file__).relative_to(ROOT)}", f"--config.steps={steps}"]
+    found: dict[str, list[Result]] = {}
+    turn = itertools.count()
+
+    def ours() -> None:
+        found["tljax sweep"] = swept(given, directory / f"sweep{next(turn)}")
+
+    def theirs() -> None:
+        found["torch, one by one"] = torches(config, threads)
+
+    def alone() -> None:
+        name = "tljax, one by one"
+        found[name] = one_by_one(given, directory / f"alone{next(turn)}")
+        if others := unlike(found["tljax sweep"], found[name]):
             sys.exit(f"members of the sweep have other results than runs of their own: {others}")
-    return seconds, found, loads
+
+    return {"tljax sweep": ours, "torch, one by one": theirs, "tljax, one by one": alone}, found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = frame.flags(__doc__, rounds=3)
     parser.add_argument("--network", choices=NETWORKS, default="cnn")
-    parser.add_argument("--steps", type=int, help="of a run; the config's unless told")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--write", action="store_true", help="to benchmarks/results/sweep.json")
+    parser.add_argument("--steps", type=frame.positive, help="of a run; the config's unless told")
+    threads = torch.get_num_threads()
+    parser.add_argument("--threads", type=frame.positive, default=threads, help="of torch")
     options = parser.parse_args()
-    if min(options.steps or 1, options.repeats, options.threads) < 1:
-        parser.error("--steps, --repeats and --threads must be at least 1")
     module, threads = NETWORKS[options.network], options.threads
     config = module.get_config()
     steps = options.steps or config.steps
-    results = {name: importlib.metadata.version(name) for name in ("jax", "torch", "numpy")}
-    results |= {"device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
-    results |= {"threads": threads, "steps": steps, "weights": WEIGHTS, "seeds": SEEDS}
-    config.terms.domain.weight = WEIGHTS[1]
-    results["differences"] = differences(config)
-    print(json.dumps(results, indent=1))
-    if max(results["differences"].values()) > 1e-4:
-        sys.exit("the two sides do not compute the same; nothing was timed")
-
-    seconds, found, loads = rounds(module, steps, options.repeats, threads)
-    print(f"each of {len(POINTS)} members left byte for byte the result of a run of its own")
-    accuracies = {name: [accuracy for accuracy, _ in each] for name, each in found.items()}
-    difference, error = apart(accuracies["tljax sweep"], accuracies["torch, one by one"])
-    print(
-        f"accuracy on the target, ours − torch's: {difference:.4f} ± {error:.4f} (standard error)"
-    )
-    print(f"load averages before, and after each round: {loads}")
-    title = f"{len(POINTS)} runs of {steps} steps, {options.network}"
-    print(f"| {title} | s: median (least–most) | / sweep | accuracy at weights {WEIGHTS} |")
-    print("|---|---|---|---|")
-    for name, values in seconds.items():
-        ratios = [v / s for v, s in zip(values, seconds["tljax sweep"], strict=True)]
-        means = np.reshape(accuracies[name], (len(WEIGHTS), len(SEEDS))).mean(1)
-        reached = ", ".join(f"{mean:.3f}" for mean in means)
-        print(f"| {name} | {spread(values, 1)} | {spread(ratios)} | {reached} |")
-    results |= {"s": seconds, "target accuracy": accuracies, "load averages": loads}
-    results["accuracy, ours − torch's, and its standard error"] = difference, error
-    if options.write:
-        file = ROOT / "benchmarks" / "results" / "sweep.json"
-        before = json.loads(file.read_text()) if file.exists() else {}
-        kind = f"{options.network}, {threads} threads of torch"
-        file.write_text(json.dumps({**before, kind: results}, indent=1) + "\n")
+    torch.set_num_threads(threads)
+    kind = f"{options.network}, {threads} threads of torch"
+    with frame.measured("sweep", options, lambda: kind) as record:
+        record |= {"steps": steps, "weights": WEIGHTS, "seeds": SEEDS}
+        config.terms.domain.weight = WEIGHTS[1]
+        record["differences"] = agree(config)
+        with tempfile.TemporaryDirectory() as directory:
+            contestants, found = ways(module, steps, threads, Path(directory))
+            record["s"] = times = frame.rounds(contestants, options.rounds, warm=0)
+        print(f"each of {len(POINTS)} members left byte for byte the result of a run of its own")
+        reached = {name: [value for value, _ in each] for name, each in found.items()}
+        difference, error = apart(reached["tljax sweep"], reached["torch, one by one"])
+        print(f"accuracy, ours − torch's: {difference:.4f} ± {error:.4f} (standard error)")
+        record["target accuracy"] = reached
+        record["accuracy, ours − torch's, and its standard error"] = difference, error
+        title = f"{len(POINTS)} runs of {steps} steps, {options.network}"
+        record.head(title, "s: median (least–most)", "/ sweep", f"accuracy at weights {WEIGHTS}")
+        for name, values in times.items():
+            means = np.reshape(reached[name], (len(WEIGHTS), len(SEEDS))).mean(1)
+            ratios = frame.spread(frame.ratios(values, times["tljax sweep"]))
+            at = ", ".join(f"{mean:.3f}" for mean in means)
+            record.row(name, frame.spread(values, 1), ratios, at)
     if abs(difference) > 4 * error:
         sys.exit("torch reaches other accuracies: the two do not do the same work")
 

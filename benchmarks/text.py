@@ -1,27 +1,25 @@
 """A step of three tasks of text beside the three steps of each alone: python -m benchmarks.text.
 
-`configs/text_tasks` on made-up sentences of its lengths. All take turns, so that a busy machine
-slows all: read the ratio, the median over rounds of the joint step by the sum of the single ones.
+`configs/text_tasks` on made-up sentences of its lengths. The ratio is that of the joint step by the
+sum of the single ones.
 """
 
-import argparse
-import importlib.metadata
 import json
 import random
-import statistics
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import tljax
+from benchmarks import frame
 from configs import text_tasks
 from tljax.experiment.build import build
 from tljax.experiment.check import check
+from tljax.memory import keep_freed
 
-FILE = Path(__file__).parent / "results" / "text.json"
 TASKS = ("pair", "single", "span")
 
 
@@ -62,46 +60,40 @@ def phases(folder: Path, trunk: str, balance: str, batch: int) -> dict[str, Any]
     return made
 
 
-def rounds(made: dict[str, Any], repeats: int, steps: int) -> dict[str, list[float]]:
-    """Milliseconds a step of each, round by round."""
-    states = {n: tljax.start(phase, data, jax.random.key(0)) for n, (phase, data) in made.items()}
-    times: dict[str, list[float]] = {name: [] for name in made}
-    for turn in range(repeats + 1):
-        for name, (phase, data) in made.items():
-            began = time.perf_counter()
-            for _ in range(steps if turn else 2):
-                states[name], _ = tljax.step(phase, states[name], data)
-            jax.block_until_ready(states[name])
-            if turn:  # the first compiles
-                times[name].append(1e3 * (time.perf_counter() - began) / steps)
-    return times
+def block(phase: Any, data: Any, steps: int) -> Callable[[], None]:
+    """So many steps, each call going on from where the last one ended."""
+    state = tljax.start(phase, data, jax.random.key(0))
+
+    def run() -> None:
+        nonlocal state
+        for _ in range(steps):
+            state, _ = tljax.step(phase, state, data)
+        jax.block_until_ready(state)
+
+    return run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = frame.flags(__doc__, rounds=7)
     parser.add_argument("--trunk", choices=("small", "minilm"), default="small")
     parser.add_argument("--balance", default="sum")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--write", action="store_true", help="keep the raw times")
-    flags = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder), 200)
-        made = phases(Path(folder), flags.trunk, flags.balance, flags.batch)
-        times = rounds(made, flags.repeats, flags.steps)
-    for name, each in times.items():
-        print(f"{name}: {statistics.median(each):.1f} ms ({min(each):.1f} to {max(each):.1f})")
-    pairs = zip(times["all"], *(times[task] for task in TASKS), strict=True)
-    ratios = sorted(together / sum(alone) for together, *alone in pairs)
-    middle = statistics.median(ratios)
-    print(f"joint / sum of single: {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-    if flags.write:
-        kept = json.loads(FILE.read_text()) if FILE.exists() else {}
-        device, jax_version = jax.devices()[0].device_kind, importlib.metadata.version("jax")
-        own = dict(milliseconds=times, ratios=ratios, device=device, jax=jax_version)
-        kept[f"{flags.trunk}, {flags.balance}, batches of {flags.batch}"] = own
-        FILE.write_text(json.dumps(kept, indent=1) + "\n")
+    parser.add_argument("--steps", type=frame.positive, default=5)
+    options = parser.parse_args()
+    keep_freed()
+    kind = f"{options.trunk}, {options.balance}, batches of {options.batch}"
+    with frame.measured("text", options, lambda: kind) as record:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder), 200)
+            made = phases(Path(folder), options.trunk, options.balance, options.batch)
+            blocks = {name: block(*each, options.steps) for name, each in made.items()}
+            times = frame.rounds(blocks, options.rounds, scale=1e3 / options.steps)
+        record["ms"] = times
+        record.head("a step", "ms: median (least–most)")
+        for name, each in times.items():
+            record.row(name, frame.spread(each, 1))
+        alone = [sum(each) for each in zip(*(times[task] for task in TASKS), strict=True)]
+        record.row("joint / sum of single", frame.spread(frame.ratios(times["all"], alone)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,273 @@
+"""What one accelerator does, in one command: python -m benchmarks.accelerator.
+
+Whether a run that was stopped ends bit for bit as one that was not, with XLA's deterministic
+operations, and what these cost; a sweep of 64 members beside one run; ResNet-50 and ViT-B/16
+trained in bfloat16, beside a bare jitted step of the same trunk and, where torch has CUDA and
+transformers is there, beside PyTorch compiled, with channels last. `--shrink` shows on a CPU that
+it runs.
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import tljax
+from benchmarks import frame
+from benchmarks.growth import block, config_of
+from tljax.memory import keep_freed
+from tljax.models import ResNet, ViT
+from tljax.train.lanes import Lane, Single
+
+FLAG = "--xla_gpu_deterministic_ops=true"
+# name -> (trunk, pixels, batch, transformers' name)
+NETWORKS: dict[str, tuple[Any, int, int, str]] = {
+    "ResNet-50": (ResNet(depth=50), 224, 256, "ResNet"),
+    "ViT-B/16": (ViT(variant="base"), 224, 128, "ViT"),
+}
+SMALL: dict[str, tuple[Any, int, int, str]] = {
+    "ResNet-50": (ResNet(depth=18), 32, 4, ""),
+    "ViT-B/16": (ViT(variant="tiny", depth=2), 32, 4, ""),
+}
+RATE, MOMENTUM = 1e-3, 0.9
+
+
+def images_of(pixels: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of noise `[batch, pixels, pixels, 3]` in bytes, and labels of ten classes."""
+    images = np.random.default_rng(0).integers(256, size=(batch, pixels, pixels, 3), dtype=np.uint8)
+    return images, np.arange(batch, dtype=np.int32) % 10
+
+
+def ours(trunk: Any, pixels: int, batch: int, steps: int) -> Callable[[], None]:
+    """Steps of tljax, as a run dispatches them."""
+    images, labels = images_of(pixels, 2 * batch)
+    data = {"target": tljax.Table(input=images, label=labels, classes=tuple("0123456789"))}
+    heads = {"label": tljax.models.Linear()}
+    phase = tljax.Phase(
+        network=tljax.Network(trunk=trunk, heads=heads, precision="bfloat16"),
+        streams=[tljax.Stream("target", batch=batch)],
+        terms={"label": tljax.term("cross_entropy", stream="target")},
+        optimizer=tljax.optimizer("sgd", learning_rate=RATE, momentum=MOMENTUM),
+        train={"**": 1.0},
+        steps=10**6,
+    )
+    program = Single(Lane(phase, tljax.start(phase, data, jax.random.key(0)), data), None)
+
+    def run() -> None:
+        for _ in range(0, steps, program.longest):
+            program.advance(0, min(steps, program.longest), fresh=False)
+        jax.block_until_ready(program.state)
+
+    return run
+
+
+def bare(trunk: Any, pixels: int, batch: int, steps: int) -> Callable[[], None]:
+    """A jitted step of the same trunk with nothing around it, on one batch that stays."""
+    images, labels = (jnp.asarray(each) for each in images_of(pixels, batch))
+    first = jnp.zeros((1, pixels, pixels, 3))
+    variables = jax.jit(lambda key: trunk.init(key, first, train=False))(jax.random.key(0))
+    width = jax.eval_shape(lambda v: trunk.apply(v, first, train=False)[0], variables).shape[-1]
+    params = {"trunk": variables["params"], "head": jnp.zeros((width, 10))}
+    optimizer = optax.sgd(RATE, momentum=MOMENTUM)
+
+    def loss(params: Any, stats: Any) -> Any:
+        half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params["trunk"])
+        x = (images / 255.0).astype(jnp.bfloat16)
+        (z, _), moved = trunk.apply(
+            {"params": half, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
+        )
+        logits = z.astype(jnp.float32) @ params["head"]
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return losses.mean(), moved.get("batch_stats", {})
+
+    def step(state: Any) -> Any:
+        params, stats, momentum = state
+        gradient, stats = jax.grad(loss, has_aux=True)(params, stats)
+        updates, momentum = optimizer.update(gradient, momentum)
+        return optax.apply_updates(params, updates), stats, momentum
+
+    program = jax.jit(step, donate_argnums=0)
+    state = (params, variables.get("batch_stats", {}), optimizer.init(params))
+
+    def run() -> None:
+        nonlocal state
+        for _ in range(steps):
+            state = program(state)
+        jax.block_until_ready(state)
+
+    return run
+
+
+def theirs(kind: str, pixels: int, batch: int, steps: int) -> Callable[[], None]:
+    """The same in PyTorch, compiled, with channels last and a fused optimiser."""
+    import torch
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(num_labels=10)
+    model = getattr(transformers, f"{kind}ForImageClassification")(config)
+    model = model.to("cuda", memory_format=torch.channels_last).train()
+    torch.backends.cudnn.benchmark = True
+    optimizer = torch.optim.SGD(model.parameters(), RATE, momentum=MOMENTUM, fused=True)
+    images, labels = (torch.from_numpy(each).cuda() for each in images_of(pixels, batch))
+    images, labels = images.movedim(-1, 1), labels.long()
+
+    @torch.compile(dynamic=False)
+    def loss() -> Any:
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = model(images / 255.0).logits
+        return torch.nn.functional.cross_entropy(logits.float(), labels)
+
+    def run() -> None:
+        for _ in range(steps):
+            optimizer.zero_grad(set_to_none=True)
+            loss().backward()
+            optimizer.step()
+        torch.cuda.synchronize()
+
+    return run
+
+
+def has_cuda() -> bool:
+    """Whether PyTorch can take part; a line where it cannot."""
+    if all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+        import torch
+
+        if torch.cuda.is_available():
+            return True
+    print("no PyTorch: it takes torch with CUDA, and transformers")
+    return False
+
+
+def deterministic(on: bool = True) -> dict[str, str]:
+    """The environment of a child, which shares the device's memory with this process."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {FLAG * on}".strip()
+    return {**os.environ, "XLA_FLAGS": flags, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+
+def demo(workdir: Path, steps: int, stopped: bool) -> bool:
+    """A run of the demo, of which one is stopped at its first checkpoint and goes on.
+
+    Returns:
+      Whether it was stopped.
+    """
+    script = [sys.executable, "-c", "from tljax.main import script; script()"]
+    flags = [f"--config.steps={steps}", "--config.figures=False", "--quiet"]
+    flags += [f"--config.{each}_every={max(1, steps // 10)}" for each in ("log", "checkpoint")]
+    command = [*script, "--config=configs/dann.py", f"--workdir={workdir}", *flags]
+    metrics, code = workdir / "metrics.jsonl", 0
+    if stopped:
+        process = subprocess.Popen(
+            command, cwd=frame.ROOT, env=deterministic(), stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.002)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait()
+    if code in (0, 128 + signal.SIGTERM):
+        subprocess.run(command, cwd=frame.ROOT, env=deterministic(), check=True)
+    else:
+        sys.exit(f"the demo ended with exit code {code}")
+    return code != 0
+
+
+def resumed(steps: int) -> str:
+    """How a run that was stopped compares with one that was not."""
+    with tempfile.TemporaryDirectory() as there:
+        runs = [Path(there, name) for name in ("whole", "stopped")]
+        was = [demo(run, steps, run.name == "stopped") for run in runs][1]
+        if not was:
+            return "it ended before it could be stopped"
+        files = ("metrics.jsonl", "result.json")
+        unlike = [n for n in files if len({(run / n).read_bytes() for run in runs}) > 1]
+    return f"{' and '.join(unlike)} differ" if unlike else "bit for bit the same"
+
+
+def child(name: str, options: Any) -> list[float]:
+    """Seconds a step with, and without, deterministic operations: one process each."""
+    command = [sys.executable, "-m", "benchmarks.accelerator", f"--child={name}"]
+    command += [f"--steps={options.steps}", *(["--shrink"] if options.shrink else [])]
+    both = []
+    for on in (True, False):
+        printed = subprocess.check_output(command, cwd=frame.ROOT, env=deterministic(on), text=True)
+        both.append(json.loads(printed.splitlines()[-1]) / options.steps)
+    return both
+
+
+def main() -> None:
+    parser = frame.flags(__doc__, rounds=5)
+    parser.add_argument("--shrink", action="store_true", help="small sizes, which mean nothing")
+    parser.add_argument("--steps", type=frame.positive, help="of a block; 50, or 2 of small sizes")
+    parser.add_argument("--members", type=frame.positive, help="64, or 2 of small sizes")
+    parser.add_argument("--child", choices=("the demo", *NETWORKS), help="one block's seconds")
+    options = parser.parse_args()
+    keep_freed()
+    os.environ.setdefault(
+        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
+    )  # PyTorch and children have some
+    options.steps = steps = options.steps or (2 if options.shrink else 50)
+    members = options.members or (2 if options.shrink else 64)
+    networks = SMALL if options.shrink else NETWORKS
+    if options.child:
+        of_network = options.child in networks
+        trunk = networks[options.child][:3] if of_network else ()
+        run = ours(*trunk, steps) if of_network else block(config_of(), steps)
+        run()
+        print(json.dumps(frame.seconds(run)))
+        return
+
+    def kind() -> str:
+        return jax.devices()[0].device_kind + ", shrunk" * options.shrink
+
+    with frame.measured("accelerator", options, kind) as record:
+        # Children first, while this process holds nothing of the device.
+        record["resume"] = resumed(20 if options.shrink else 2500)
+        print(f"a run that was stopped, with {FLAG}: {record['resume']}")
+        record["s, deterministic or not"] = costs = {}
+        record.head("deterministic operations", "ms a step", "without: ms", "with / without")
+        for name in ("the demo", *list(networks)[:1]):
+            costs[name] = [child(name, options) for _ in range(options.rounds)]
+            on, off = (list(each) for each in zip(*costs[name], strict=True))
+            pair = [frame.spread([1e3 * each for each in times]) for times in (on, off)]
+            record.row(name, *pair, frame.spread(frame.ratios(on, off)))
+
+        blocks = {"one run": block(config_of(), steps)}
+        blocks["sweep"] = block(config_of(), steps, members)
+        record["ms, sweep"] = times = frame.rounds(blocks, options.rounds, scale=1e3 / steps)
+        times["sweep"] = [each / members for each in times["sweep"]]
+        record.head("configs/dann.py", "ms a member-step", "one run / this")
+        for name, each in zip(("one run", f"a sweep of {members}"), times.values(), strict=True):
+            ratio = frame.spread(frame.ratios(times["one run"], each))
+            record.row(name, frame.spread(each, 4), ratio)
+        del blocks
+
+        torch_too, record["images/s"] = has_cuda(), {}
+        record.head("bfloat16", "images/s", "", "of the bare step")
+        for name, (trunk, pixels, batch, kind_of) in networks.items():
+            made = {"tljax": ours(trunk, pixels, batch, steps)}
+            made["bare step"] = bare(trunk, pixels, batch, steps)
+            if torch_too and kind_of:
+                made["torch, compiled"] = theirs(kind_of, pixels, batch, steps)
+            spent = frame.rounds(made, options.rounds)
+            rates = {way: [steps * batch / each for each in s] for way, s in spent.items()}
+            record["images/s"][name] = rates
+            peak = max(rates["bare step"])
+            for way, each in rates.items():
+                share = f"{statistics.median(each) / peak:.0%}"
+                record.row(f"{name}, {batch} × {pixels}²", frame.spread(each, 0), way, share)
+
+
+if __name__ == "__main__":
+    main()
