@@ -236,7 +236,9 @@ def rows() -> dict[str, Row]:
             continue  # untouched, whatever is told
         value = values[0]
         if len(values) > 1:
-            [value] = tuned.where(method=name, told=told).best("test", "knob")
+            if not (lines := tuned.where(method=name, told=told)):
+                continue  # not tuned yet
+            [value] = lines.best("test", "knob")
         found[f"{name}-{of}-{told}"] = row(name, of, told, value)
     return sources() | found
 
