@@ -174,8 +174,8 @@ METHODS = {
     "LoRA": Method(adapters(name="lora", only=KERNELS, rank=4), (0.01, 0.03, 0.1)),
     "L2-SP": Method(near_start, (0.001, 0.01, 0.1)),
     "KL to the start": Method(near_outputs, (0.1, 0.3, 1.0)),
-    "normalised, untouched": Method(untouched, (0.0,), normalised=True),
-    "normalised, all move": Method(rated, RATES, normalised=True),
+    "normalised: untouched": Method(untouched, (0.0,), normalised=True),
+    "normalised: all move": Method(rated, RATES, normalised=True),
 }
 
 
@@ -305,7 +305,7 @@ def figure(results: Results, path: Path) -> None:
     """A panel a condition: accuracy over the utterances of each word."""
     shown = [
         *("untouched", "all move", "first 3 move", "last 3 move", "input layer"),
-        *("normalised, untouched", "normalised, all move"),
+        *("normalised: untouched", "normalised: all move"),
     ]
     panels = {}
     for of in CONDITIONS:
