@@ -295,7 +295,7 @@ def merged(before: Results, new: Results, only: Only) -> Results:
     """Lines as they were written, with those that `only` means, on the seeds that have been run, as
     they are now."""
     # A row may give lines of other values than its own.
-    meant = {name: {*values, *(str(line[name]) for line in new)} for name, values in only.items()}
+    meant = {n: {*values, *(str(li[n]) for li in new if n in li)} for n, values in only.items()}
     seeds = new.of("seed")
     kept = (line for line in before if line["seed"] not in seeds or not matches(line, meant))
     return Results([*kept, *new])

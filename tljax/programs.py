@@ -27,8 +27,9 @@ def keep(where: str = "user") -> None:
         "" none. What the environment (`JAX_COMPILATION_CACHE_DIR`,
         `JAX_ENABLE_COMPILATION_CACHE`) or `jax.config` says goes first.
     """
-    before = jax.config.jax_compilation_cache_dir
-    if not jax.config.jax_enable_compilation_cache or before not in (None, *_ours):
+    names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    before, enabled = (getattr(jax.config, name) for name in names)
+    if not enabled or before not in (None, *_ours):
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tljax", "programs")
     path = Path(where).expanduser() if where != "user" else home / _processor()
