@@ -159,9 +159,9 @@ def threaded(contestants: Pass, threads: list[int]) -> Pass:
         function()
 
     made: Pass = {"tljax": contestants["tljax"]}
-    for name in contestants.keys() - {"tljax"}:
-        for count in threads:
-            made[f"{name}, {count}"] = functools.partial(run, count, contestants[name])
+    for name, function in contestants.items():
+        for count in threads if name != "tljax" else ():
+            made[f"{name}, {count}"] = functools.partial(run, count, function)
     return made
 
 
