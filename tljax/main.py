@@ -1,6 +1,7 @@
 """The command line: flags only. Everything it does can be called from Python."""
 
 import errno
+import functools
 import logging
 import os
 import signal
@@ -237,17 +238,22 @@ def script() -> None:
     """The console script `tljax`."""
     keep_freed()
     signal.signal(signal.SIGINT, _interrupted)
-    usual = warnings.showwarning
-    warnings.showwarning = lambda message, category, *rest: (
-        print(f"tljax: warning: {message}", file=sys.stderr)
-        if category is Noticed
-        else usual(message, category, *rest)
-    )
+    warnings.showwarning = functools.partial(_warned, warnings.showwarning)
     code = main()
     hosts = sys.modules.get("tljax.train.hosts")
     if code and hosts and hosts.connected:
         hosts.leave(code)
     sys.exit(code)
+
+
+def _warned(usual: Any, message: Warning, category: type[Warning], *rest: Any) -> None:
+    """Shows a warning as our errors are, where it is meant for a user."""
+    programs = sys.modules.get("tljax.programs")
+    line = str(message) if category is Noticed else programs and programs.told(str(message))
+    if line is None:
+        usual(message, category, *rest)
+    elif line:
+        print(f"tljax: warning: {line}", file=sys.stderr)
 
 
 def _interrupted(number: int, frame: Any) -> None:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ def keep(where: str = "user") -> None:
         `JAX_ENABLE_COMPILATION_CACHE`) or `jax.config` says goes first.
     """
     names = ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
-    before, enabled = (getattr(jax.config, name) for name in names)
+    before, enabled = (jax.config.values[name] for name in names)
     if not enabled or before not in (None, *_ours):
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tljax", "programs")
@@ -45,6 +46,27 @@ def keep(where: str = "user") -> None:
 
 
 _ours: set[str | None] = set()  # that have been chosen here
+
+
+def told(warning: str) -> str | None:
+    """What a user should read of a warning of JAX's about a program that is kept here.
+
+    One that a full disk or a kill has cut short stays where it is, and would warn for ever: it is
+    removed, and made anew.
+
+    Args:
+      warning: its text.
+
+    Returns:
+      A line, "" where there is nothing to say; None: it is about something else.
+    """
+    match = re.match(r"Error (reading|writing) persistent .*? for '(.*?)': (.*)", warning)
+    where = jax.config.values["jax_compilation_cache_dir"]
+    if not match or where not in _ours:
+        return None
+    for path in Path(where).glob(f"{match[2]}-*"):
+        path.unlink(missing_ok=True)
+    return f"a compiled program is not kept: {match[3]}" * (match[1] == "writing")
 
 
 def _private(path: Path) -> bool:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tljax.checks import Count, NotNegative, Range
+from tljax.checks import Count, NotNegative, Range, Share
 from tljax.data.augment import sample
 
 Part = Annotated[float, Range(0, 0.5)]
@@ -27,6 +27,25 @@ def luma(image: Array) -> Array:
 def blend(image: Array, other: Array, factor: Array) -> Array:
     """`factor` · image + (1 − `factor`) · other, clipped to [0, 1]; the image where it is 1."""
     return jnp.clip(factor * image + (1.0 - factor) * other, 0.0, 1.0)
+
+
+def colour(
+    image: Array,
+    key: Array,
+    *,
+    held_out: bool = False,
+    strength: Share = 0.5,
+    offset: NotNegative = 0.0,
+) -> Array:
+    """Tints the image: for each channel a gain in 1 ± `strength` and an offset in ±`offset`.
+
+    Both are uniform, and the result is clipped to [0, 1]. Black is tinted by the offset alone. A
+    grey image has one channel to tint; `rgb` before it gives it three.
+    """
+    shape = (1, 1, image.shape[-1])
+    gain = 1.0 + strength * jax.random.uniform(key, shape, minval=-1.0)
+    added = offset * jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-1.0)
+    return jnp.clip(gain * image + added, 0.0, 1.0)
 
 
 def colour_jitter(

@@ -28,7 +28,7 @@ from tljax.checks import Degrees, NotNegative, Range, Share, Whole
 from tljax.data.augment import affine, blur, crop, cutout, gamma, sample
 from tljax.data.bundled import of_sklearn
 from tljax.data.hiding import mask_tokens, sentence
-from tljax.data.jitter import colour_jitter, luma, rand_augment
+from tljax.data.jitter import colour, colour_jitter, luma, rand_augment
 from tljax.data.specs import named
 from tljax.data.waves import gain, spec_augment, speed, time_shift, white_noise
 from tljax.errors import wrong
@@ -88,25 +88,6 @@ def brightness_contrast(
     gain, offset = jax.random.uniform(key, (2,), minval=-1.0)
     stretched = 0.5 + (1.0 + contrast * gain) * (image - 0.5)
     return jnp.clip(stretched + brightness * offset, 0.0, 1.0)
-
-
-def colour(
-    image: Array,
-    key: Array,
-    *,
-    held_out: bool = False,
-    strength: Share = 0.5,
-    offset: NotNegative = 0.0,
-) -> Array:
-    """Tints the image: for each channel a gain in 1 ± `strength` and an offset in ±`offset`.
-
-    Both are uniform, and the result is clipped to [0, 1]. Black is tinted by the offset alone. A
-    grey image has one channel to tint; `rgb` before it gives it three.
-    """
-    shape = (1, 1, image.shape[-1])
-    gain = 1.0 + strength * jax.random.uniform(key, shape, minval=-1.0)
-    added = offset * jax.random.uniform(jax.random.fold_in(key, 1), shape, minval=-1.0)
-    return jnp.clip(gain * image + added, 0.0, 1.0)
 
 
 def invert(image: Array, key: Array, *, held_out: bool = False) -> Array:
