@@ -300,3 +300,16 @@ def test_a_table_is_run_in_parts(one_row, tmp_path, monkeypatch, capsys):
         assert after.where(method="ours").values("accuracy") == lines.values("accuracy")
     with pytest.raises(SystemExit, match=r"--only: .*'metod'.*mean 'method'\?"):
         part.collect(tmp_path / "runs", only={"metod": ["ours"]})
+
+
+def test_lines_that_have_no_column_are_merged_with_those_that_have():
+    """Rows that others start from say nothing of what these say of themselves."""
+    source, others = dict(known=20, seed=0), [dict(told=told, seed=0, test=1.0) for told in (1, 2)]
+    before = Results([dict(source, known=5), dict(others[0], test=0.0), others[1]])
+    only = {"told": ["1"], "known": ["20"]}
+    assert frame.merged(before, Results([source, others[0]]), only) == [
+        dict(source, known=5),
+        others[1],
+        source,
+        others[0],
+    ]
