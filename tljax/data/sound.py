@@ -58,10 +58,9 @@ class Waves:
     def __call__(self, paths: Sequence[str]) -> tuple[Lazy, Lazy]:
         """float32 `[length]`, mono, in [-1, 1]; and bool `[length]`: what is there."""
         field, (rate, length) = self.request.field, self.kind
-        lengths = [min(self._samples(path, rate), length) for path in paths]
         read = functools.partial(_wave, field=field, rate=rate, length=length)
-        mask = functools.partial(_prefix, length=length)
-        return Lazy(read, list(paths), field), Lazy(mask, np.array(lengths), field)
+        mask = functools.partial(self._there, rate=rate, length=length)
+        return Lazy(read, list(paths), field), Lazy(mask, list(paths), field)
 
     @functools.cached_property
     def kind(self) -> tuple[int, int]:
@@ -95,6 +94,9 @@ class Waves:
                 self._headers[path] = header(path, self.request.field)
         return self._headers[path]
 
+    def _there(self, path: str, rate: int, length: int) -> np.ndarray:
+        return np.arange(length) < self._samples(path, rate)
+
     def _samples(self, path: str, rate: int) -> int:
         each = self._header(path)
         return _resampled(each.frames, each.rate, rate) if each else 0
@@ -103,10 +105,6 @@ class Waves:
 def _resampled(frames: int, stored: int, rate: int) -> int:
     """How many samples at a rate so many stored ones are."""
     return max(1, math.floor(frames * rate / stored + 0.5))
-
-
-def _prefix(there: int, length: int) -> np.ndarray:
-    return np.arange(length) < there
 
 
 def _wave(path: str, field: str, rate: int, length: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from tljax.data.arrays import read_npz
 from tljax.data.bundled import BUNDLED, read_digits, read_pairs
 from tljax.data.classes import class_numbers
 from tljax.data.folders import loud, read_folder, tell
-from tljax.data.formats import Request, Splits, first, read_idx
+from tljax.data.formats import Request, Rows, Splits, first, read_idx
 from tljax.data.given import at_hand, strata
 from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.prepared import read_tfds
@@ -50,6 +50,7 @@ def load(
     damaged: float = 0.0,
     root: str | None = None,
     limit_bytes: float = math.inf,
+    known: "Known | None" = None,
 ) -> Table:
     """Opens a split of a data set; arrays are read at once, files are decoded when asked for.
 
@@ -87,6 +88,7 @@ def load(
       root: the directory that relative paths start from, and TFDS's data directory.
       limit_bytes: inputs of an array of more bytes stay in their file, which is mapped; those of
         a compressed one are read.
+      known: what other calls have found; added to, so that files are listed once.
 
     Returns:
       The table; images are uint8 in 0..255, or float32 as stored. Texts are texts still:
@@ -120,12 +122,17 @@ def load(
     targets = TARGETS if labelled else ("label",) if reads else ()
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
-        request, splits = opened(data, field, targets, root, behind, limit_bytes, rate, seconds)
-        if split == "all":
-            splits = {n: rows for n, rows in splits.items() if n not in request.aside}
+        options = (field, targets, root, behind, limit_bytes, rate, seconds)
+        same, known = repr((data, options)), Known() if known is None else known
+        same = same if isinstance(data, str) else ""
+        request, found = known.get(same) or opened(data, *options)
+        splits = {n: rows for n, rows in found.items() if split != "all" or n not in request.aside}
         # A split that is not mentioned stays closed: its size plays no part.
         asked = splits if split == "all" else [name for name in splits if name in str(split)]
         held = {name: splits[name]() for name in asked}
+        files = {name: rows for name, rows in held.items() if isinstance(rows.table.input, Lazy)}
+        if same and files:  # arrays are not held twice
+            known[same] = request, {**found, **{n: _same(rows) for n, rows in files.items()}}
     if items := loud(request):
         tell(str(request.path), tuple(items))
     sizes = {name: len(held[name].table) if name in held else 0 for name in splits}
@@ -175,6 +182,14 @@ def load(
         if not len(table):
             raise wrong(beside + "classes", tuple(classes), f"classes with examples in {split!r}")
     return table if labelled else table.unlabelled()
+
+
+def _same(rows: Rows) -> Callable[[], Rows]:
+    return lambda: rows
+
+
+class Known(dict[str, tuple[Request, Splits]]):
+    """The lists of files that sources have been found to hold."""
 
 
 def opened(

@@ -24,6 +24,7 @@ class Opened:
     tables: dict[str, Table]
     placed: dict[int, Table]  # where tables are on the device
     tokenizers: dict[str, str] = dataclasses.field(default_factory=dict)  # as a tokenizer.json
+    known: sources.Known = dataclasses.field(default_factory=sources.Known)
 
 
 _AS_THEY_ARE = ("labelled", "stratified", "where", "classes", "channels", "background", "damaged")
@@ -108,7 +109,8 @@ def _loaded(
     if isinstance(fields, EvaluationFields) and fields.damaged:
         same += "readable"
     if same not in opened.tables:
-        table = sources.load(fields.data, fields.split, field=f"{field}.data", **arguments)
+        arguments |= dict(field=f"{field}.data", known=opened.known)
+        table = sources.load(fields.data, fields.split, **arguments)
         if not is_text(table):
             table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
             if isinstance(fields, EvaluationFields):
