@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from tljax.data import sources, streams
+from tljax.data import decoded, sources, streams
 from tljax.data.lazy import Lazy
 from tljax.main import main
 from tljax.train import hosts
@@ -226,7 +226,7 @@ def test_the_parts_of_a_batch_are_the_batch(parts):
 
 
 def test_it_reads_its_own_part_alone(monkeypatch):
-    table = sources.materialise(sources.load("digits", "train[:64]", size=4), 0)
+    table = decoded.materialise(sources.load("digits", "train[:64]", size=4), 0)
     reader, seen = streams.reader(table, 8, 5, part=1, parts=4), []
     real = Lazy.seen
     monkeypatch.setattr(Lazy, "seen", lambda self, i, rng: seen.append(i) or real(self, i, rng))

@@ -20,7 +20,7 @@ from experiments.frame import Collect, Experiment, Row, Run
 from experiments.report import Results
 from tljax.configs import tasks
 from tljax.data import transforms
-from tljax.data.sources import materialise
+from tljax.data.decoded import materialise
 from tljax.experiment import blank, soup
 from tljax.models import weights
 from tljax.models.checkpoints import CHECKPOINTS

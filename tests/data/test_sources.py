@@ -13,7 +13,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from tljax.data import pictures
-from tljax.data.sources import SCHEMES, load, materialise
+from tljax.data.decoded import materialise
+from tljax.data.sources import SCHEMES, load
 from tljax.errors import UserError
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")  # where Debian's dataset-fashion-mnist puts it

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tljax
-from tljax.data import hiding, sources, tokens
+from tljax.data import decoded, hiding, sources, tokens
 from tljax.errors import Noticed, UserError
 
 ROWS = [
@@ -86,7 +86,7 @@ def test_names_of_glue_and_squad(tmp_path):
 
 def test_tokens_have_a_mask_and_a_length(tokenizer, tmp_path):
     table = tokens.tokenised(sources.load(lines(tmp_path / "a.jsonl", ROWS), "train"), tokenizer)
-    table = sources.materialise(table, 1e9)
+    table = decoded.materialise(table, 1e9)
     numbers = [tokenizer.encode(row["text"]).ids for row in ROWS]
     assert table.input.shape == (3, tokens.bucket(max(map(len, numbers))))
     for row, mask, expected in zip(table.input, table.mask, numbers, strict=True):

@@ -13,7 +13,8 @@ from PIL import Image
 
 import tljax
 from tljax.data import pictures, views
-from tljax.data.sources import load, materialise, readable
+from tljax.data.decoded import materialise, readable
+from tljax.data.sources import load
 from tljax.data.streams import SKIPPED, Feed, reader
 from tljax.errors import Noticed, UserError
 from tljax.experiment import blank

@@ -25,13 +25,13 @@ def load(data: str, split: str, *, limit_bytes: float = math.inf, **options: Any
     Raises:
       UserError: what cannot be read, or does not fit together.
     """
-    from tljax.data import sources
+    from tljax.data import decoded, sources
     from tljax.data.texts import is_text
 
     table = sources.load(data, split, limit_bytes=limit_bytes, **options)
     if is_text(table):
         return table
-    return sources.materialise(table, limit_bytes, options.get("field", "data"))
+    return decoded.materialise(table, limit_bytes, options.get("field", "data"))
 
 
 def __getattr__(name: str) -> Any:

@@ -158,7 +158,7 @@ def tokenised(
 
     Returns:
       A table whose `input` is int32 `[n, length]`, with `mask` and, of spans, the first and the
-      last place `[n, 2]`. Inputs stay `Lazy`, as are those of `load`, until `sources.materialise`.
+      last place `[n, 2]`. Inputs stay `Lazy`, as are those of `load`, until `decoded.materialise`.
 
     Raises:
       UserError: a span that is cut away, unless those are left out; none that is left.

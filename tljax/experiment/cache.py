@@ -20,10 +20,10 @@ import numpy as np
 
 from tljax import __version__, trees
 from tljax.data import transforms
+from tljax.data.decoded import materialise
 from tljax.data.fingerprints import fingerprint
 from tljax.data.formats import first
 from tljax.data.lazy import Lazy, Stored, rows_of
-from tljax.data.sources import materialise
 from tljax.data.table import Table
 from tljax.errors import UserError
 from tljax.experiment.build import Built, flowing, readers_of

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tljax.data import sources, tokens
+from tljax.data import decoded, sources, tokens
 from tljax.data.scaling import scaled
 from tljax.data.table import Table
 from tljax.data.texts import is_text
@@ -48,7 +48,7 @@ def table_of(
     if same not in opened.tables:
         tokenizer = tokens.parsed(text, "tokenizer")
         made = tokens.tokenised(table, tokenizer, fields.length, leave_out=learnt, field=field)
-        opened.tables[same] = sources.materialise(made, _limit(config), f"{field}.data")
+        opened.tables[same] = decoded.materialise(made, _limit(config), f"{field}.data")
     return opened.tables[same]
 
 
@@ -112,9 +112,9 @@ def _loaded(
         arguments |= dict(field=f"{field}.data", known=opened.known)
         table = sources.load(fields.data, fields.split, **arguments)
         if not is_text(table):
-            table = sources.materialise(table, arguments["limit_bytes"], f"{field}.data")
+            table = decoded.materialise(table, arguments["limit_bytes"], f"{field}.data")
             if isinstance(fields, EvaluationFields):
-                table = sources.readable(table, f"{field}.data")
+                table = decoded.readable(table, f"{field}.data")
             table = scaled(table, fields.scale, field)
         opened.tables[same] = table
     return same, opened.tables[same]
