@@ -83,6 +83,28 @@ def test_features_of_a_file_do_not_depend_on_what_is_beside_it(run, root):
     np.testing.assert_allclose(both[:1], one, rtol=1e-4, atol=1e-5)
 
 
+def test_files_are_listed_once_and_their_headers_read_when_they_are_chosen(root, monkeypatch):
+    """Of two speakers by turns: one walk for both, and no header of a file that `where` leaves."""
+    from tljax.data import sound, sources
+
+    listed, opened = [], []
+    reader, header = sources.SCHEMES["wav"], sound.header
+    monkeypatch.setitem(
+        sources.SCHEMES, "wav", lambda request: listed.append(request) or reader(request)
+    )
+    monkeypatch.setattr(
+        sound, "header", lambda path, field: opened.append(path) or header(path, field)
+    )
+    known = sources.Known()
+    speakers = [path.stem.split("_")[1] for path in (root / "recordings").iterdir()]
+    for speaker in sorted(set(speakers))[:2]:
+        arguments = dict(rate=4000, seconds=0.25, where=dict(speaker=speaker), known=known)
+        table = tljax.data.load(f"wav:{root}/recordings", "train", **arguments)
+        assert len(table) == speakers.count(speaker)
+    assert len(listed) == 1
+    assert len(opened) == len(set(opened)) < len(speakers)
+
+
 def one_phase(root, **fields):
     config = shrunk(root, **fields)
     config.phases, config.steps = (), 6
