@@ -257,28 +257,35 @@ def at(results: Results, of: str, told: int) -> dict[str, Results]:
 
 
 def tables(results: Results) -> dict[str, Any]:
+    """What has been run: its conditions, and its numbers of utterances."""
+    run = [of for of in CONDITIONS if results.where(condition=of)]
+    spoken = [told for told in TOLD if results.where(told=told)]
+
     def columns(told: int) -> list[Column]:
         def cell(name: str, of: str) -> str:
             lines = at(results, of, told)
             return lines[name].cell("test") if name in lines else "–"
 
-        return [(of, lambda name, of=of: cell(name, of)) for of in CONDITIONS]
+        return [(of, lambda name, of=of: cell(name, of)) for of in run]
+
+    def ways(told: int) -> str:
+        names = [name for name in METHODS if any(name in at(results, of, told) for of in run)]
+        table = report.table([("way", str), *columns(told)], names)
+        return table if told in spoken else "Not run yet."
 
     def contest(n: int, told: int, of: str) -> str:
         lines = at(results, of, told)
         first, last = (lines.get(f"{end} {n} move") for end in ("first", "last"))
         return first.gain("test", last) if first and last else "–"
 
-    shown: dict[str, Any] = {
-        f"told_{told}": report.table([("way", str), *columns(told)], METHODS) for told in TOLD
-    }
+    shown: dict[str, Any] = {f"told_{told}": ways(told) for told in TOLD}
     duels: list[Column] = [
         ("utterances", lambda line: str(line[1])),
         ("layers", lambda line: f"first {line[0]} − last {line[0]}"),
-        *((of, lambda line, of=of: contest(line[0], line[1], of)) for of in CONDITIONS),
+        *((of, lambda line, of=of: contest(line[0], line[1], of)) for of in run),
     ]
-    shown["duels"] = report.table(duels, itertools.product((1, 2, 3), TOLD))
-    shown["verdict"] = " ".join(verdict(results, of) for of in CONDITIONS)
+    shown["duels"] = report.table(duels, itertools.product((1, 2, 3), spoken))
+    shown["verdict"] = " ".join(verdict(results, of) for of in run)
     return shown
 
 
@@ -302,17 +309,21 @@ def verdict(results: Results, of: str) -> str:
 
 
 def figure(results: Results, path: Path) -> None:
-    """A panel a condition: accuracy over the utterances of each word."""
-    shown = [
-        *("untouched", "all move", "first 3 move", "last 3 move", "input layer"),
-        *("normalised: untouched", "normalised: all move"),
-    ]
-    panels = {}
-    for of in CONDITIONS:
-        lines = {told: at(results, of, told) for told in TOLD}
-        names = [name for name in shown if all(name in lines[told] for told in TOLD)]
-        panels[of] = {n: {t: lines[t][n].values("test") for t in TOLD} for n in names}
-    report.curves({of: lines for of, lines in panels.items() if lines}, path, "utterances a word")
+    """A panel a condition and number of utterances: accuracy over the number of moving layers."""
+    panels: dict[str, dict[str, dict[float, Any]]] = {}
+    for of, told in itertools.product(CONDITIONS, TOLD):
+        lines = at(results, of, told)
+        moved = {
+            f"the {end} n": {n: lines[name].values("test") for n in (1, 2, 3)
+                             if (name := f"{end} {n} move") in lines}
+            for end in ("first", "last")
+        }  # fmt: skip
+        if not all(moved.values()):
+            continue
+        ends = {"untouched": 0, "all move": len(LAYERS)}
+        alone = {name: {n: lines[name].values("test")} for name, n in ends.items() if name in lines}
+        panels[f"{of}, utterances: {told}"] = moved | alone
+    report.curves(panels, path, f"moving layers n, of {len(LAYERS)}")
 
 
 READS = {"test": "test/accuracy"}
