@@ -155,6 +155,7 @@ def test_leaves_have_paths_that_name_them():
         "terms/domain/weight": 0.3,
         "terms/domain/scale": 1.0,
         "terms/domain/gamma": 10.0,
+        "terms/domain/smoothing": 0.0,
         "optimizer/learning_rate": 0.1,
         "optimizer/momentum": 0.9,
         "optimizer/warmup": 0.0,

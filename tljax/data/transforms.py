@@ -275,8 +275,9 @@ def apply(transforms: Sequence[Bound], inputs: Any, keys: Array, *, held_out: bo
             example = _looked(transform, example, jax.random.fold_in(key, position), held_out)
         return example
 
-    if jax.default_backend() != "cpu" or len(keys) < 2:
+    batch = keys.shape[0]  # a symbol in an export
+    if jax.default_backend() != "cpu" or not isinstance(batch, int) or batch < 2:
         return jax.vmap(chain)(inputs, keys)
     # A loop over two halves, as XLA fuses no loop with what follows: on a CPU it would draw noise
     # again for every window that sees it, and an optimization barrier is gone before it fuses.
-    return jax.lax.map(lambda pair: chain(*pair), (inputs, keys), batch_size=len(keys) // 2)
+    return jax.lax.map(lambda pair: chain(*pair), (inputs, keys), batch_size=batch // 2)

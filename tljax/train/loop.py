@@ -129,7 +129,7 @@ def train(
     pending: tuple[int, Report] | None = None
     kept = False
     display.begin(name, steps, step)
-    paced = 64 if hosts.several() else 1
+    paced = 64 if hosts.several() else 16
     try:
         while step < steps and not _ended(writers):
             began, waits = time.monotonic(), pending is not None and not hosts.several()
@@ -146,7 +146,7 @@ def train(
             if waits and (took := time.monotonic() - began) < 0.5:
                 paced = max(paced, 2 * count)
             elif waits and took > 1.0:  # a signal and the display wait for the end of a dispatch
-                paced = max(1, count // 2)
+                paced = max(1, round(count / took))
             last, signalled = step == steps, stop.signal or 0
             if hosts.several():  # a signal may have reached some of the processes
                 signalled = 0 if step % cadence.log else hosts.largest(signalled)
