@@ -38,14 +38,15 @@ def keep(where: str = "user") -> None:
     chosen = str(path) if usable else None
     if chosen == before:
         return
-    _ours.add(chosen)
+    if chosen:
+        _ours.add(chosen)
     jax.config.update("jax_compilation_cache_dir", chosen)
     jax.config.update("jax_compilation_cache_max_size", LARGEST)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()  # which has been asked for once, and remembers the answer
 
 
-_ours: set[str | None] = set()  # that have been chosen here
+_ours: set[str] = set()  # that have been chosen here
 
 
 def told(warning: str) -> str | None:

@@ -121,8 +121,8 @@ def load(
     behind = pictures.colour(background, beside + "background")
     with reading(field, str(data)):
         options = (field, targets, root, behind, limit_bytes, rate, seconds)
-        same, known = repr((data, options)), Known() if known is None else known
-        same = same if isinstance(data, str) else ""
+        known = Known() if known is None else known
+        same = repr((data, options)) if isinstance(data, str) else ""
         request, found = known.get(same) or opened(data, *options)
         splits = {n: rows for n, rows in found.items() if split != "all" or n not in request.aside}
         # A split that is not mentioned stays closed: its size plays no part.

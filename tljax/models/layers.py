@@ -18,8 +18,8 @@ class Conv(nn.Module):
     "symmetric" pads by `kernel // 2` on every side. "same" is TensorFlow's: as little as gives
     ⌈size/stride⌉, the odd pixel below and on the right, so that at a stride of 2 the two differ.
 
-    On a CPU it is computed as shifted slices and products wherever these are faster, because XLA's
-    convolution is tens of times slower there inside a loop; elsewhere it is the ordinary one.
+    On a CPU it is computed as shifted slices and products wherever these are faster, as
+    `convolution.chosen` says by shape; elsewhere it is the ordinary one.
     Parameters are the same either way: `kernel` `[k, k, in/groups, out]` and `bias` `[out]`.
     """
 
