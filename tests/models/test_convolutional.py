@@ -84,6 +84,8 @@ def test_in_bfloat16_the_features_are_near_those_of_float32():
 def in_torch(name):
     """A module of torchvision's layers and names, random throughout."""
     torch = pytest.importorskip("torch")
+    from benchmarks.mobilenet_torch import MobileNetV2
+
     nn = torch.nn
 
     class BasicBlock(nn.Module):
@@ -146,41 +148,6 @@ def in_torch(name):
             x = self.maxpool(self.bn1(self.conv1(x)).relu())
             x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
             return self.fc(x.mean((2, 3)))
-
-    def unit(inputs, width, kernel, stride=1, groups=1):
-        conv = nn.Conv2d(inputs, width, kernel, stride, kernel // 2, groups=groups, bias=False)
-        return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU6())
-
-    class Residual(nn.Module):
-        def __init__(self, inputs, widening, width, stride):
-            super().__init__()
-            wide = inputs * widening
-            self.adds = stride == 1 and inputs == width
-            self.conv = nn.Sequential(
-                *([unit(inputs, wide, 1)] if widening > 1 else []),
-                unit(wide, wide, 3, stride, wide),
-                nn.Conv2d(wide, width, 1, bias=False),
-                nn.BatchNorm2d(width),
-            )
-
-        def forward(self, x):
-            return x + self.conv(x) if self.adds else self.conv(x)
-
-    class MobileNetV2(nn.Module):
-        def __init__(self):
-            super().__init__()
-            # (widening, width, blocks, stride) as torchvision writes it out.
-            table = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1)]
-            layers, inputs = [unit(3, 32, 3, 2)], 32
-            for t, c, n, s in [*table, (6, 160, 3, 2), (6, 320, 1, 1)]:
-                for i in range(n):
-                    layers.append(Residual(inputs, t, c, s if i == 0 else 1))
-                    inputs = c
-            self.features = nn.Sequential(*layers, unit(320, 1280, 1))
-            self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(1280, 10))
-
-        def forward(self, x):
-            return self.classifier(self.features(x).mean((2, 3)))
 
     class Same(nn.Conv2d):
         """TensorFlow's padding, from its documentation."""
