@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Comparison, Results
+from experiments.report import Column, Results
 from tljax import metrics
 from tljax.configs import tasks
 
@@ -75,7 +75,6 @@ METHODS = {
     "MDD": Method("mdd", "terms.disparity.scale", (0.03, 0.1, 0.3)),
     "target supervised": Method("target_supervised", *RATES),
 }
-SIMPLE = ("source only", "per-domain normalisation", "pseudo-labels")
 
 
 def mnist(split: str) -> dict[str, Any]:
@@ -174,11 +173,6 @@ def tables(results: Results) -> dict[str, Any]:
 
 
 READS = {"target": "target/accuracy", "source": "source/accuracy", "a_distance": "a_distance"}
-AUGMENTED = dict(looks="augmented")
-COMPARISONS = [
-    Comparison("MNIST-M: DANN on augmentation", "target", "DANN", "source only", AUGMENTED),
-    Comparison("MNIST-M: DANN alone", "target", "DANN", "source only", dict(looks="plain")),
-]
 FIGURE = report.dots("{looks}: {method}", "target", "target accuracy")
 EXPERIMENT = Experiment(HERE, range(5), READS, rows, tables, FIGURE)
 SCORE = {"score": "unlabelled/information_maximisation"}
