@@ -123,3 +123,14 @@ def test_cheap_programs_compute_the_same_also_within_others():
     within = jax.jit(lambda key: cheap(key, (4, 5))["x"])(key)
     np.testing.assert_allclose(within, usual, rtol=2e-6, atol=1e-7)
     assert cheap.__name__ == "drawn"
+
+
+def test_programs_are_let_go_before_a_process_has_too_many(small, tmp_path, monkeypatch):
+    """XLA ends a process that reaches its limit of mappings, so a run begins with room for its own."""
+    cleared = []
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
+    experiment.run(small, tmp_path / "first")
+    assert not cleared  # a process of few programs keeps them
+    monkeypatch.setattr(programs, "FULL", 0.0)
+    experiment.run(small, tmp_path / "second")
+    assert cleared

@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from tljax.errors import warn
 
 LARGEST = 4 << 30  # bytes; what has not been used for longest goes first
+FULL = 0.5  # of the mappings that a process may have, from which on programs are let go
 
 
 def keep(where: str = "user") -> None:
@@ -68,6 +69,24 @@ def told(warning: str) -> str | None:
     for path in Path(where).glob(f"{match[2]}-*"):
         path.unlink(missing_ok=True)
     return f"a compiled program is not kept: {match[3]}" * (match[1] == "writing")
+
+
+def make_room() -> None:
+    """Lets go of a process's compiled programs before they are too many.
+
+    Each piece of machine code is mapped three times; at Linux's limit (`vm.max_map_count`, 65,530)
+    XLA ends the process without a word. A digits run needs 1,500, so that a notebook or a sweep of
+    some forty networks of different shapes would get there. What is needed again is compiled again,
+    or read where it is kept.
+    """
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps", "rb") as maps:
+            mapped = sum(1 for _ in maps)
+    except (OSError, ValueError):
+        return  # no Linux
+    if mapped > FULL * limit:
+        jax.clear_caches()
 
 
 def _private(path: Path) -> bool:

@@ -73,6 +73,7 @@ def build(config: Checked, opened: Opened | None = None) -> Built:
     """
     opened, fields = opened or Opened({}, {}), config.fields
     programs.keep(fields.compiled_dir)
+    programs.make_room()
     tables, splits, attributes, classes_of, tokenizer = open_data(config, opened)
     known = [*tables.values(), *(split.table for split in splits.values())]
     classes = max((len(table.classes) for table in known if table.label is not None), default=0)
