@@ -126,7 +126,7 @@ def test_cheap_programs_compute_the_same_also_within_others():
 
 
 def test_programs_are_let_go_before_a_process_has_too_many(small, tmp_path, monkeypatch):
-    """XLA ends a process that reaches its limit of mappings, so a run begins with room for its own."""
+    """XLA ends a process at its limit of mappings, so a run begins with room for its own."""
     cleared = []
     monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
     experiment.run(small, tmp_path / "first")
