@@ -86,7 +86,7 @@ def main() -> None:
         record.head(*names, "XLA / slices", "chosen")
         for shape in SHAPES:
             batch, pixels, inputs, outputs, size, stride, groups = shape
-            form = chosen((batch, pixels, pixels, inputs), size, groups)
+            form = chosen((batch, pixels, pixels, inputs), size, stride, groups)
             named = f"{batch}, {pixels}, {inputs} → {outputs}, {size}, {stride}, {groups}"
             for name, functions in ways(shape).items():
                 times = frame.rounds(functions, options.rounds, measure, scale=1e3)

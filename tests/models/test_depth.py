@@ -54,6 +54,15 @@ FAMILIES = {
         ("trunk/halving_0/**", "trunk/halving_1/**", "trunk/embedding/**"),
         ("trunk/block_1/**",),
     ),
+    "wav2vec2": (
+        dict(
+            **dict(name="wav2vec2", channels=(4, 6), kernels=(4, 3), strides=(2, 2), width=8),
+            **dict(depth=2, heads=2, positions=4, groups=2),
+        ),
+        4,
+        ("trunk/conv_0/**",),
+        ("trunk/block_1/**",),
+    ),
     "mlp": (dict(name="mlp", features=(4, 6)), 2, ("trunk/dense_0/**",), ("trunk/dense_1/**",)),
 }
 

@@ -42,7 +42,8 @@ def test_shifted_convolution_is_xlas(height, width, kernel, stride):
         x, k = draw(size=(2, height, width, 3)), draw(size=(kernel, kernel, 3, 4))
         w = draw(size=shape)
         expected = all_three(x, k, w, "xla")
-        for form in ("slices", "mixed"):
+        tiles = ("tiles",) * (kernel == 3 and stride == 1)
+        for form in ("slices", "mixed", *tiles):
             one = all_three(x, k, w, form)
             assert one[0].shape == shape and one[0].dtype == jnp.float64
             for mine, xlas in zip(one, expected, strict=True):
@@ -112,18 +113,38 @@ def test_convolution_by_hand():
     """A kernel with a 1 above its centre shows each pixel the one above it; zeros come in."""
     x = jnp.arange(1.0, 5.0).reshape(1, 2, 2, 1)
     kernel = jnp.zeros((3, 3, 1, 1)).at[0, 1].set(1.0)
-    for form in ("slices", "xla", "mixed"):
+    for form in ("slices", "xla", "mixed", "tiles"):
         y = convolve(x, kernel, 1, form=form)
         np.testing.assert_array_equal(y[0, :, :, 0], [[0, 0], [1, 2]])
 
 
 def test_the_form_by_shape():
-    """As benchmarks/convolutions.py measured: wide large maps by XLA, small ones by slices."""
-    assert chosen((8, 56, 56, 64), 3, 1) == chosen((8, 14, 14, 256), 3, 1) == "mixed"
-    assert chosen((8, 7, 7, 512), 3, 1) == chosen((64, 28, 28, 16), 3, 1) == "slices"
-    assert chosen((8, 224, 224, 3), 7, 1) == chosen((16, 64, 64, 3), 7, 1) == "mixed"
-    assert chosen((8, 224, 224, 3), 1, 1) == chosen((8, 112, 112, 32), 3, 32) == "slices"
-    assert chosen((8, 112, 112, 32), 3, 4) == "xla"
+    """As benchmarks/convolutions.py measured: wide large maps by tiles or XLA, others by slices."""
+    assert chosen((8, 56, 56, 64), 3, 1, 1) == chosen((8, 14, 14, 256), 3, 1, 1) == "tiles"
+    assert chosen((8, 56, 56, 64), 3, 2, 1) == chosen((8, 56, 56, 64), 5, 1, 1) == "mixed"
+    assert chosen((8, 7, 7, 512), 3, 1, 1) == chosen((64, 28, 28, 16), 3, 1, 1) == "slices"
+    assert chosen((8, 224, 224, 3), 7, 2, 1) == chosen((16, 64, 64, 3), 7, 2, 1) == "mixed"
+    assert chosen((8, 224, 224, 3), 1, 1, 1) == chosen((8, 112, 112, 32), 3, 1, 32) == "slices"
+    assert chosen((8, 112, 112, 32), 3, 1, 4) == "xla"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (14, 14), (5, 3)])
+def test_tiles_of_any_size_and_padding_lose_no_digits(height, width):
+    """In float32, of a hundred inputs, against float64: as near as the sum itself."""
+    draw = np.random.default_rng(0).normal
+    x, k = draw(size=(2, height, width, 100)), draw(size=(3, 3, 100, 5))
+    for pads in (((1, 1), (1, 1)), ((0, 2), (3, 1))):
+        runs = [
+            jax.jit(functools.partial(convolve, stride=1, form=form, pads=pads))
+            for form in ("xla", "tiles")
+        ]
+        with jax.enable_x64(True):
+            exact = runs[0](x, k)
+        usual, tiles = (run(x.astype("f4"), k.astype("f4")) for run in runs)
+        assert tiles.shape == exact.shape
+        most = np.abs(exact).max()
+        assert np.abs(usual - exact).max() < 1e-5 * most
+        assert np.abs(tiles - exact).max() < 1e-5 * most
 
 
 def test_a_depthwise_kernels_gradient_of_any_height_is_xlas():

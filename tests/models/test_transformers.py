@@ -13,7 +13,7 @@ import pytest
 from mapping import entries_of, loaded, saved
 
 from tljax.data import tokens
-from tljax.models import bert, clip, convnext, vit
+from tljax.models import bert, clip, convnext, vit, wav2vec
 from tljax.models import weights as weights_of
 from tljax.models.positions import resized
 
@@ -278,6 +278,41 @@ def test_bert_with_its_classifier(tmp_path):
     params, z, _ = check(entries, tensors, ours, TOKENS, pooled)
     logits = model(ids, attention_mask=(ids != 0).long()).logits.detach()
     np.testing.assert_allclose(classified(params, z), logits, rtol=1e-4, atol=1e-5)
+
+
+WAVES = dict(conv_dim=(8, 6), conv_kernel=(4, 3), conv_stride=(2, 2))
+WAVES |= dict(num_conv_pos_embeddings=6, num_conv_pos_embedding_groups=2)
+LARGE = dict(feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True)
+HEARD = dict(channels=(8, 6), kernels=(4, 3), strides=(2, 2), positions=6, groups=2)
+HEARD |= dict(width=16, depth=2, heads=2, mlp=40)
+
+
+@pytest.mark.parametrize("kind", ["Wav2Vec2", "Hubert"])
+@pytest.mark.parametrize("large", [False, True])
+def test_wav2vec2_and_hubert(tmp_path, kind, large):
+    """The models of that name, of waves that their processor has normalised; the large ones, which
+    read a mask, of two lengths."""
+    config = getattr(transformers, f"{kind}Config")(**SMALL, **WAVES, **(LARGE if large else {}))
+    model, tensors = made(getattr(transformers, f"{kind}Model")(config), tmp_path, std=0.1)
+    x = DRAW.normal(0.2, 1.0, (2, 60)).astype(np.float32)
+    mask = np.arange(60) < np.array([[60], [41 if large else 60]])
+    x = np.where(mask, x, 0)
+    count = mask.sum(1, keepdims=True)
+    mean = x.sum(1, keepdims=True) / count
+    variance = (mask * (x - mean) ** 2).sum(1, keepdims=True) / count
+    read = np.where(mask, (x - mean) / np.sqrt(variance + 1e-7), 0).astype(np.float32)
+    told = dict(attention_mask=torch.from_numpy(mask).long()) if large else {}
+    hidden = model(torch.from_numpy(read), **told).last_hidden_state
+    frames = (count - 4) // 2 + 1
+    frames = torch.from_numpy((frames - 3) // 2 + 1)
+    there = (torch.arange(hidden.shape[1])[None] < frames)[..., None]
+    expected = (hidden * there).sum(dim=1) / frames
+    fields = dict(norm="layer", conv_bias=True, before=True) if large else {}
+    ours = wav2vec.Wav2Vec2(**HEARD, **fields)
+    naming = weights_of.recognise(ours, tensors)
+    entries = entries_of(wav2vec.NAMINGS[naming], ours)
+    unused = [name for name in tensors if "masked_spec_embed" in name]
+    check(entries, tensors, ours, x, expected, unused=unused, mask=jnp.asarray(mask))
 
 
 SENTENCES = [

@@ -15,9 +15,10 @@ from tljax.models.speech import CNN1D, CNN2D, Conformer
 from tljax.models.stems import Adapter, Identity
 from tljax.models.trunks import CNN, MLP
 from tljax.models.vit import ViT
+from tljax.models.wav2vec import Wav2Vec2
 
 __all__ = ["Adapter", "BERT", "CNN", "ConvNeXt", "EfficientNetLite0", "Identity", "Linear"]
 __all__ += ["MLP", "MLPHead", "MobileNetV2", "Neighbours", "Network", "Prototypes", "ResNet"]
 __all__ += ["TextTower", "ViT", "build", "Bottleneck", "DoRA", "IA3", "LHUC", "LoRA"]
-__all__ += ["CNN1D", "CNN2D", "Conformer", "InputLayer", "LogMel"]
+__all__ += ["CNN1D", "CNN2D", "Conformer", "InputLayer", "LogMel", "Wav2Vec2"]
 __all__ += ["by_depth", "layerwise", "unfreezing"]

@@ -20,16 +20,17 @@ def pads_of(length: int, size: int, stride: int, padding: Padding) -> tuple[int,
 
 
 # "slices": shifted slices and products; "xla": XLA's own; "mixed": XLA's own, but for the kernel's
-# gradient, which is a product of slices.
-Form = Literal["slices", "xla", "mixed"]
+# gradient, which is a product of slices; "tiles": that, too, with `_tiled` in the place of XLA's.
+Form = Literal["slices", "xla", "mixed", "tiles"]
 
 
-def chosen(shape: Sequence[int], size: int, groups: int) -> Form:
+def chosen(shape: Sequence[int], size: int, stride: int, groups: int) -> Form:
     """The form that is fastest on a CPU, as measured by benchmarks/convolutions.py.
 
     Args:
       shape: of the map, `[batch, height, width, in]`.
       size: of the kernel.
+      stride: of it.
       groups: of channels.
     """
     _, height, width, inputs = shape
@@ -38,6 +39,8 @@ def chosen(shape: Sequence[int], size: int, groups: int) -> Form:
     if size == 1:
         return "slices"
     many = inputs >= 64 and height * width >= 14 * 14
+    if many and (size, stride) == (3, 1):
+        return "tiles"
     return "mixed" if many or size > 5 or height * width > 64 * 64 else "slices"
 
 
@@ -56,7 +59,8 @@ def convolve(
       x: `[batch, height, width, in]`.
       kernel: `[k, k, in/groups, out]`.
       stride: the same in both directions.
-      form: all give the same; but by slices `groups` is 1 or `in`, and mixed it is 1.
+      form: all give the same; but by slices `groups` is 1 or `in`, mixed and by tiles it is 1, and
+        by tiles k is 3 and the stride 1.
       pads: zeros (before, behind) of height and width; None: `k // 2` each.
       groups: of channels, each of which sees its own inputs alone.
     """
@@ -64,8 +68,8 @@ def convolve(
     pads = pads or [(size // 2, size // 2)] * 2
     if form == "xla":
         return _xlas(x, kernel, stride, pads, groups)
-    if form == "mixed":
-        return _mixed(x, kernel, stride, tuple(pads))
+    if form in ("mixed", "tiles"):
+        return _mixed(x, kernel, stride, tuple(pads), form == "tiles")
     if groups > 1:
         x = jnp.repeat(x, kernel.shape[-1] // groups, -1) if kernel.shape[-1] > groups else x
         return _depthwise(x, kernel, stride, tuple(pads))
@@ -90,22 +94,26 @@ def _xlas(
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _mixed(x: Array, kernel: Array, stride: int, pads: tuple) -> Array:
-    return _xlas(x, kernel, stride, pads)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _mixed(x: Array, kernel: Array, stride: int, pads: tuple, tiles: bool) -> Array:
+    return _tiled(x, kernel, pads) if tiles else _xlas(x, kernel, stride, pads)
 
 
-def _mixed_forward(x: Array, kernel: Array, stride: int, pads: tuple) -> tuple[Array, Any]:
-    return _mixed(x, kernel, stride, pads), (x, kernel)
+def _mixed_forward(
+    x: Array, kernel: Array, stride: int, pads: tuple, tiles: bool
+) -> tuple[Array, Any]:
+    return _mixed(x, kernel, stride, pads, tiles), (x, kernel)
 
 
-def _mixed_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Array, Array]:
+def _mixed_backward(
+    stride: int, pads: tuple, tiles: bool, kept: Any, dy: Array
+) -> tuple[Array, Array]:
     x, kernel = kept
     size, dy_by_output = kernel.shape[0], dy.reshape(-1, dy.shape[-1]).T
     # Written as a convolution forward: as automatic differentiation has it, with the kernel's axes
     # exchanged, XLA computes the same on a CPU, but three to six times slower within a loop.
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx = _xlas(dy, turned, 1, _outer(x, dy, size, stride, pads), within=stride)
+    turned, outer = kernel[::-1, ::-1].swapaxes(2, 3), _outer(x, dy, size, stride, pads)
+    dx = _tiled(dy, turned, outer) if tiles else _xlas(dy, turned, 1, outer, within=stride)
     slices = _slices(x, size, stride, pads)
     rows = []  # of the kernel, as the columns of all would be k² maps at once
     for i in range(0, size * size, size):
@@ -116,6 +124,40 @@ def _mixed_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Arr
 
 
 _mixed.defvjp(_mixed_forward, _mixed_backward)
+
+
+# What each of four pixels of a tile, of three of a kernel and of four sums counts, in a direction.
+OF_MAP = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+OF_KERNEL = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+OF_OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))
+
+
+def _tiled(x: Array, kernel: Array, pads: Sequence[tuple[int, int]]) -> Array:
+    """3 × 3 at a stride of 1: two by two outputs by 16 products, where the sum itself takes 36.
+
+    Lavin & Gray 2016 ("Fast Algorithms for Convolutional Neural Networks"), F(2 × 2, 3 × 3).
+    """
+    barrier = jax.lax.optimization_barrier  # else XLA computes each sum anew in all that reads it
+    sizes = [length + sum(pad) - 2 for length, pad in zip(x.shape[1:3], pads, strict=True)]
+    down, across = (-(-size // 2) for size in sizes)
+    odd = [(before, behind + size % 2) for (before, behind), size in zip(pads, sizes, strict=True)]
+    x = jnp.pad(x, ((0, 0), *odd, (0, 0)))
+    rows = barrier(_combined(OF_MAP, [x[:, i : i + 2 * down - 1 : 2] for i in range(4)]))
+    each = [[row[:, :, j : j + 2 * across - 1 : 2] for j in range(4)] for row in rows]
+    seen = [sums.reshape(1, -1, x.shape[-1]) for row in each for sums in _combined(OF_MAP, row)]
+    turned = [sums for row in _combined(OF_KERNEL, kernel) for sums in _combined(OF_KERNEL, row)]
+    y = barrier(barrier(jnp.concatenate(seen)) @ barrier(jnp.stack(turned)).astype(x.dtype))
+    rows = barrier(_combined(OF_OUTPUT, y.reshape(4, 4, len(x), down, across, -1)))
+    pairs = jnp.stack([jnp.stack(_combined(OF_OUTPUT, row), 3) for row in rows], 2)
+    return pairs.reshape(len(x), 2 * down, 2 * across, -1)[:, : sizes[0], : sizes[1]]
+
+
+def _combined(counts: Sequence[Sequence[float]], parts: Any) -> list[Array]:
+    """The sum of parts for each row of counts."""
+    return [
+        functools.reduce(jnp.add, [n * part for n, part in zip(row, parts, strict=True) if n])
+        for row in counts
+    ]
 
 
 def _joined(slices: Sequence[Array]) -> Array:

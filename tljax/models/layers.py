@@ -44,7 +44,11 @@ class Conv(nn.Module):
         if scale is not None:
             kernel = kernel * scale.reshape(1, 1, 1, -1)
         pads = [pads_of(length, size, self.stride, self.padding) for length in x.shape[1:3]]
-        form = chosen(x.shape, size, self.groups) if jax.default_backend() == "cpu" else "xla"
+        form = (
+            chosen(x.shape, size, self.stride, self.groups)
+            if jax.default_backend() == "cpu"
+            else "xla"
+        )
         y = convolve(x, kernel, self.stride, form=form, pads=pads, groups=self.groups)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))

@@ -28,44 +28,51 @@ def EXAMPLE(trunk: Any = None) -> Array:
 
 
 class Conv1D(nn.Module):
-    """A convolution over frames with zero padding: `[batch, frames, in]` → `[…, features]`.
+    """A convolution over frames: `[batch, frames, in]` → `[…, features]`.
 
-    On a CPU it is computed as shifted slices and products, as `layers.Conv` is and for its reason.
-    Parameters are `kernel` `[k, in/groups, out]` and `bias`; groups are 1, or as many as channels.
+    "symmetric" pads by `kernel // 2` zeros at both ends, "valid" not at all. On a CPU it is
+    computed as shifted slices and products, as `layers.Conv` is and for its reason. Parameters are
+    `kernel` `[k, in/groups, out]` and `bias`; groups are 1, or as many as channels.
     """
 
     features: int
     kernel: int = 5
     stride: int = 1
     groups: int = 1
+    padding: Literal["symmetric", "valid"] = "symmetric"
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """`[batch, frames, in]` → `[batch, ⌈frames/stride⌉, features]`."""
+        """`[batch, frames, in]` → `[batch, ⌈frames/stride⌉, features]`, of "valid" fewer."""
         size, inputs = self.kernel, x.shape[-1]
-        if size % 2 == 0:
+        pad = size // 2 if self.padding == "symmetric" else 0
+        if pad and size % 2 == 0:
             raise wrong("kernel", size, "an odd size, which can be padded alike on both sides")
         shape = (size, inputs // self.groups, self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        y = self._convolved(x, kernel, pad)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).reshape(1, 1, -1)
+        return y
+
+    def _convolved(self, x: Array, kernel: Array, pad: int) -> Array:
         if jax.default_backend() != "cpu":
-            y = jax.lax.conv_general_dilated(
+            return jax.lax.conv_general_dilated(
                 x,
                 kernel.astype(x.dtype),
                 (self.stride,),
-                [(size // 2, size // 2)],
+                [(pad, pad)],
                 dimension_numbers=("NWC", "WIO", "NWC"),
                 feature_group_count=self.groups,
             )
-            return y + bias.reshape(1, 1, -1)
-        padded = jnp.pad(x, ((0, 0), (size // 2, size // 2), (0, 0)))
-        slices = [padded[:, i : i + x.shape[1] : self.stride] for i in range(size)]
+        padded = jnp.pad(x, ((0, 0), (pad, pad), (0, 0)))
+        span = padded.shape[1] - self.kernel + 1
+        slices = [padded[:, i : i + span : self.stride] for i in range(self.kernel)]
         if self.groups > 1:
-            y = functools.reduce(operator.add, map(operator.mul, slices, kernel[:, None]))
-        else:
-            columns = jax.lax.optimization_barrier(jnp.concatenate(slices, axis=-1))
-            y = columns @ kernel.reshape(-1, self.features)
-        return y + bias.reshape(1, 1, -1)
+            return functools.reduce(operator.add, map(operator.mul, slices, kernel[:, None]))
+        columns = jax.lax.optimization_barrier(jnp.concatenate(slices, axis=-1))
+        return columns @ kernel.reshape(-1, self.features)
 
 
 def there(x: Array, mask: Array | None) -> Array:

@@ -13,6 +13,7 @@ from tljax.models.mobilenet import MobileNetV2
 from tljax.models.resnet import ResNet
 from tljax.models.speech import CNN1D, CNN2D, Conformer
 from tljax.models.vit import ViT
+from tljax.models.wav2vec import Wav2Vec2
 
 
 class MLP(nn.Module, kw_only=True):
@@ -68,4 +69,5 @@ TRUNKS: dict[str, type[nn.Module]] = {
     "cnn1d": CNN1D,
     "cnn2d": CNN2D,
     "conformer": Conformer,
+    "wav2vec2": Wav2Vec2,
 }
