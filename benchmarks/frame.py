@@ -3,6 +3,7 @@
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -60,10 +61,15 @@ def others(
     return max(0.0, whole - own) / (seconds * (os.cpu_count() or 1))
 
 
+def load_of_others() -> float:
+    """A minute's load average, but for what this process has put into it since it started."""
+    return max(0.0, os.getloadavg()[0] - (1 - math.exp(-time.process_time() / 60)))
+
+
 def quiet(
     busy: bool,
     look: Callable[[], float | None] = others,
-    load: Callable[[], float] | None = lambda: os.getloadavg()[0],
+    load: Callable[[], float] | None = lambda: load_of_others(),
 ) -> str:
     """What other work there is, "" if none; refuses it in one line, with exit code 2.
 

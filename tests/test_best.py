@@ -30,6 +30,13 @@ class TestStanding:
         assert standing(history, True, 0) == (2, 0)
         assert standing(history, True, 3) == (2, 8)
 
+    def test_a_collapsed_step_is_never_the_best_and_is_waited_for(self):
+        """An entropy of 0 would be the lowest."""
+        history = [(2, None), (4, 0.5), (6, None), (8, None)]
+        assert standing(history, True, 0) == (4, 0)
+        assert standing(history, True, 2) == (4, 8)
+        assert standing(history[:1], True, 0) == (0, 0)
+
     values = st.lists(st.integers(0, 5).map(float), max_size=12)
 
     @given(values=values, patience=st.integers(0, 4), lower=st.booleans())
@@ -224,3 +231,19 @@ def test_another_phases_evaluation_is_refused(small, tmp_path):
     small.first.select = dict(by="target/loss")
     with pytest.raises(UserError, match=r"^first\.select\.by: .*evaluate\.target\.phase='first'"):
         experiment.run(small, tmp_path / "run")
+
+
+def test_a_collapsed_network_is_not_chosen_and_the_run_says_so(tmp_path, capsys):
+    """A rate at which every example soon has one class with certainty: an entropy of 0."""
+    config = config_of(by="blind/entropy")
+    config.update(steps=4, checkpoint_every=2)
+    config.network.heads.label = dict(name="linear", outputs=10)
+    config.optimizer.learning_rate = 1e4
+    experiment.run(config, tmp_path / "run", records.Display())
+    told = result(tmp_path / "run")
+    constant = {s for s, r in judged(tmp_path / "run", "blind").items() if "constant_class" in r}
+    assert constant, "this rate should ruin the network"
+    assert told["selected"]["train"]["step"] not in constant
+    said = capsys.readouterr().err
+    assert all(f"step {step}: blind: collapsed: every example" in said for step in constant)
+    assert "\nblind: collapsed: every example is given class" in said  # and at the end

@@ -22,6 +22,34 @@ def test_entropy_by_hand():
     assert validators.entropy([[1e5, 0.0], [-1e5, 1e5]]) == 0.0
 
 
+class TestCollapse:
+    """Twenty examples of three classes and four units."""
+
+    same = np.tile([0.1, 0.3, 0.2], (20, 1))
+    units = np.tile([0.0, 2.0, 3.0, 0.0], (20, 1))
+
+    def test_by_hand(self):
+        units = self.units.copy()
+        units[7, 1] = 2.5
+        assert validators.collapse(self.same) == {"constant_class": 1.0}
+        assert validators.collapse(self.same, units) == dict(
+            constant_class=1.0, constant_units=0.75
+        )
+        assert validators.collapse(self.same, 0 * units)["constant_units"] == 1.0
+
+    def test_it_says_nothing_of_a_network_that_tells_two_apart_or_of_too_little(self):
+        other = self.same.copy()
+        other[3, 0] = 1.0
+        assert validators.collapse(other, self.units) == {}
+        assert validators.collapse(self.same[:19], self.units[:19]) == {}
+        assert validators.collapse(self.same[:, :1], self.units) == {}
+
+    @given(arrays(np.float64, (20, 3), elements=st.integers(-3, 3).map(float)))
+    def test_whom_it_names_is_the_only_class(self, logits):
+        found = validators.collapse(logits)
+        assert bool(found) == (len(set(logits.argmax(1))) == 1)
+
+
 def test_information_by_hand():
     """The mean of (¾, ¼) and (¼, ¾) is (½, ½)."""
     result = validators.information_maximisation(LOGITS)

@@ -79,7 +79,9 @@ def _lines(workdir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for phase, best in result.get("selected", {}).items():
         stopped = f", having stopped at {best['stopped']}" if "stopped" in best else ""
-        yield f"Phase {phase} ended as its best step by {best['by']}, {best['step']}{stopped}."
+        ended = f"its best step by {best['by']}, {best['step']}"
+        ended = ended if best["step"] else f"its last step, as {best['by']} chose none"
+        yield f"Phase {phase} ended as {ended}{stopped}."
         yield ""
     yield "## Data"
     yield ""

@@ -6,6 +6,7 @@ from typing import Any
 from tljax import metrics
 from tljax.errors import unknown, wrong
 from tljax.experiment.fields import EvaluationFields
+from tljax.metrics.validators import FOOLED
 
 Row = Mapping[str, Any]
 LOWER = ("loss", "entropy", "mae", "rmse")  # metrics of which less is better
@@ -50,7 +51,8 @@ def lower(select: str) -> bool:
 
 
 def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """The points by the mean of what is selected by, the best first; failed runs count as worst.
+    """The points by the mean of what is selected by, the best first; with a failed run or a
+    collapsed one a point is worst.
 
     Raises:
       UserError: a metric that is not there, or one that reads labels which no choice may read.
@@ -63,12 +65,20 @@ def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tu
 
     def worth(group: Sequence[Row]) -> float:
         values = [row[select] for row in group if row.get(select) is not None]
-        if len(values) < len(group):  # it failed, or its examples do not define the metric
+        if any(collapsed(row, select) for row in group) or len(values) < len(
+            group
+        ):  # or its examples do not define the metric
             return -float("inf")
         return sign * sum(values) / len(values)
 
     groups = grouped(rows)
     return sorted(groups, key=lambda point: worth(groups[point]), reverse=True)
+
+
+def collapsed(row: Row, select: str) -> bool:
+    """Whether a run calls all examples the same, and a validator, which may like it, chooses."""
+    evaluation, _, metric = select.partition("/")
+    return metric in FOOLED and row.get(f"{evaluation}/constant_class") is not None
 
 
 def default(config: Mapping[str, Any]) -> str:

@@ -143,13 +143,13 @@ def finish(
     return [Finished(*ended) for ended in zip(finals, failed, splits, strict=True)]
 
 
-def _worth(lane: tuple[State, Best | None]) -> float:
+def _worth(lane: tuple[State, Best | None]) -> tuple[bool, float]:
     """What a restart is kept for, less being better: what is selected by, or else the loss."""
     state, best = lane
     value = best.told()["value"] if best else None
-    if best is None or value is None:
-        return float(state.totals["loss"])
-    return value if best.select.lower else -value
+    if best is None or value is None:  # nothing chooses, or it had collapsed whenever it was judged
+        return True, float(state.totals["loss"])
+    return False, value if best.select.lower else -value
 
 
 def _fault(phase: str, broken: Mapping[str, int]) -> str:

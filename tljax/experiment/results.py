@@ -16,6 +16,7 @@ from tljax.experiment.check import Checked
 from tljax.phase.evaluate import check_fit, outputs
 from tljax.phase.rehearsal import rehearse
 from tljax.phase.scoring import READOUTS, Outputs, Split, confused, confusion, score
+from tljax.train.loop import collapsed
 from tljax.train.records import Display
 
 Variables = dict[str, Any]
@@ -202,6 +203,9 @@ def show(display: Display, result: Mapping[str, Any]) -> None:
     columns = ["evaluation", *names, "examples"]
     seed = f", seed {result['seed']}" if "seed" in result else ""
     display.table(f"{result['method']}{seed}", columns, rows)
+    for name, each in result["evaluations"].items():
+        if "constant_class" in each:
+            display.say(f"{name}: {collapsed([each['constant_class']])}")
 
 
 def timing(began: float) -> dict[str, Any]:

@@ -217,8 +217,8 @@ def _point(space: Space, drawn: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(rows: Sequence[choice.Row], select: str) -> tuple[float, ...]:
-    """What a trial's runs reached; () if one of them failed, or reached nothing finite."""
-    if any(row["status"] != "finished" for row in rows):
+    """What a trial's runs reached; () if one failed, collapsed, or reached nothing finite."""
+    if any(row["status"] != "finished" or choice.collapsed(row, select) for row in rows):
         return ()
     for row in rows:
         if select not in row:

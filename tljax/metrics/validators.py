@@ -17,6 +17,35 @@ Logits = Float[np.ndarray, "n classes"]
 Losses = Float[np.ndarray, "n"]
 
 
+FOOLED = ("entropy", "soft_neighbourhood_density")  # as a collapsed network has the best of all
+FEW = 20  # examples; of fewer, a network that has learned nothing yet may well call all the same
+
+
+@shaped
+def collapse(
+    logits: Logits, features: Float[np.ndarray, "n width"] | None = None
+) -> dict[str, float]:
+    """Whether a network calls every example the same, as a lost adversarial game leaves it.
+
+    Args:
+      logits: `[n, classes]`, of examples that are not all of one class.
+      features: `[n, width]`, of the same.
+
+    Returns:
+      Nothing if two examples are given different classes, or there are fewer than `FEW` of them or
+      of two classes. Else `constant_class`, and with features `constant_units`: the part, in
+      [0, 1], of the units that have the same value for all examples, as dead ones do.
+    """
+    predicted = logits.argmax(axis=1)
+    if len(logits) < FEW or logits.shape[1] < 2 or (predicted != predicted[0]).any():
+        return {}
+    found = {"constant_class": float(predicted[0])}
+    if features is not None:
+        varied = np.ptp(features, axis=0) > 1e-6 * np.abs(features).max()
+        found["constant_units"] = 1 - float(varied.mean())
+    return found
+
+
 @shaped
 def entropy(logits: Logits) -> float:
     """The mean entropy of the predictions, in nats; lower is better.

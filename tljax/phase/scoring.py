@@ -129,7 +129,8 @@ def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> d
       matching, `nmi`, `ari`. Of attributes: `accuracy`. Of several labels an example:
       `metrics.multilabel`; of values: `metrics.regression`; of spans: `metrics.spans`. Without
       labels, what a validator may read: `entropy`, `information_maximisation`,
-      `soft_neighbourhood_density`.
+      `soft_neighbourhood_density`. Of classes or clusters, where all examples are given the same:
+      `constant_class` and `constant_units` (`validators.collapse`).
 
     Raises:
       UserError: outputs that are not finite.
@@ -138,7 +139,7 @@ def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> d
     if not finite.all():
         few = f"{(~finite).sum()} of {len(finite)} examples, the first of them {finite.argmin()}"
         raise UserError(f"outputs: got NaN or infinity for {few}; expected finite numbers")
-    values = _score(outputs, split, gamma)
+    values = _score(outputs, split, gamma) | _collapsed(outputs, split)
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
@@ -169,6 +170,17 @@ def _score(outputs: Outputs, split: Split | None, gamma: float) -> dict[str, flo
     if split.unseen and split.among == "all":
         values |= _generalised(scores, labels, ~np.isin(classes, split.unseen), gamma)
     return values
+
+
+def _collapsed(outputs: Outputs, split: Split | None) -> dict[str, float]:
+    """`validators.collapse`, of outputs that are scores of classes or clusters."""
+    labels, of_classes = outputs.labels, split is None or split.readout in ("logits", "clusters")
+    others = (outputs.several, outputs.value, outputs.span)
+    if not of_classes or (split and not split.head) or any(each is not None for each in others):
+        return {}
+    if labels is not None and (labels == labels[0]).all():
+        return {}
+    return validators.collapse(outputs.logits, outputs.features)
 
 
 def _blind(logits: np.ndarray) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tljax.errors import unknown
+from tljax.metrics.validators import FOOLED
 from tljax.train import checkpoint, hosts
 
 
@@ -23,17 +24,20 @@ class Select(NamedTuple):
     field: str = "select.by"
 
 
-def standing(history: Sequence[tuple[int, float]], lower: bool, patience: int) -> tuple[int, int]:
+def standing(
+    history: Sequence[tuple[int, float | None]], lower: bool, patience: int
+) -> tuple[int, int]:
     """(the best step, the step at which patience ended), 0 for none; of equals the first is best.
 
     Args:
-      history: (step, value) of every evaluation, in order; what follows the end is not looked at.
+      history: (step, value) of every evaluation, in order, None where the network had collapsed,
+        which is never the best; what follows the end is not looked at.
       lower: whether less is better.
       patience: evaluations without a better one; 0: any number.
     """
     best, value, waited = 0, 0.0, 0
     for step, now in history:
-        if not best or (now < value if lower else now > value):
+        if now is not None and (not best or (now < value if lower else now > value)):
             best, value, waited = step, now, 0
         else:
             waited += 1
@@ -42,20 +46,28 @@ def standing(history: Sequence[tuple[int, float]], lower: bool, patience: int) -
     return best, 0
 
 
+def worth(values: Mapping[str, Any], metric: str) -> float | None:
+    """What an evaluation's metric chooses by; None of a validator where the network has collapsed.
+
+    A network that calls every example the same is certain of it: its entropy is the lowest.
+    """
+    return None if "constant_class" in values and metric in FOOLED else values[metric]
+
+
 class Best:
     """A lane's best step so far, its variables in `DIRECTORY/STEP`."""
 
     def __init__(self, directory: Path, select: Select, keep: int):
         self.select, self.step, self.stopped = select, 0, 0
         self._directory, self._keep = directory, keep
-        self._history: list[tuple[int, float]] = []
+        self._history: list[tuple[int, float | None]] = []
         self._saved: list[int] = []  # the best steps when checkpoints were saved
 
     def resume(self, phase: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Stands where the records of a phase, up to the step that is resumed, leave it."""
         evaluation, metric = self.select.evaluation, self.select.metric
         self._history = [
-            (record["step"], record[metric])
+            (record["step"], worth(record, metric))
             for record in records
             if (record["phase"], record["kind"]) == (phase, evaluation) and metric in record
         ]
@@ -75,7 +87,7 @@ class Best:
         """
         now = values.get(self.select.evaluation, {})
         if self.select.metric in now:
-            self._history.append((step, now[self.select.metric]))
+            self._history.append((step, worth(now, self.select.metric)))
         elif now and "failed" not in now and not self._history:
             raise unknown(self.select.field, self.select.metric, now)
         self._stand()

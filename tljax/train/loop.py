@@ -228,6 +228,13 @@ def culprits(broken: Mapping[str, int]) -> tuple[int, list[str]]:
     return first, [n for n in names if n not in ("loss", "gradient_norm", "parameters")] or names
 
 
+def collapsed(classes: Sequence[float], runs: int = 1) -> str:
+    """The line of runs that give every example one class, `constant_class` of each."""
+    which = f"class {classes[0]:g}" if len({*classes}) == 1 else "one class"
+    of = f" in {len(classes)} of {runs} runs" if runs > 1 else ""
+    return f"collapsed: every example is given {which}{of}"
+
+
 def _judge(
     program: Single | Stacked,
     writers: Sequence[Writer],
@@ -237,6 +244,7 @@ def _judge(
 ) -> None:
     """Evaluates every lane that is finite, writes what it reaches and shows the mean."""
     shown: dict[str, list[float]] = {}
+    constant: dict[str, list[float]] = {}
     for writer, state, judged in zip(writers, program.states(), finite, strict=True):
         reached = writer.evaluate(state) if judged else {}
         for name, values in reached.items():
@@ -244,8 +252,12 @@ def _judge(
                 display.say(f"  step {step}: {values['failed']}")
                 continue
             writer.records.write(writer.phase, step, name, values)
+            if "constant_class" in values:
+                constant.setdefault(name, []).append(values["constant_class"])
             if "accuracy" in values:
                 shown.setdefault(name, []).append(values["accuracy"])
         if writer.best and judged:
             writer.best.judge(step, reached, evaluated(state))
+    for name, classes in constant.items():
+        display.say(f"  step {step}: {name}: {collapsed(classes, len(writers))}")
     display.note(step, {name: float(np.mean(values)) for name, values in shown.items()})
