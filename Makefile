@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint results clean
 
 demo: $(VENV)/ready
 	$(BIN)/tljax --config configs/dann.py --workdir runs/demo
@@ -16,6 +16,10 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# All experiments, or make results ONLY="domain_shift zero_shot"; it says beforehand how long it takes.
+results: $(VENV)/ready
+	$(BIN)/python -m experiments $(ONLY)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tljax needs Python 3.11 or newer; try make PYTHON=python3.12")'

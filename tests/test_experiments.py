@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import __main__ as everything
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
 from experiments.report import Comparison, Results
@@ -265,6 +266,27 @@ def test_what_the_ablation_teaches_stands_in_its_tables():
     numbers = re.findall(r"[+-]?\d\.\d{3} ± \d\.\d{3}|[+-]?\d\.\d{2,}(?! ±)\b", teaches)
     assert len(numbers) > 20
     assert [number for number in numbers if number not in section] == []
+
+
+def test_what_all_experiments_take_is_said_before_they_run(capsys):
+    """By hand: 90 + 30 s are 2 min, 4 h are long, and a line without seconds tells nothing."""
+    lines = {
+        "short": Results([dict(seconds=90.0), dict(seconds=30.0), dict(seconds=None)]),
+        "long": Results([dict(seconds=4 * 3600.0)]),
+        "old": Results([dict(seed=1)]),
+    }
+    assert everything.said(lines) == [
+        "short: 3 lines, about 2 min",
+        "long: 1 lines, about 240 min, better in parts (--only)",
+        "old: 1 lines, unknown time",
+        "all: about 4.0 h where it is known, if nothing is there yet",
+    ]
+    assert everything.main(["domain_shift", "--say"]) == 0
+    assert capsys.readouterr().out.startswith("domain_shift: 50 lines")
+    assert set(NAMES) < set(everything.names())
+    with pytest.raises(SystemExit) as ended:
+        everything.main(["domain_shfit"])
+    assert ended.value.code == 2 and "mean 'domain_shift'" in capsys.readouterr().err
 
 
 def test_curves_of_one_seed_have_no_bars(tmp_path):
