@@ -236,7 +236,7 @@ def _refuse(message: str) -> int:
 
 def script() -> None:
     """The console script `tljax`."""
-    keep_freed()
+    keep_freed(several="sweep" in sys.argv[1:2])
     signal.signal(signal.SIGINT, _interrupted)
     warnings.showwarning = functools.partial(_warned, warnings.showwarning)
     code = main()

@@ -8,12 +8,16 @@ import sys
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
 
 
-def keep_freed() -> bool:
+def keep_freed(several: bool = False) -> bool:
     """Lets glibc's malloc keep freed memory, which takes half of a large network's step on a CPU.
 
     XLA allocates the temporaries of every step afresh. Of more than 32 MB they are mapped and
     unmapped each time, and the kernel zeroes every page; so are more than 64 MB in a thread that
     has an arena of its own. To be called before JAX makes its client, whose threads have theirs.
+
+    Args:
+      several: whether threads keep arenas of their own, as many small allocations at once want it
+        (a sweep of small networks waits a third of its time for the lock of a single one).
 
     Returns:
       Whether it was done: not without glibc, and not where the environment sets malloc itself.
@@ -22,5 +26,5 @@ def keep_freed() -> bool:
         return False
     if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
         return False
-    settings = {ARENA_MAX: 1, MMAP_MAX: 0, TRIM_THRESHOLD: -1}
+    settings = {**({} if several else {ARENA_MAX: 1}), MMAP_MAX: 0, TRIM_THRESHOLD: -1}
     return all([libc.mallopt(name, value) for name, value in settings.items()])

@@ -147,6 +147,26 @@ def test_tiles_of_any_size_and_padding_lose_no_digits(height, width):
         assert np.abs(tiles - exact).max() < 1e-5 * most
 
 
+def test_a_spectral_layer_has_a_largest_singular_value_of_one():
+    """Of a kernel in which one value stands out; its gradient is that of W / σ(W)."""
+    draw = np.random.default_rng(0).normal
+    layer = models.heads.Spectral(5)
+    z, kernel = draw(size=(3, 9)), draw(size=(9, 5)) + 2 * draw(size=(9, 1)) * draw(size=(1, 5))
+    params = {"kernel": jnp.asarray(7 * kernel, jnp.float32), "bias": jnp.arange(5.0)}
+
+    def of(kernel):
+        return layer.apply({"params": {**params, "kernel": kernel}}, jnp.asarray(z, jnp.float32))
+
+    def exact(kernel):
+        return z @ (kernel / jnp.linalg.svd(kernel, compute_uv=False)[0]) + jnp.arange(5.0)[None]
+
+    np.testing.assert_allclose(of(params["kernel"]), exact(params["kernel"]), rtol=1e-4, atol=1e-4)
+    ours, theirs = (
+        jax.grad(lambda k, f=f: jnp.sin(f(k)).sum())(params["kernel"]) for f in (of, exact)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-4)
+
+
 def test_a_depthwise_kernels_gradient_of_any_height_is_xlas():
     """Heights that bands of 4 to 8 rows divide and that they do not, in a form of 25 sums too."""
     draw = np.random.default_rng(0).normal

@@ -1,6 +1,7 @@
 """Heads: features to outputs `[batch, outputs]`. Each learns its input width when it is called."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -21,16 +22,46 @@ class Linear(nn.Module, kw_only=True):
 
 
 class MLPHead(nn.Module, kw_only=True):
-    """Dense layers of width `hidden` with ReLU, then one of `outputs`."""
+    """Dense layers of width `hidden` with ReLU, then one of `outputs`; `Spectral` ones on request,
+    which keep a discriminator from growing steep."""
 
     outputs: Outputs = None  # how many; None: as many as a term asks for
     hidden: tuple[Width, ...] = (128,)
+    spectral: bool = False
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
+        dense = Spectral if self.spectral else nn.Dense
         for i, width in enumerate(self.hidden):
-            z = nn.relu(nn.Dense(width, name=f"dense_{i}")(z))
-        return nn.Dense(self.outputs, name="output")(z)
+            z = nn.relu(dense(width, name=f"dense_{i}")(z))
+        return dense(self.outputs, name="output")(z)
+
+
+class Spectral(nn.Module):
+    """A dense layer whose kernel `[in, features]` is divided by its largest singular value.
+
+    Miyato et al. 2018 ("Spectral Normalization for Generative Adversarial Networks"), algorithm 1;
+    but by `steps` of the power method from a fixed vector, so that nothing is kept between steps.
+    """
+
+    features: int
+    steps: int = 8
+
+    @nn.compact
+    def __call__(self, z: Array) -> Array:
+        shape = (z.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        still, right = jax.lax.stop_gradient(kernel), jnp.ones((self.features, 1), kernel.dtype)
+        for _ in range(self.steps):
+            left = _unit(still @ right)
+            right = _unit(still.T @ left)
+        largest = (left.T @ kernel @ right)[0, 0]
+        return z @ (kernel / largest) + bias.reshape(*(1,) * (z.ndim - 1), -1)
+
+
+def _unit(vector: Array) -> Array:
+    return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)
 
 
 class Prototypes(nn.Module, kw_only=True):
