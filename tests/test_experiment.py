@@ -134,7 +134,7 @@ def test_a_network_with_xla_convolutions_is_not_looped_on_a_cpu(tiny, monkeypatc
         return program.looped, program.longest
 
     assert dispatch() == (True, lanes.LONGEST)
-    monkeypatch.setattr(layers, "chosen", lambda shape, size, groups: "xla")
+    monkeypatch.setattr(layers, "chosen", lambda shape, size, stride, groups: "xla")
     tiny.network.trunk.channels = (4, 5)  # not the program that is in jit's cache
     jax.clear_caches()
     assert dispatch() == (False, 1)
