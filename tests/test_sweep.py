@@ -187,17 +187,35 @@ def test_the_report_draws_and_ranks_without_test_labels(config, whole, capsys):
     drawn = {path.name for path in (workdir / "report").iterdir()}
     assert {"curves_target.png", "effects_target.png", "report.md"} <= drawn
     loaded, rows = tables.load(workdir)
-    key = "validator/entropy"
+    key = "validator/information_maximisation"
     means = {
-        point: np.mean([row[key] for row in group])
-        for point, group in choice.grouped(rows).items()
-        if all(row.get("validator/constant_class") is None for row in group)
-    }  # of the points that have not collapsed, which are certain of one class
-    assert choice.best(rows, key, loaded)[0] == min(means, key=means.get)
+        point: np.mean([row[key] for row in group]) for point, group in choice.grouped(rows).items()
+    }
+    assert choice.best(rows, key, loaded)[0] == max(means, key=means.get)
     with pytest.raises(UserError, match="what is chosen by test labels is no result"):
         choice.best(rows, "target/accuracy", loaded)
     with pytest.raises(UserError, match="Did you mean 'validator'"):
         choice.best(rows, "validater/entropy", loaded)
+
+
+def test_a_collapsed_point_is_last_by_a_validator_that_would_like_it(whole):
+    """All of class 3 with certainty: an entropy of 0, and no information."""
+    config, _ = tables.load(whole[0])
+    values = [(1, 0.0, 0.1, 3.0), (2, 0.4, 0.3, None), (3, 0.6, 0.9, None)]
+    names = [f"validator/{name}" for name in ("entropy", "information_maximisation")]
+    names.append("validator/constant_class")
+    rows = [
+        dict(
+            member="m",
+            status="finished",
+            weight=weight,
+            seed=0,
+            **dict(zip(names, own, strict=True)),
+        )
+        for weight, *own in values
+    ]
+    assert choice.best(rows, names[0], config) == [(2,), (3,), (1,)]
+    assert choice.best(rows, names[1], config) == [(3,), (2,), (1,)]
 
 
 def test_a_report_of_something_else_is_refused(tmp_path, capsys):
