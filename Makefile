@@ -17,7 +17,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# All experiments, or make results ONLY="domain_shift zero_shot"; it says beforehand how long it takes.
+# All experiments, or make results ONLY="domain_shift zero_shot"; it says beforehand how long they took.
 results: $(VENV)/ready
 	$(BIN)/python -m experiments $(ONLY)
 

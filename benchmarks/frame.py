@@ -69,7 +69,7 @@ def load_of_others() -> float:
 def quiet(
     busy: bool,
     look: Callable[[], float | None] = others,
-    load: Callable[[], float] | None = lambda: load_of_others(),
+    load: Callable[[], float] | None = load_of_others,
 ) -> str:
     """What other work there is, "" if none; refuses it in one line, with exit code 2.
 

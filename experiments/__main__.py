@@ -1,9 +1,9 @@
-"""Runs experiments one after another, and says beforehand how long that takes.
+"""Runs experiments one after another, and says beforehand how long what is written took.
 
 python -m experiments [NAME ...] [--say]
 
-What has finished in `runs/` is only read, so that what runs is what has changed. The time is what
-the lines that are written took, of which a line of before there was a frame does not tell.
+What has finished in `runs/` is only read, so that what runs is what has changed. A table that was
+run in parts takes longer than its lines did; a line of before there was a frame does not tell.
 """
 
 import argparse
@@ -18,14 +18,12 @@ from experiments.report import Results
 from tljax.errors import unknown
 
 LONG = 180  # minutes, from which on a table is better run in parts
-ORDER = ("mnist_m", "pretrained", "pretrained_layers", "speaker", "text_tasks", "which_layers")
 
 
 def names() -> list[str]:
     """All experiments, those of the README's table first."""
     there = {path.parent.name for path in Path(__file__).parent.glob("*/run.py")}
-    first = [*frame.HEADLINES, *ORDER]
-    return [*first, *sorted(there - {*first})]
+    return [*frame.HEADLINES, *sorted(there - {*frame.HEADLINES})]
 
 
 def minutes(lines: Results) -> float | None:
@@ -39,11 +37,11 @@ def said(found: Mapping[str, Results]) -> list[str]:
     told = []
     for name, lines in found.items():
         took = minutes(lines)
-        about = "unknown time" if took is None else f"about {took:.0f} min"
+        time = "an unknown time" if took is None else f"{took:.0f} min"
         long = ", better in parts (--only)" if took is not None and took > LONG else ""
-        told.append(f"{name}: {len(lines)} lines, {about}{long}")
+        told.append(f"{name}: the {len(lines)} lines that are written took {time}{long}")
     total = sum(minutes(lines) or 0.0 for lines in found.values()) / 60
-    return [*told, f"all: about {total:.1f} h where it is known, if nothing is there yet"]
+    return [*told, f"all: {total:.1f} h where it is known"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -186,3 +187,12 @@ def test_the_processor_time_of_this_machine_is_read(frame):
     if (sample := frame.taken()) is None:
         pytest.skip("no /proc/stat")
     assert np.isfinite(sample).all() and sample[0] > sample[1] > 0
+
+
+def test_what_a_benchmark_did_to_start_is_no_load_of_others(frame, monkeypatch):
+    """41.6 s of a processor are a half in a minute's load average, which falls by e each minute."""
+    monkeypatch.setattr(frame.os, "getloadavg", lambda: (0.7, 0.0, 0.0))
+    monkeypatch.setattr(frame.time, "process_time", lambda: 60 * math.log(2))
+    assert frame.load_of_others() == pytest.approx(0.2)
+    monkeypatch.setattr(frame.os, "getloadavg", lambda: (0.3, 0.0, 0.0))
+    assert frame.load_of_others() == 0.0

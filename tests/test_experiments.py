@@ -276,13 +276,13 @@ def test_what_all_experiments_take_is_said_before_they_run(capsys):
         "old": Results([dict(seed=1)]),
     }
     assert everything.said(lines) == [
-        "short: 3 lines, about 2 min",
-        "long: 1 lines, about 240 min, better in parts (--only)",
-        "old: 1 lines, unknown time",
-        "all: about 4.0 h where it is known, if nothing is there yet",
+        "short: the 3 lines that are written took 2 min",
+        "long: the 1 lines that are written took 240 min, better in parts (--only)",
+        "old: the 1 lines that are written took an unknown time",
+        "all: 4.0 h where it is known",
     ]
     assert everything.main(["domain_shift", "--say"]) == 0
-    assert capsys.readouterr().out.startswith("domain_shift: 30 lines")
+    assert capsys.readouterr().out.startswith("domain_shift: the 30 lines")
     assert set(NAMES) < set(everything.names())
     with pytest.raises(SystemExit) as ended:
         everything.main(["domain_shfit"])

@@ -236,7 +236,7 @@ def _refuse(message: str) -> int:
 
 def script() -> None:
     """The console script `tljax`."""
-    keep_freed(several="sweep" in sys.argv[1:2])
+    keep_freed(several=sys.argv[1:2] in (["sweep"], ["search"]))
     signal.signal(signal.SIGINT, _interrupted)
     warnings.showwarning = functools.partial(_warned, warnings.showwarning)
     code = main()

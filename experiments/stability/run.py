@@ -16,7 +16,7 @@ from experiments.report import Column, Results
 HERE = Path(__file__).parent
 GAMES = {"DANN": ("dann", (1.0, 3.0)), "CDAN+E": ("cdan", (0.3, 1.0))}  # and values of λ's scale
 WAYS = {
-    "neither": {},
+    "nothing": {},
     "smoothing 0.1": {"terms.domain.smoothing": 0.1},
     "ramp γ 5": {"terms.domain.gamma": 5.0},
     "spectral norm": {"network.heads.domain.spectral": True},
@@ -67,7 +67,7 @@ def winner(results: Results, game: str, scale: float) -> str:
 
 def tables(results: Results) -> dict[str, Any]:
     def plain(lines: Results) -> Results:
-        return results.where(game=lines[0]["game"], scale=lines[0]["scale"], way="neither")
+        return results.where(game=lines[0]["game"], scale=lines[0]["scale"], way="nothing")
 
     def gain(lines: Results) -> str:
         both = lines.values("target") + plain(lines).values("target")
@@ -76,7 +76,7 @@ def tables(results: Results) -> dict[str, Any]:
 
     columns: list[Column] = [report.text("game", "game"), report.text("λ", "scale", "{:g}")]
     columns += [report.text("with", "way"), report.mean("target accuracy", "target")]
-    columns += [("− neither", gain), ("lost", lambda lines: f"{lost(lines)} of {len(lines)}")]
+    columns += [("− nothing", gain), ("lost", lambda lines: f"{lost(lines)} of {len(lines)}")]
     columns += [report.mean("source accuracy", "source")]
     columns += [("validator", lambda lines: f"{worth(lines):.3f}")]
     runs = results.by("game", "scale", "way")

@@ -29,7 +29,7 @@ def test_rows_are_the_shipped_config_but_for_what_they_say(game, tmp_path):
 
 def test_the_table_by_hand():
     """Of three runs one is lost, of three others one and one that was not finite."""
-    reached = {"neither": [(0.9, 2.0), (0.8, 2.1), (0.1, 0.0)],
+    reached = {"nothing": [(0.9, 2.0), (0.8, 2.1), (0.1, 0.0)],
                "smoothing 0.1": [(0.9, 2.0), (0.8, 2.0), (0.85, 1.9)],
                "ramp γ 5": [(0.9, 3.0), (0.4, 3.0), (None, None)]}  # fmt: skip
     results = Results(

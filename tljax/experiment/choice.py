@@ -65,9 +65,9 @@ def best(rows: Sequence[Row], select: str, config: Mapping[str, Any]) -> list[tu
 
     def worth(group: Sequence[Row]) -> float:
         values = [row[select] for row in group if row.get(select) is not None]
-        if any(collapsed(row, select) for row in group) or len(values) < len(
-            group
-        ):  # or its examples do not define the metric
+        if len(values) < len(group):  # it failed, or its examples do not define the metric
+            return -float("inf")
+        if any(collapsed(row, select) for row in group):
             return -float("inf")
         return sign * sum(values) / len(values)
 

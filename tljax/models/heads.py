@@ -22,8 +22,10 @@ class Linear(nn.Module, kw_only=True):
 
 
 class MLPHead(nn.Module, kw_only=True):
-    """Dense layers of width `hidden` with ReLU, then one of `outputs`; `Spectral` ones on request,
-    which keep a discriminator from growing steep."""
+    """Dense layers of width `hidden` with ReLU, then one of `outputs`.
+
+    With `spectral` they are `Spectral` ones, which keep a discriminator from growing steep.
+    """
 
     outputs: Outputs = None  # how many; None: as many as a term asks for
     hidden: tuple[Width, ...] = (128,)
