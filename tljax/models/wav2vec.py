@@ -21,6 +21,12 @@ from tljax.models.weights import Entry, linear, same
 
 gelu = GELU["exact"]
 FrameNorm = Literal["none", "group", "layer"]
+over_time = partial(nn.InstanceNorm, use_fast_variance=False)
+
+
+def _heard(mask: Array | None) -> Array | None:
+    """A mask `[batch, length, 1]` for statistics over time, of which an empty one has none."""
+    return None if mask is None else (mask | ~mask.any(axis=1, keepdims=True))[..., None]
 
 
 class Frames(nn.Module):
@@ -51,12 +57,7 @@ class Frames(nn.Module):
         if self.norm == "layer":
             x = LayerNorm(1e-5, name="norm")(x)
         elif self.norm == "group":
-            mean = mean_over(x, mask)[:, None]
-            variance = mean_over((x - mean) ** 2, mask)[:, None]
-            x = (x - mean) * jax.lax.rsqrt(variance + 1e-5)
-            for name, init in (("scale", nn.initializers.ones), ("bias", nn.initializers.zeros)):
-                leaf = self.param(f"norm_{name}", init, (self.features,)).reshape(1, 1, -1)
-                x = x * leaf if name == "scale" else x + leaf
+            x = over_time(1e-5, name="norm")(x, mask=_heard(mask))
         return gelu(x), mask
 
 
@@ -154,9 +155,8 @@ class Wav2Vec2(nn.Module, kw_only=True):
         self._check(x)
         x, mask = x[..., None], None if mask is None else mask.astype(bool)
         if self.normalise:
-            mean = mean_over(x, mask)[:, None]
-            variance = mean_over((x - mean) ** 2, mask)[:, None]
-            x = there((x - mean) * jax.lax.rsqrt(variance + 1e-7), mask)
+            plain = over_time(1e-7, use_scale=False, use_bias=False, name="normalise")
+            x = there(plain(x, mask=_heard(mask)), mask)
         for i, layer in enumerate(zip(self.channels, self.kernels, self.strides, strict=True)):
             kind: FrameNorm = "none" if self.norm == "group" and i else self.norm
             x, mask = Frames(*layer, kind, self.conv_bias, name=f"conv_{i}")(x, mask)
@@ -213,11 +213,8 @@ def transformers(trunk: Wav2Vec2, prefix: str = "wav2vec2.", old: bool = False) 
         ours, theirs = f"{TRUNK}/conv_{i}", f"{prefix}feature_extractor.conv_layers.{i}."
         entries += _conv(f"{ours}/conv/kernel", f"{theirs}conv.weight")
         entries += same(f"{ours}/conv/bias", f"{theirs}conv.bias") if trunk.conv_bias else []
-        if trunk.norm == "layer":
+        if trunk.norm == "layer" or i == 0:
             entries += layer_norm(f"{ours}/norm", f"{theirs}layer_norm")
-        elif i == 0:
-            entries += same(f"{ours}/norm_scale", f"{theirs}layer_norm.weight")
-            entries += same(f"{ours}/norm_bias", f"{theirs}layer_norm.bias")
     entries += layer_norm(f"{TRUNK}/norm_frames", f"{prefix}feature_projection.layer_norm")
     entries += linear(f"{TRUNK}/embedding", f"{prefix}feature_projection.projection")
     ours, theirs = f"{TRUNK}/positions", f"{prefix}encoder.pos_conv_embed.conv."
