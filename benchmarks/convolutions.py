@@ -1,6 +1,6 @@
 """Convolutions of a CPU by shape, in their forms: python -m benchmarks.convolutions.
 
-`models/convolution.py` chooses between slices with a product and XLA's own by what this prints.
+`models/convolution.py` chooses between slices with a product, XLA's own and tiles by what this prints.
 Forward, and the gradients of map and kernel. On one core (`taskset -c 1`) processor time is
 measured, which another process on that core stretches little; on several, what a clock shows.
 """
@@ -47,6 +47,9 @@ SHAPES = [
 ]
 
 
+WAYS = ("slices", "XLA", "tiles")
+
+
 def ways(shape: Shape) -> dict[str, dict[str, Callable[[], Any]]]:
     """Pass -> way -> a function that computes it and waits for it."""
     draw = np.random.default_rng(0).normal
@@ -69,8 +72,11 @@ def ways(shape: Shape) -> dict[str, dict[str, Callable[[], Any]]]:
             "to the kernel": lambda: jax.block_until_ready(to_kernel(x, kernel, dy)),
         }
 
-    slices, own = of("slices"), of("xla")
-    return {name: {"slices": slices[name], "XLA": own[name]} for name in slices}
+    forms: dict[str, Form] = {"slices": "slices", "XLA": "xla"}
+    if (size, stride, groups) == (3, 1, 1):
+        forms["tiles"] = "tiles"
+    made = {name: of(form) for name, form in forms.items()}
+    return {name: {way: made[way][name] for way in made} for name in made["slices"]}
 
 
 def main() -> None:
@@ -83,7 +89,7 @@ def main() -> None:
     with frame.measured("convolutions", options) as record:
         record["clock"], record["rows"] = clock.__name__, []
         names = ("batch, pixels, in → out, kernel, stride, groups", "pass", "slices: ms", "XLA: ms")
-        record.head(*names, "XLA / slices", "chosen")
+        record.head(*names, "tiles: ms", "XLA / slices", "chosen")
         for shape in SHAPES:
             batch, pixels, inputs, outputs, size, stride, groups = shape
             form = chosen((batch, pixels, pixels, inputs), size, stride, groups)
@@ -91,7 +97,7 @@ def main() -> None:
             for name, functions in ways(shape).items():
                 times = frame.rounds(functions, options.rounds, measure, scale=1e3)
                 ours, xlas = (statistics.median(times[way]) for way in ("slices", "XLA"))
-                spreads = [frame.spread(each) for each in times.values()]
+                spreads = [frame.spread(times[way]) if way in times else "–" for way in WAYS]
                 record.row(named, name, *spreads, f"{xlas / ours:.2f}", form)
                 record["rows"].append({"shape": shape, "pass": name, "ms": times})
 
