@@ -1,7 +1,7 @@
 """Convolutions of a CPU by shape, in their forms: python -m benchmarks.convolutions.
 
-`models/convolution.py` chooses between slices with a product, XLA's own and tiles by what this prints.
-Forward, and the gradients of map and kernel. On one core (`taskset -c 1`) processor time is
+`models/convolution.py` chooses between slices with a product, XLA's own and tiles by what this
+prints. Forward, and the gradients of map and kernel. On one core (`taskset -c 1`) processor time is
 measured, which another process on that core stretches little; on several, what a clock shows.
 """
 
