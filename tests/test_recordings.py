@@ -70,6 +70,35 @@ def test_words_are_told_apart_and_predicted_of_a_folder_of_other_files(run, root
     assert "audio-classification" in card and 'model.predict("wav:NEW")' in card
 
 
+def test_a_trunk_of_waves_is_trained_written_read_again_and_used(root, tmp_path, capsys):
+    """wav2vec2 without a stem: its file is where another run begins, whose convolutions stay."""
+    config = experiment.blank()
+    sounds = dict(data="wav:recordings", rate=4000, seconds=0.25)
+    config.streams.source = dict(sounds, batch=8)
+    config.evaluate.test = dict(sounds, batch=8)
+    fields = dict(channels=(6, 8), kernels=(10, 8), strides=(5, 4), width=8, depth=1, heads=2)
+    config.network.trunk = dict(name="wav2vec2", **fields, positions=4, groups=2)
+    config.terms.label = dict(term="cross_entropy")
+    config.update(data_dir=str(root), steps=2, log_every=2, evaluate_every=2, figures=False)
+    experiment.run(config, tmp_path / "first")
+    file, out = tmp_path / "trunk.safetensors", tmp_path / "predictions.csv"
+    command = ["tljax", "export", f"--run={tmp_path / 'first'}", f"--out={file}"]
+    assert main(command) == 0, capsys.readouterr().err
+    config.start = (("trunk/**", f"weights:{file}"), ("**", "fresh"))
+    config.train = (("trunk/conv_*/**", 0.0), ("**", 1.0))
+    experiment.run(config, tmp_path / "second")
+    first, second = (
+        tljax.load(tmp_path / name).variables["params"]["trunk"] for name in ("first", "second")
+    )
+    for i in range(2):
+        kernels = (each[f"conv_{i}"]["conv"]["kernel"] for each in (first, second))
+        np.testing.assert_array_equal(*kernels)
+    assert (first["embedding"]["kernel"] != second["embedding"]["kernel"]).any()
+    command = ["tljax", "predict", f"--run={tmp_path / 'second'}", f"--data=wav:{root}/new"]
+    assert main([*command, f"--out={out}"]) == 0, capsys.readouterr().err
+    assert len(list(csv.DictReader(out.open(newline="")))) == len(speaking.WORDS)
+
+
 def test_features_of_a_file_do_not_depend_on_what_is_beside_it(run, root):
     """Without `seconds` a longer file beside it only adds what is not there."""
     model = tljax.load(run)
