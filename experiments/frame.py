@@ -11,13 +11,15 @@ and hands both to `main`. Started again, either goes on where it was:
 
 With `--only` lines of other values stay as they were written: a long table is run in parts.
 
-Every line of a table has the commit, the version of jax and the device that made it, but those from
-before there was this frame.
+Every line of a table has the commit, the versions and the device that made it, but those from
+before there was this frame; the predictions behind its accuracies stand in `results.npz`.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -28,6 +30,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict
 
 from experiments import report
@@ -43,7 +46,8 @@ HEADLINES = (  # the experiments whose comparisons stand in the README, in order
     *("domain_shift", "adaptation", "few_shot", "multitask"),
     *("self_taught", "self_taught_clustering", "zero_shot"),
 )
-PROVENANCE = ("commit", "jax", "device")
+VERSIONS = ("jax", "flax", "optax", "numpy")
+PROVENANCE = ("commit", *VERSIONS, "device")
 
 Shrink = Callable[[Any], None]  # makes a config small, for the tests
 
@@ -127,7 +131,7 @@ class Experiment(NamedTuple):
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
                 members[name], reached = _swept(configs, workdir / place(name), row)
                 before = _made(workdir / place(row.after))[1] if row.after else {}
-                lines = _lines(row, reached, before, self.reads)
+                lines = _lines(row, members[name], reached, before, self.reads)
                 metrics = [metric for metric in self.reads if metric in lines[0]]
                 print(name, *(f"{m} {lines.cell(m)}" for m in metrics), flush=True)
                 results += lines
@@ -144,7 +148,8 @@ class Experiment(NamedTuple):
         """The markdown of RESULTS.md."""
         assert self.tables
         values = {"seeds": len(results.of("seed")), **self.tables(results)}
-        return (self.folder / "section.md").read_text().format(**values).strip()
+        written = (self.folder / "section.md").read_text().format(**values)
+        return report.settled(written).strip()
 
 
 def matches(line: Mapping[str, Any], only: Only) -> bool:
@@ -181,8 +186,15 @@ def configured(row: Row, run: Run, shrink: Shrink | None = None) -> Any:
     return config
 
 
-def _lines(row: Row, reached: Mapping[int, Any], before: Any, reads: Mapping[str, str]) -> Results:
-    """The lines of a row: seed -> what its run reached, and how the run before it was made."""
+def _lines(
+    row: Row,
+    members: Mapping[int, Path],
+    reached: Mapping[int, Any],
+    before: Any,
+    reads: Mapping[str, str],
+) -> Results:
+    """The lines of a row: seed -> its directory, what its run reached, how the one before it was
+    made."""
     lines = Results()
     for columns, wanted in row.reads or [({}, reads)]:
         for seed, values in reached.items():
@@ -190,8 +202,24 @@ def _lines(row: Row, reached: Mapping[int, Any], before: Any, reads: Mapping[str
             line |= {column: _metric(values, path) for column, path in wanted.items()}
             took = [values["seconds"], before[str(seed)]["seconds"] if before else 0.0]
             line["seconds"] = None if None in took else sum(took)
-            lines.append(line | {name: values[name] for name in ("status", *PROVENANCE)})
+            line |= {name: values.get(name) for name in ("status", *PROVENANCE)}
+            if examples := _examples(members[seed] / "predictions.npz", wanted):
+                line["predictions"] = examples
+            lines.append(line)
     return lines
+
+
+def _examples(path: Path, wanted: Mapping[str, str]) -> report.Examples:
+    """The predictions behind the accuracies of a run; of one of before they were kept, none."""
+    found = report.Examples()
+    with np.load(path) if path.exists() else contextlib.nullcontext({}) as kept:
+        for column, (evaluation, _, metric) in ((c, p.partition("/")) for c, p in wanted.items()):
+            names = [f"{evaluation}/{which}" for which in ("predicted", "true")]
+            if metric in ("accuracy", "per_class_accuracy") and all(n in kept for n in names):
+                predicted, true = (kept[name] for name in names)
+                if predicted.shape == true.shape == (len(true),):
+                    found[column] = (predicted, true)
+    return found
 
 
 def _metric(values: Mapping[str, Any], path: str) -> Any:
@@ -253,7 +281,7 @@ def _made(directory: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
 
 @functools.cache  # what a process has imported stays, whatever is committed while it runs
 def provenance() -> dict[str, str]:
-    """The commit, with a + where its code has been changed, the version of jax, the device."""
+    """The commit, with a + where its code has been changed, versions of packages, the device."""
 
     def git(*command: str) -> str:
         done = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True)
@@ -262,7 +290,8 @@ def provenance() -> dict[str, str]:
     changed = "+" if git("status", "--porcelain", "--", "*.py") else ""
     commit = git("rev-parse", "--short=12", "HEAD") + changed
     device = jax.devices()[0].device_kind
-    return dict(zip(PROVENANCE, (commit, jax.__version__, device), strict=True))
+    versions = map(importlib.metadata.version, VERSIONS)
+    return dict(zip(PROVENANCE, (commit, *versions, device), strict=True))
 
 
 def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:

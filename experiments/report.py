@@ -1,6 +1,12 @@
-"""Lines of runs, and what is made of them: tables, sections of markdown pages, figures."""
+"""Lines of runs, and what is made of them: tables, sections of markdown pages, figures.
+
+Intervals are Student's over seeds; where the predictions of every example are kept, and these are
+the same examples for every seed, over seeds and examples (`metrics.crossed`). Differences are
+paired by both. Of all differences in a table Holm's procedure at 5 % says which are bold.
+"""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
@@ -13,6 +19,18 @@ from tljax.report import figures
 
 Column = tuple[str, Callable[[Any], str]]  # of a markdown table: its heading, and a line's cell
 PALETTE, intervals = figures.PALETTE, figures.intervals
+
+
+class Examples(dict[str, tuple[np.ndarray, np.ndarray]]):
+    """Of a line: column -> the class that each example was given, and its own, both `[n]`."""
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Examples) or self.keys() != other.keys():
+            return False
+        return all(np.array_equal(self[name], other[name]) for name in self)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class Results(list[dict[str, Any]]):
@@ -46,16 +64,48 @@ class Results(list[dict[str, Any]]):
         return {s: float(np.mean(self.where(seed=s).values(metric))) for s in seeds}
 
     def cell(self, metric: str) -> str:
-        """Mean and 95 % t interval over seeds; a dash where there is none."""
+        """Mean and 95 % interval; a dash where there is none."""
         values = self.values(metric)
-        return "–" if not values or None in values else cell(values)
+        return "–" if not values or None in values else str(self.interval(metric))
 
     def gain(self, metric: str, baseline: "Results", itself: str = "–") -> str:
         """The difference from a baseline, paired by seed; a dash where one lacks."""
         if self == baseline:
             return itself
-        ours, theirs = self.values(metric), baseline.values(metric)
-        return "–" if None in ours else gain(ours, theirs)
+        if None in self.values(metric):
+            return "–"
+        return difference(self.interval(metric, baseline), len(self))
+
+    def interval(self, metric: str, baseline: "Results | None" = None) -> metrics.Interval:
+        """The mean of a metric, or of its differences from a baseline's, with its interval."""
+        sides = [self] if baseline is None else [self, baseline]
+        values = [np.asarray(side.values(metric), np.float64) for side in sides]
+        kept = [side._examples(metric) for side in sides]
+        alike = all(each is not None and _same(each, kept[0]) for each in kept)
+        if alike and len({len(each) for each in values}) == 1:
+            right, classes, balanced = zip(*kept, strict=True)  # type: ignore[arg-type]
+            of_each = right[0] - (right[1] if baseline is not None else 0.0)
+            return metrics.crossed(of_each, classes[0] if balanced[0] else None)
+        if baseline is None:
+            return metrics.interval(values[0])
+        return metrics.paired(*values)
+
+    def _examples(self, metric: str) -> tuple[np.ndarray, np.ndarray, bool] | None:
+        """What is right `[seeds, n]`, the classes `[n]`, and whether the metric is a mean over
+        these; None where the examples are not the same for all, or not kept, or it is neither."""
+        lines = sorted(self, key=lambda line: line["seed"])
+        pairs = [line.get("predictions", {}).get(metric) for line in lines]
+        if not pairs or None in pairs or len(self.of("seed")) < len(self):
+            return None
+        classes = pairs[0][1]
+        if not all(np.array_equal(true, classes) for _, true in pairs):
+            return None
+        right = np.stack([predicted == classes for predicted, _ in pairs]).astype(np.float64)
+        by_class = np.mean([right[:, classes == c].mean(1) for c in np.unique(classes)], axis=0)
+        for balanced, means in ((False, right.mean(1)), (True, by_class)):
+            if np.allclose(means, self.values(metric), rtol=0, atol=1e-6):
+                return right, classes, balanced
+        return None
 
     def over(self, column: str, metric: str) -> dict[Any, list[Any]]:
         """Value of a column, in order -> a metric by seed."""
@@ -85,16 +135,42 @@ class Comparison(NamedTuple):
     where: Mapping[str, Any] = {}  # the other columns of both
 
 
+def _same(one: Any, other: Any) -> bool:
+    """Whether two sides are judged alike on the same examples."""
+    return np.array_equal(one[1], other[1]) and one[2] == other[2]
+
+
 def cell(values: Sequence[float]) -> str:
     """Mean and 95 % t interval over seeds."""
     return str(metrics.interval(values))
 
 
 def gain(ours: Sequence[float], baseline: Sequence[float]) -> str:
-    """The difference paired by seed, with its interval; bold where the interval excludes 0."""
-    difference = metrics.paired(ours, baseline)
-    text = f"{difference.mean:+.3f} ± {difference.half_width:.3f}"
-    return f"**{text}**" if abs(difference.mean) > difference.half_width else text
+    """The difference paired by seed, with its interval."""
+    return difference(metrics.paired(ours, baseline), len(ours))
+
+
+def difference(found: metrics.Interval, runs: int) -> str:
+    """A difference as text, and behind it how likely one as large is by chance, for `settled`."""
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes a second to import
+
+    p = 1.0 if runs < 2 else float(not found.mean)
+    if 0 < found.half_width < np.inf:
+        quantile = stdtrit(runs - 1, 0.975)
+        p = float(2 * stdtr(runs - 1, -abs(found.mean) / found.half_width * quantile))
+    return f"{found.mean:+.3f} ± {found.half_width:.3f}⟨{p!r}⟩"
+
+
+MARKED = re.compile(r"([+-][\d.]+ ± (?:[\d.]+|inf))⟨([^⟩]*)⟩")
+
+
+def settled(text: str) -> str:
+    """A text whose differences are bold where Holm's procedure, over all of them, leaves them."""
+    p = [float(found[1]) for found in MARKED.findall(text)]
+    if not p:
+        return text
+    left = iter(metrics.holm(p) < 0.05)
+    return MARKED.sub(lambda found: f"**{found[1]}**" if next(left) else found[1], text)
 
 
 def text(heading: str, column: str, form: str = "{}") -> Column:
@@ -128,23 +204,33 @@ def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
     """A markdown table of columns: a heading, and what stands below it, made from each line."""
     cells = [[write(line) for _, write in columns] for line in lines]
     rows = [[heading for heading, _ in columns], ["---"] * len(columns), *cells]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return settled("\n".join("| " + " | ".join(row) + " |" for row in rows))
 
 
 def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
     """The table of comparisons: each with the lines it reads, and how its question is shown."""
 
-    def pair(asked: Comparison, results: Results) -> list[list[float]]:
+    def sides(asked: Comparison, results: Results) -> list[Results]:
         lines = results.where(**asked.where).at("method", (asked.ours, asked.baseline))
-        ours, baseline = (runs.by_seed(asked.metric) for runs in lines.values())
+        ours, baseline = (by_seed(runs, asked.metric) for runs in lines.values())
         if len(baseline) == 1:  # without randomness: the same for every seed
-            baseline = dict.fromkeys(ours, next(iter(baseline.values())))
-        seeds = sorted(ours.keys() & baseline.keys())
-        return [[values[seed] for seed in seeds] for values in (ours, baseline)]
+            baseline = Results({**baseline[0], "seed": seed} for seed in ours.of("seed"))
+        seeds = {*ours.of("seed")} & {*baseline.of("seed")}
+        return [Results(li for li in side if li["seed"] in seeds) for side in (ours, baseline)]
 
-    columns = [("baseline", lambda pair: cell(pair[1])), ("method", lambda pair: cell(pair[0]))]
-    columns += [("difference", lambda pair: gain(*pair)), ("seeds", lambda pair: str(len(pair[0])))]
-    return named("question", columns, {shown: pair(*line) for *line, shown in comparisons})
+    def by_seed(runs: Results, metric: str) -> Results:
+        whole = len(runs.of("seed")) == len(runs)
+        means = runs.by_seed(metric).items()
+        return runs if whole else Results({"seed": seed, metric: value} for seed, value in means)
+
+    def column(heading: str, write: Callable[[Results, Results, str], str]) -> Column:
+        return heading, lambda found: write(*sides(*found[:2]), found[0].metric)
+
+    columns = [column("baseline", lambda _, base, metric: base.cell(metric))]
+    columns += [column("method", lambda ours, _, metric: ours.cell(metric))]
+    columns += [column("difference", lambda ours, base, metric: ours.gain(metric, base))]
+    columns += [column("seeds", lambda ours, *_: str(len(ours)))]
+    return table([("question", lambda found: found[2]), *columns], comparisons)
 
 
 def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> float:
@@ -198,15 +284,32 @@ def curves(panels: Mapping[str, Mapping[str, Any]], path: Path, xlabel: str) -> 
 
 
 def save(results: Results, path: Path) -> None:
-    """Writes lines as CSV, a column a field."""
+    """Writes lines as CSV, a column a field, and their examples beside it."""
+    names = dict.fromkeys(key for line in results for key in line if key != "predictions")
     with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in results for key in line)))
+        writer = csv.DictWriter(file, list(names), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(results)
+    sets: dict[Any, tuple[np.ndarray, list[int], list[np.ndarray]]] = {}
+    for number, line in enumerate(results):
+        for column, (predicted, true) in line.get("predictions", {}).items():
+            key = column, true.tobytes()
+            _, lines, all_predicted = sets.setdefault(key, (true, [], []))
+            lines.append(number)
+            all_predicted.append(predicted)
+    arrays = {}
+    for i, ((column, _), (true, lines, predicted)) in enumerate(sets.items()):
+        found = {"true": true, "lines": np.array(lines), "predicted": np.stack(predicted)}
+        for name, array in found.items():
+            arrays[f"{column}/{i}/{name}"] = array.astype(np.min_scalar_type(int(array.max())))
+    if arrays:
+        np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    else:
+        path.with_suffix(".npz").unlink(missing_ok=True)
 
 
 def read(path: Path) -> Results:
-    """The lines of a CSV file, its numbers as numbers, its empty cells as None."""
+    """The lines of a CSV file, its numbers as numbers, its empty cells as None; their examples."""
 
     def value(text: str) -> Any:
         for number in (int, float):
@@ -218,7 +321,15 @@ def read(path: Path) -> Results:
 
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
-    return Results({key: value(text) for key, text in line.items()} for line in lines)
+    results = Results({key: value(text) for key, text in line.items()} for line in lines)
+    kept = path.with_suffix(".npz")
+    arrays = dict(np.load(kept)) if kept.exists() else {}
+    for place in [name.removesuffix("/true") for name in arrays if name.endswith("/true")]:
+        true, numbers, predicted = (arrays[f"{place}/{n}"] for n in ("true", "lines", "predicted"))
+        for number, each in zip(numbers, predicted, strict=True):
+            examples = results[number].setdefault("predictions", Examples())
+            examples[place.partition("/")[0]] = (each, true)
+    return results
 
 
 def write(section: str, name: str, path: Path) -> None:

@@ -13,6 +13,7 @@ from experiments import __main__ as everything
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
 from experiments.report import Comparison, Results
+from tljax import metrics
 
 NAMES = (*frame.HEADLINES, "ablation_dann", "which_layers")
 
@@ -47,7 +48,9 @@ def test_a_row_is_a_sweep_over_its_seeds_with_its_provenance(one_row, tmp_path):
     ]
     for line in lines:
         assert 0 <= line["accuracy"] <= 1 and line["seconds"] > 0
-        assert {name: line[name] for name in ("commit", "jax", "device")} == frame.provenance()
+        assert {name: line[name] for name in frame.PROVENANCE} == frame.provenance()
+        predicted, true = line["predictions"]["accuracy"]
+        assert len(true) == 40 and np.mean(predicted == true) == pytest.approx(line["accuracy"])
     configs = [
         json.loads(path.read_text()) for path in (tmp_path / "a_row").glob("members/*/config.json")
     ]
@@ -150,13 +153,75 @@ HALF = 4.302653 * 0.173205 / math.sqrt(3)
 def test_cells_and_gains_by_hand():
     base, ours = LINES.where(method="baseline"), LINES.where(method="ours", n=1)
     assert base.cell("accuracy") == "0.700 ± 0.248"
-    assert ours.gain("accuracy", base) == f"+0.100 ± {HALF:.3f}"
-    assert LINES.where(n=2).gain("accuracy", base) == "**+0.200 ± 0.000**"
+    assert report.settled(ours.gain("accuracy", base)) == f"+0.100 ± {HALF:.3f}"
+    assert report.settled(LINES.where(n=2).gain("accuracy", base)) == "**+0.200 ± 0.000**"
     assert base.gain("accuracy", base) == "–" and base.gain("accuracy", base, "") == ""
     assert LINES.best("accuracy", "method", "n") == ("ours", 2)
     assert LINES.where(method="ours").by_seed("accuracy") == pytest.approx(
         {0: 0.8, 1: 0.9, 2: 0.85}
     )
+
+
+def test_only_what_holm_leaves_is_bold():
+    """Gains of mean 0.3 and 0.2 with deviations of 0.1 over three seeds: t 5.196 and 3.464 with 2
+    degrees of freedom, p = 1 − t / √(2 + t²): .0351 and .0742. Either alone is judged by itself;
+    of two in a table the smaller p has to be below 2.5 %."""
+    runs = {"base": (0.0, 0.0, 0.0), "large": (0.2, 0.3, 0.4), "small": (0.1, 0.2, 0.3)}
+    lines = Results(
+        dict(method=method, seed=seed, x=x)
+        for method, xs in runs.items()
+        for seed, x in enumerate(xs)
+    )
+    base, *others = (lines.where(method=method) for method in runs)
+    gains = [each.gain("x", base) for each in others]
+    assert float(gains[0].partition("⟨")[2][:-1]) == pytest.approx(0.0351, abs=1e-4)
+    assert report.settled(gains[0]).startswith("**+0.300 ± 0.248**")
+    assert report.settled(gains[1]) == "+0.200 ± 0.248"
+    table = report.table([("a", str), ("b", lambda _: gains[1])], [gains[0]])
+    assert table.splitlines()[2] == "| +0.300 ± 0.248 | +0.200 ± 0.248 |"
+    doubled = report.table([("a", str)], ["**", "+0.300 ± 0.001⟨0.0001⟩ (3)", gains[0]])
+    assert "| **+0.300 ± 0.001** (3) |\n| **+0.300" in doubled
+
+
+def of_examples(predicted, true, seed, **columns):
+    value = float(np.mean(np.array(predicted) == true))
+    examples = report.Examples(accuracy=(np.array(predicted), np.array(true)))
+    return dict(**columns, seed=seed, accuracy=value, predictions=examples)
+
+
+def test_an_interval_is_one_over_the_examples_too():
+    """Two seeds that agree are right on two of four: over seeds no width; over examples, whose
+    deviation is √⅓, an error of √⅓ / 2, times t with 1 degree of freedom, 12.706."""
+    runs = Results(of_examples([0, 1, 2, 2], [0, 1, 0, 1], seed) for seed in range(2))
+    half = math.tan(math.pi * 0.475) * math.sqrt(1 / 3) / 2
+    assert runs.cell("accuracy") == f"0.500 ± {half:.3f}"
+    # Paired, what both get wrong alike takes no part.
+    better = Results(of_examples([0, 1, 0, 2], [0, 1, 0, 1], seed) for seed in range(2))
+    half = math.tan(math.pi * 0.475) * math.sqrt((0.75**2 + 3 * 0.25**2) / 3) / 2
+    assert better.interval("accuracy", runs) == (0.25, pytest.approx(half))
+    # Of other examples for every seed each seed's are its own; and so where none are kept.
+    others = Results(of_examples([0, 1, s, s], [0, 1, 1, 0], s) for s in range(2))
+    moved = Results(of_examples([0, 1, s, s], [0, 1, s, 1], s) for s in range(2))
+    assert others.cell("accuracy") != moved.cell("accuracy") == "0.875 ± 1.588"
+    # A mean over classes: 1 of class 0, ½ of class 1, for seeds that agree.
+    line = of_examples([0, 1, 0], [0, 1, 1], 0) | dict(accuracy=0.75)
+    found = Results([line, {**line, "seed": 1}]).interval("accuracy")
+    assert found == metrics.crossed([[1.0, 1.0, 0.0]] * 2, np.array([0, 1, 1]))
+
+
+def test_examples_survive_the_file(tmp_path):
+    lines = Results(of_examples([0, s, 2], [0, 1, 2], s, method="a") for s in range(3))
+    lines.insert(1, dict(method="b", seed=0, accuracy=0.5))
+    lines.append(of_examples([300], [4], 0, method="c"))
+    report.save(lines, tmp_path / "lines.csv")
+    found = report.read(tmp_path / "lines.csv")
+    for before, after in zip(lines, found, strict=True):
+        assert after["method"] == before["method"]
+        assert after.get("predictions") == before.get("predictions")
+    assert found[0]["predictions"] != found[2]["predictions"]
+    assert "predictions" not in (tmp_path / "lines.csv").read_text()
+    report.save(Results(lines[1:2]), tmp_path / "lines.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.csv"]
 
 
 def test_comparisons_by_hand():

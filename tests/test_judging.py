@@ -94,6 +94,44 @@ def far(config):
     return config
 
 
+class TestWhatIsKept:
+    """What is said of every example, beside what is true, by hand."""
+
+    def of(self, found, **fields):
+        return scoring.answers(found, Split("test", None, None, **fields))
+
+    def test_classes(self):
+        found = outputs_of([[1.0, 0.0, 2.0], [3.0, 0.0, 2.0]], labels=[2, 1])
+        kept = self.of(found)
+        assert kept["predicted"].tolist() == [2, 0] and kept["true"].tolist() == [2, 1]
+        # Of those that compete, as they are called among all.
+        assert self.of(found, classes=(1, 2))["predicted"].tolist() == [2, 2]
+        assert self.of(outputs_of([[0.0, 1.0]])).keys() == {"predicted"}
+
+    def test_classes_by_embeddings(self):
+        table = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        found = outputs_of([[-2.0, 1.0], [0.0, 3.0]], labels=[2, 1])
+        kept = self.of(found, readout="compatibility", semantics=table)
+        assert kept["predicted"].tolist() == [2, 1]
+
+    def test_several_labels_attributes_values(self):
+        several = self.of(outputs_of([[-1.0, 0.5]], several=[[1, 1]]))
+        assert several["predicted"].tolist() == [[False, True]]
+        assert several["true"].tolist() == [[True, True]]
+        bits = self.of(outputs_of([[-1.0, 0.5]], labels=[3]), readout="attributes")
+        assert bits["predicted"].tolist() == [[False, True]] and bits["true"].tolist() == [3]
+        values = self.of(outputs_of([[0.5]], value=[0.25]))
+        assert values["predicted"].tolist() == [[0.5]] and values["true"].tolist() == [0.25]
+
+    def test_a_span(self):
+        logits = np.array([[[0.0, 1.0], [2.0, 0.0], [0.0, 3.0]]])
+        kept = self.of(outputs_of(logits, span=[[1, 1]]), readout="span")
+        assert kept["predicted"].tolist() == [[1, 2]] and kept["true"].tolist() == [[1, 1]]
+
+    def test_nothing_of_features(self):
+        assert self.of(outputs_of([[0.0, 1.0]]), head="") == {}
+
+
 class TestWhatIsNotDefined:
     def test_one_example_without_a_label_has_its_entropy(self):
         """Shares ¼ and ¾: entropy log 4 − ¾ log 3; the mean prediction is the only one."""

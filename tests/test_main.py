@@ -59,7 +59,7 @@ def test_a_run_leaves_everything(tmp_path, capsys):
     left = {path.name for path in (tmp_path / "run").iterdir()}
     assert left == {
         "config.json", "metrics.jsonl", "checkpoints", "phases", "figures", "timing.json",
-        "result.json", "data.json", ".lock", "README.md",
+        "result.json", "data.json", ".lock", "README.md", "predictions.npz",
     }  # fmt: skip
     records = [json.loads(line) for line in open(tmp_path / "run" / "metrics.jsonl")]
     kinds = [(record["step"], record["kind"]) for record in records]
@@ -69,6 +69,10 @@ def test_a_run_leaves_everything(tmp_path, capsys):
     confusion = np.array(target["confusion"])
     assert confusion.sum() == target["examples"] == 397
     assert target["accuracy"] == pytest.approx(np.trace(confusion) / 397)
+    with np.load(tmp_path / "run" / "predictions.npz") as kept:
+        cells = kept["target/true"] * 10 + kept["target/predicted"]
+        assert (np.bincount(cells, minlength=100).reshape(10, 10) == confusion).all()
+        assert len(kept["source/predicted"]) == result["evaluations"]["source"]["examples"]
     printed = capsys.readouterr().out
     assert f"target\t{target['accuracy']:.4f}" in printed  # not a terminal: plain, tab-separated
 

@@ -22,7 +22,8 @@ GRID = ("seed=range(3)", "terms.domain.weight=0,1.0")
 
 
 def left_by(workdir):
-    return tuple((workdir / name).read_text() for name in ("metrics.jsonl", "result.json"))
+    names = ("metrics.jsonl", "result.json", "predictions.npz")
+    return tuple((workdir / name).read_bytes() for name in names)
 
 
 def member(rows, **point):

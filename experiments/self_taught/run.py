@@ -201,7 +201,7 @@ def tables(results: Results) -> dict[str, str]:
         name: ", ".join(f"{at[n][OURS].gain('accuracy', at[n][name])} at {n}" for n in SHOTS)
         for name in (RAW, STRONG)
     }
-    none = "" if "**+" in against[STRONG] else ", at none of them a gain"
+    none = "" if "**+" in report.settled(against[STRONG]) else ", at none of them a gain"
     return {
         "table": report.named("method", columns, results.at("method", METHODS)),
         "pixels": against[RAW],

@@ -99,6 +99,51 @@ def test_paired_is_the_interval_of_the_differences():
         metrics.paired([1, math.nan], [1, 2])
 
 
+def test_crossed_by_hand():
+    """Two runs that agree, right on one example of two: its deviation is √½, the error of the mean
+    ½, and t with 1 degree of freedom 12.706. Runs that differ by the residual alone: as `interval`.
+    """
+    t = math.tan(math.pi * 0.475)
+    assert metrics.crossed([[1.0, 0.0], [1.0, 0.0]]) == (0.5, pytest.approx(t / 2))
+    assert metrics.crossed([[1.0, 0.0], [1.0, 1.0]]) == pytest.approx(metrics.interval([0.5, 1.0]))
+    assert metrics.crossed([[1.0, 0.0]]) == (0.5, math.inf)
+    # The mean over classes of 1 and ⅓, though three examples of four are of the second; that one's
+    # examples deviate by √⅓, three of them, in half of the mean.
+    values = np.tile([1.0, 1.0, 0.0, 0.0], (2, 1))
+    error = math.sqrt(1 / 3 / 3) / 2
+    found = metrics.crossed(values, classes=np.array([0, 1, 1, 1]))
+    assert found == (pytest.approx(2 / 3), pytest.approx(t * error))
+
+
+def test_crossed_holds_for_other_runs_and_other_examples():
+    """Of intervals from draws of both 95 in 100 hold the mean of all; of those over runs few do."""
+    draw, held = np.random.default_rng(0), np.zeros(2)
+    for _ in range(500):
+        runs, examples = draw.normal(0, 0.3, (8, 1)), draw.normal(0, 2.0, (1, 50))
+        values = runs + examples + draw.normal(0, 1.0, (8, 50))
+        for i, found in enumerate((metrics.crossed(values), metrics.interval(values.mean(1)))):
+            held[i] += abs(found.mean) <= found.half_width
+    assert 0.93 < held[0] / 500 < 0.99 and held[1] / 500 < 0.7
+
+
+def test_crossed_is_the_pigeonhole_bootstrap_and_not_wider():
+    draw = np.random.default_rng(1)
+    values = (draw.normal(size=(10, 1)) + draw.normal(size=(1, 40)) > 0).astype(float)
+    drawn = [
+        values[np.ix_(draw.integers(10, size=10), draw.integers(40, size=40))].mean()
+        for _ in range(2000)
+    ]
+    error = metrics.crossed(values).half_width / 2.262157  # t with 9 degrees of freedom
+    assert error == pytest.approx(np.std(drawn), rel=0.1)
+
+
+def test_holm_by_hand():
+    """Ascending 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, and none below the one before it."""
+    found = metrics.holm([0.01, 0.04, 0.03, 0.005])
+    assert found == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert metrics.holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+
+
 def test_delta_p_by_hand():
     """Accuracy 0.6 against 0.5 is +20 %; an error of 3 against 2 is −50 %; their mean is −15 %."""
     assert metrics.delta_p([0.6, 3], [0.5, 2], [True, False]) == pytest.approx(-0.15)

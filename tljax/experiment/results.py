@@ -1,13 +1,16 @@
 """What a run leaves in its directory: whose it is, what it reached, how long it took."""
 
 import importlib.metadata
+import io
 import math
 import platform
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from tljax import trees
 from tljax.data.streams import check_finite
@@ -15,14 +18,18 @@ from tljax.errors import UserError, failure, unknown, wrong
 from tljax.experiment.check import Checked
 from tljax.phase.evaluate import check_fit, outputs
 from tljax.phase.rehearsal import rehearse
-from tljax.phase.scoring import READOUTS, Outputs, Split, confused, confusion, score
+from tljax.phase.scoring import READOUTS, Outputs, Split, answers, confused, confusion, score
+from tljax.train import files
 from tljax.train.loop import collapsed
 from tljax.train.records import Display
 
 Variables = dict[str, Any]
 """`{"params": ..., "batch_stats": ...}`."""
+Judged = Mapping[str, tuple[Outputs | None, Mapping[str, Any]]]
+"""Evaluation -> what its phase gives of it, if it did, and its metrics."""
 
 MODULES = ("heads", "stems", "scalars")
+PREDICTIONS = "predictions.npz"
 MATRIX = 100  # more classes than that have no confusion matrix
 
 
@@ -136,10 +143,20 @@ def _gamma(split: Split, seen: Mapping[str, Any], judged: Mapping[str, Any]) -> 
     return 0.0
 
 
+def keep_predictions(workdir: Path, judged: Judged, splits: Mapping[str, Split]) -> None:
+    """Leaves what is said of every example: `EVALUATION/predicted` and, if known, `/true`."""
+    buffer, arrays = io.BytesIO(), dict[str, Any]()
+    for name, (found, _) in judged.items():
+        for kind, array in (answers(found, splits[name]) if found else {}).items():
+            arrays[f"{name}/{kind}"] = array
+    np.savez_compressed(buffer, **arrays)
+    files.write(workdir / PREDICTIONS, buffer.getvalue())
+
+
 def assemble(
     config: Checked,
     final: Variables,
-    judged: Mapping[str, tuple[Outputs | None, dict[str, Any]]],
+    judged: Judged,
     splits: Mapping[str, Split],
 ) -> dict[str, Any]:
     """What `result.json` holds; with an evaluation that failed, `failed` says which and why."""

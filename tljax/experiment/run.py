@@ -74,6 +74,7 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
         result |= start.selected(workdir, finals)
         write_card(workdir, result)
+        results.keep_predictions(workdir, judged, splits)
         write_json(workdir / "result.json", {**result, **({"figures": undrawn} if undrawn else {})})
     hosts.wait("the result")
     return read_json(workdir / "result.json")

@@ -69,10 +69,10 @@ def wise(
     for alpha in alphas:
         share = ALPHA.fit(alpha, "alpha")
         mixed = _mean([first, run.finals[run.last]], [1 - share, share])
-        result = _judged(run, mixed, {"alpha": share})
+        result, judged = _judged(run, mixed, {"alpha": share})
         rows.append({"alpha": share, **_metrics(result)})
         if out is not None:
-            _leave(run, mixed, result, Path(out))
+            _leave(run, mixed, result, judged, Path(out))
     return rows
 
 
@@ -120,8 +120,8 @@ def soup(workdir: str | Path, out: str | Path, select: str = "") -> dict[str, An
         if value >= highest:
             highest, weights, taken = value, [*weights, variables], [*taken, name]
     mean = _mean(weights, [1 / len(weights)] * len(weights))
-    result = _judged(best, mean, {"soup": taken})
-    _leave(best, mean, result, Path(out))
+    result, judged = _judged(best, mean, {"soup": taken})
+    _leave(best, mean, result, judged, Path(out))
     return result
 
 
@@ -155,11 +155,13 @@ def _mean(variables: Sequence[Variables], shares: Sequence[float]) -> Variables:
     return jax.tree.map(of_leaf, *variables)
 
 
-def _judged(run: Kept, last: Variables, more: Mapping[str, Any]) -> dict[str, Any]:
-    """What `result.json` would hold if the last phase had ended so."""
+def _judged(
+    run: Kept, last: Variables, more: Mapping[str, Any]
+) -> tuple[dict[str, Any], results.Judged]:
+    """What `result.json` would hold if the last phase had ended so, and what it is made of."""
     splits, finals = run.built.splits, {**run.finals, run.last: last}
     judged = results.judge(run.built.network, finals, splits.values())
-    return {**results.assemble(run.built.config, last, judged, splits), **more}
+    return {**results.assemble(run.built.config, last, judged, splits), **more}, judged
 
 
 def _scored(run: Kept, last: Variables, name: str) -> dict[str, Any]:
@@ -185,7 +187,9 @@ def _metric(result: Mapping[str, Any], select: str) -> float:
     return known[select]
 
 
-def _leave(run: Kept, last: Variables, result: Mapping[str, Any], out: Path) -> None:
+def _leave(
+    run: Kept, last: Variables, result: Mapping[str, Any], judged: results.Judged, out: Path
+) -> None:
     """A directory as a run leaves it, but for the end of its last phase and what that reaches."""
     if out.exists() and any(out.iterdir()):
         raise wrong("--workdir", str(out), "a directory that is empty or not there")
@@ -199,6 +203,7 @@ def _leave(run: Kept, last: Variables, result: Mapping[str, Any], out: Path) -> 
         ignore=lambda path, names: [n for n in names if Path(path) / n == final],
     )
     checkpoint.save(out / "phases" / run.last / "final", last)
+    results.keep_predictions(out, judged, run.built.splits)
     write_json(out / "result.json", dict(result))
 
 

@@ -179,6 +179,7 @@ def _finish(units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Sto
         result = results.assemble(built.config, last, judged, built.splits)
         result |= start.selected(unit.workdir, variables) | ({"failed": fault} if fault else {})
         write_card(unit.workdir, result)
+        results.keep_predictions(unit.workdir, judged, splits)
         write_json(unit.workdir / "result.json", result)
 
 

@@ -111,6 +111,34 @@ def class_scores(outputs: Outputs, split: Split) -> np.ndarray:
     return np.asarray(scores, np.float64)
 
 
+def answers(outputs: Outputs, split: Split) -> dict[str, np.ndarray]:
+    """What is said of every example, `predicted`, and what is `true` where that is known.
+
+    Of classes, clusters and spans `[n]` or `[n, 2]` integers; of several labels, and of attributes,
+    booleans; of values the numbers. Nothing of features without a head.
+    """
+    true: Any
+    if split.readout == "span":
+        predicted, true = best_spans(outputs), outputs.span
+    elif outputs.several is not None:
+        predicted, true = outputs.logits > 0, outputs.several > 0
+    elif outputs.value is not None:
+        predicted, true = outputs.logits, outputs.value
+    elif split.readout == "attributes":
+        predicted, true = outputs.logits > 0, outputs.labels
+    elif not split.head and split.semantics is None:
+        return {}
+    else:
+        scores = class_scores(outputs, split)
+        classes = competing(split, scores.shape[-1])
+        predicted, true = classes[scores[..., classes].argmax(-1)], outputs.labels
+    known = {"predicted": predicted} | ({} if true is None else {"true": true})
+    return {
+        name: each.astype(np.int32) if each.dtype.kind in "iu" else each
+        for name, each in known.items()
+    }
+
+
 def score(outputs: Outputs, split: Split | None = None, gamma: float = 0.0) -> dict[str, float]:
     """What a split's outputs are worth, the headline first; all metrics are finite.
 
