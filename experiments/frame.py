@@ -35,7 +35,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments import report
 from experiments.report import Comparison, Results
-from tljax import experiment
+from tljax import experiment, metrics
 from tljax.errors import unknown
 from tljax.experiment import grid, sweep
 from tljax.memory import keep_freed
@@ -86,8 +86,25 @@ class Row(NamedTuple):
     measured: Sequence[str] = ()  # the evaluations that it reads; (): all
     after: str = ""  # a row whose seconds count as its own, as it starts from its run
 
+    def said(self) -> list[Mapping[str, Any]]:
+        """What each of its lines says of it."""
+        return [{**self.columns, **columns} for columns, _ in self.reads or [({}, {})]]
 
-Rows = Mapping[str, Row]
+
+class Plain(NamedTuple):
+    """A row without a network: what a clever person does in ten lines of scikit-learn."""
+
+    fit: Callable[[int], Mapping[str, Any]]
+    """Seed -> column -> its value, or the classes predicted and true `[n]` of an accuracy."""
+    columns: Mapping[str, Any] = {}
+    after = ""
+
+    def said(self) -> list[Mapping[str, Any]]:
+        """What its lines say of it."""
+        return [self.columns]
+
+
+Rows = Mapping[str, Row | Plain]
 Collect = Callable[[Rows], Results]
 """Runs rows on the seeds of an experiment; `.members`: row -> seed -> the directory of its run."""
 
@@ -114,18 +131,17 @@ class Experiment(NamedTuple):
     ) -> Results:
         """The lines of all rows on these seeds; what has finished is only read.
 
-        `workdir` gets a directory a row, and beside it how each of its runs was made. Of a row
-        whose `columns` are not what `only` says nothing is run.
+        `workdir` gets a directory a row, and beside it how each of its runs was made. What `only`
+        does not mean is not run.
         """
         seeds = self.seeds if seeds is None else seeds
         members: dict[str, Mapping[int, Path]] = {}
 
         def run(rows: Rows) -> Results:
-            results, columns = Results(), {name for row in rows.values() for name in row.columns}
-            for name in set(only) - columns:
-                raise SystemExit(str(unknown("--only", name, columns)))
-            for name, row in rows.items():
-                if not matches(row.columns, only):
+            results = Results()
+            for name, row in meant(rows, only).items():
+                if isinstance(row, Plain):
+                    results += _fitted(row, seeds)
                     continue
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
@@ -150,6 +166,18 @@ class Experiment(NamedTuple):
         values = {"seeds": len(results.of("seed")), **self.tables(results)}
         written = (self.folder / "section.md").read_text().format(**values)
         return report.settled(written).strip()
+
+
+def meant(rows: Rows, only: Only) -> Rows:
+    """The rows of which a line is what `only` says, and those that they start from."""
+    said = {column for row in rows.values() for line in row.said() for column in line}
+    for name in set(only) - said:
+        raise SystemExit(str(unknown("--only", name, said)))
+    names: set[str] = set()
+    for name, row in reversed(rows.items()):
+        if name in names or any(matches(line, only) for line in row.said()):
+            names |= {name, row.after}
+    return {name: row for name, row in rows.items() if name in names}
 
 
 def matches(line: Mapping[str, Any], only: Only) -> bool:
@@ -206,6 +234,22 @@ def _lines(
             if examples := _examples(members[seed] / "predictions.npz", wanted):
                 line["predictions"] = examples
             lines.append(line)
+    return lines
+
+
+def _fitted(row: Plain, seeds: Sequence[int]) -> Results:
+    """The lines of a row without a network; it is fitted anew every time."""
+    lines = Results()
+    for seed in seeds:
+        began, line = time.monotonic(), {**row.columns, "seed": seed}
+        kept = report.Examples()
+        for column, found in row.fit(seed).items():
+            if isinstance(found, tuple):
+                kept[column] = found
+                found = metrics.accuracy(*found)
+            line[column] = found
+        line |= dict(seconds=time.monotonic() - began, status="finished", **provenance())
+        lines.append(line | ({"predictions": kept} if kept else {}))
     return lines
 
 
@@ -312,7 +356,9 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     workdir = ROOT / "runs" / (name if stem == "results" else f"{name}_{stem}")
     sweep.use_all_cores()
     parts = (part.partition("=") for part in arguments.only)
-    only = {column: values.split(",") for column, _, values in parts}
+    only: dict[str, list[str]] = {}
+    for column, _, values in parts:  # of a name that has a comma, too
+        only.setdefault(column, []).extend([values, *values.split(",")])
     seeds, path = declared.seeds[: arguments.seeds], declared.folder / declared.file
     results = declared.collect(arguments.workdir or workdir, seeds, only=only)
     before = declared.read() if only and path.exists() else Results()

@@ -43,7 +43,7 @@ def row(name: str, rate: float, tuning: bool = False) -> Row:
     def edit(config: Any, _: Run) -> None:
         config.optimizer.learning_rate = rate
         for stream in config.streams.values() if method.augmented else ():
-            stream.transforms = (*stream.transforms, *LOOKS["augmented"])
+            stream.transforms = (*stream.get("transforms", ()), *LOOKS["augmented"])
         if tuning:
             target = dict(config.evaluate.target, split="train[1200:1400]")
             config.evaluate = dict(target=target, blind=dict(target, labelled=False))
