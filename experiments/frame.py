@@ -97,6 +97,7 @@ class Plain(NamedTuple):
     fit: Callable[[int], Mapping[str, Any]]
     """Seed -> column -> its value, or the classes predicted and true `[n]` of an accuracy."""
     columns: Mapping[str, Any] = {}
+    seeds: Sequence[int] = ()  # where they are not the experiment's
     after = ""
 
     def said(self) -> list[Mapping[str, Any]]:
@@ -141,7 +142,7 @@ class Experiment(NamedTuple):
             results = Results()
             for name, row in meant(rows, only).items():
                 if isinstance(row, Plain):
-                    results += _fitted(row, seeds)
+                    results += _fitted(row, (row.seeds or seeds)[: len(seeds)])
                     continue
                 runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
                 configs = {run.seed: configured(row, run, shrink) for run in runs}
@@ -150,7 +151,7 @@ class Experiment(NamedTuple):
                 lines = _lines(row, members[name], reached, before, self.reads)
                 metrics = [metric for metric in self.reads if metric in lines[0]]
                 print(name, *(f"{m} {lines.cell(m)}" for m in metrics), flush=True)
-                results += lines
+                results += lines if asked(row, only) else ()
             return results
 
         run.members = members  # type: ignore[attr-defined]  # row -> seed -> its directory
@@ -169,15 +170,23 @@ class Experiment(NamedTuple):
 
 
 def meant(rows: Rows, only: Only) -> Rows:
-    """The rows of which a line is what `only` says, and those that they start from."""
+    """The rows of which a line is what `only` says, and those that they start from.
+
+    The latter give no lines.
+    """
     said = {column for row in rows.values() for line in row.said() for column in line}
     for name in set(only) - said:
         raise SystemExit(str(unknown("--only", name, said)))
     names: set[str] = set()
     for name, row in reversed(rows.items()):
-        if name in names or any(matches(line, only) for line in row.said()):
+        if name in names or asked(row, only):
             names |= {name, row.after}
     return {name: row for name, row in rows.items() if name in names}
+
+
+def asked(row: Row | Plain, only: Only) -> bool:
+    """Whether a line of a row is what `only` says."""
+    return any(matches(line, only) for line in row.said())
 
 
 def matches(line: Mapping[str, Any], only: Only) -> bool:
@@ -357,8 +366,8 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     sweep.use_all_cores()
     parts = (part.partition("=") for part in arguments.only)
     only: dict[str, list[str]] = {}
-    for column, _, values in parts:  # of a name that has a comma, too
-        only.setdefault(column, []).extend([values, *values.split(",")])
+    for column, _, values in parts:
+        only.setdefault(column, []).extend(re.split(",(?! )", values))  # a name may have ", "
     seeds, path = declared.seeds[: arguments.seeds], declared.folder / declared.file
     results = declared.collect(arguments.workdir or workdir, seeds, only=only)
     before = declared.read() if only and path.exists() else Results()

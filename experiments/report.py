@@ -326,6 +326,8 @@ def read(path: Path) -> Results:
     arrays = dict(np.load(kept)) if kept.exists() else {}
     for place in [name.removesuffix("/true") for name in arrays if name.endswith("/true")]:
         true, numbers, predicted = (arrays[f"{place}/{n}"] for n in ("true", "lines", "predicted"))
+        if max(numbers) >= len(results):
+            raise SystemExit(f"{kept} is of another table than {path.name}: run the script again")
         for number, each in zip(numbers, predicted, strict=True):
             examples = results[number].setdefault("predictions", Examples())
             examples[place.partition("/")[0]] = (each, true)

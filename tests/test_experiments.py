@@ -11,7 +11,7 @@ import pytest
 
 from experiments import __main__ as everything
 from experiments import frame, report
-from experiments.frame import Experiment, Row, Run
+from experiments.frame import Experiment, Plain, Row, Run
 from experiments.report import Comparison, Results
 from tljax import metrics
 
@@ -119,6 +119,34 @@ def test_a_row_starts_from_another_and_counts_its_seconds(small, tmp_path):
         before = json.loads((Path(origin.removeprefix("run:")) / "config.json").read_text())
         assert before["seed"] == seed and "first" in before and "second" not in before
     assert sorted(starts) == [3, 4]
+
+
+def test_a_row_without_a_network_stands_among_the_others(one_row, tmp_path):
+    def fit(seed):
+        return {"accuracy": (np.array([0, 1, seed]), np.array([0, 1, 1])), "nmi": 0.5}
+
+    plain = Plain(fit, dict(method="simple"), seeds=(0, 1, 2))
+    lines = one_row(tmp_path)._replace(rows=lambda: {"simple": plain}).collect(tmp_path)
+    assert lines.values("accuracy") == pytest.approx([2 / 3, 1.0])  # as many as are asked for
+    assert lines.of("nmi") == [0.5] and lines.of("method") == ["simple"]
+    assert lines[1]["predictions"]["accuracy"][0].tolist() == [0, 1, 1]
+    assert {name: lines[0][name] for name in frame.PROVENANCE} == frame.provenance()
+
+
+def test_only_what_is_meant_is_run_and_what_it_starts_from():
+    rows = {
+        "before": Row("dann", columns=dict(method="a")),
+        "after": Row(
+            "dann", reads=[(dict(method="b"), {}), (dict(method="c, d"), {})], after="before"
+        ),
+        "other": Row("dann", columns=dict(method="e")),
+        "simple": Plain(dict, dict(method="f")),
+    }
+    assert [*frame.meant(rows, dict(method=["c, d"]))] == ["before", "after"]
+    assert [*frame.meant(rows, dict(method=["a", "f"]))] == ["before", "simple"]
+    assert [*frame.meant(rows, {})] == [*rows]
+    with pytest.raises(SystemExit, match="unknown name 'metod'.*Did you mean 'method'"):
+        frame.meant(rows, dict(metod=["a"]))
 
 
 def count(outputs):
@@ -257,7 +285,10 @@ def test_a_section_is_written_between_its_markers_only(tmp_path):
 
 
 def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
+    asked = []
+
     def collect(declared, workdir, seeds, only):
+        asked.append(only)
         return Results(dict(method=workdir.name, seed=seed) for seed in seeds)
 
     monkeypatch.setattr(Experiment, "collect", collect)
@@ -269,6 +300,11 @@ def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
         frame.main("", result, tune=tuning)
     assert result.read() == [dict(method=tmp_path.name, seed=seed) for seed in (0, 1)]
     assert tuning.read() == [dict(method=f"{tmp_path.name}_tuning", seed=s) for s in (100, 101)]
+    monkeypatch.setattr(
+        "sys.argv", ["run.py", "--only", "a=1,x, y", "--only", "a=2", "--only", "b="]
+    )
+    frame.main("", result)
+    assert asked[-1] == dict(a=["1", "x, y", "2"], b=[""])
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -20,7 +20,9 @@ HERE = Path(__file__).parent
 PER_CLASS = (2, 5)
 BALANCED = ("uncertainty", "dwa", "pcgrad", "mgda", "cagrad", "gradnorm", "famo")
 CONTROLS = ("wrong bits", "random bits")  # of another digit, the same for all; of any image
-BITS = ("digits alone", "bits alone", "sum", *BALANCED, *CONTROLS)
+# One after the other, in place of at once: features of the bits, then a readout of the few labels.
+SEQUENTIAL = {"bits, then a probe": "softmax", "bits, then neighbours": "knn"}
+BITS = ("digits alone", "bits alone", *SEQUENTIAL, "sum", *BALANCED, *CONTROLS)
 STEMS = ("tinted alone", "own stems", "grey alone")
 SETTINGS = {"multitask_digits": BITS, "multitask_stems": STEMS}
 EVERY = [(setting, method) for setting, methods in SETTINGS.items() for method in methods]
@@ -33,6 +35,8 @@ LEFT_OUT = {  # a term and an evaluation; and the stream that remains
     "tinted alone": ("grey", "source", "target"),
 }
 RATES = (0.01, 0.03, 0.1)
+# Of the rows that have no rate: the penalty of a softmax regression, the number of neighbours.
+TRIED = {"bits, then a probe": (0.01, 0.1, 1.0, 10.0), "bits, then neighbours": (1, 2, 3)}
 
 
 def edit(method: str, per_class: int, config: Any, run: Run) -> None:
@@ -69,6 +73,27 @@ def shuffled(run: Run) -> str:
     return f"npz:{path.resolve()}"
 
 
+def sequential(method: str, per_class: int, value: float, origin: str) -> Row:
+    """A readout of the features of a row that has learned the bits, fitted to few labels."""
+
+    def edit(config: Any, run: Run) -> None:
+        frame.judge_at_the_end(config)
+        solver = SEQUENTIAL[method]
+        layer = dict(name="neighbours", k=value) if solver == "knn" else dict(name="linear")
+        config.network.heads.label = dict(layer, outputs=10)
+        config.streams.target.update(per_class=per_class, batch=10 * per_class)
+        config.flow, config.terms, config.steps = ("target",), {}, 0
+        config.start = (("**", run.origin(origin)),)
+        del config.evaluate.segments
+        fit = dict(solver=solver, stream="target", head="label")
+        config.prepare = dict(label=fit if solver == "knn" else dict(fit, penalty=value))
+
+    setting = "multitask_digits"
+    columns = dict(setting=setting, method=method, per_class=per_class, learning_rate=value)
+    reads = [({}, {"target": "target/accuracy"})]
+    return Row(setting, edit=edit, columns=columns, reads=reads, after=origin)
+
+
 def row(setting: str, method: str, per_class: int, rate: float) -> Row:
     """A method at a number of labels a class, 0 where it reads no few-label digits."""
     columns = dict(setting=setting, method=method, per_class=per_class, learning_rate=rate)
@@ -81,18 +106,45 @@ def rows() -> dict[str, Row]:
     """Every method at 2 labels a class and at 5, at its rate of tuning.csv."""
     rows, tuned = {}, TUNING.read()
     for setting, method in EVERY:
-        [rate] = tuned.where(setting=setting, method=method).best("accuracy", "learning_rate")
+        rate = chosen(tuned, setting, method)
         for n in (0,) if method in UNAIDED else PER_CLASS:
-            rows[f"{setting}-{method}-{n}"] = row(setting, method, n, rate)
+            made = row(setting, method, n, rate)
+            if method in SEQUENTIAL:
+                made = sequential(method, n, rate, f"{setting}-bits alone-0")
+            rows[f"{setting}-{method}-{n}"] = made
     return rows
 
 
+def chosen(tuned: Results, setting: str, method: str) -> float:
+    """What tuning chose of a method: a rate, a penalty or a number of neighbours."""
+    [value] = tuned.where(setting=setting, method=method).best("accuracy", "learning_rate")
+    return value
+
+
+def strongest(tuned: Results) -> str:
+    """The row of tuning, of those that learn one task at a time, that does best on the digits."""
+    worth = {}
+    for method in ("digits alone", *SEQUENTIAL):
+        lines = tuned.where(setting="multitask_digits", method=method)
+        worth[method] = max(lines.means("accuracy", "learning_rate").values(), default=0.0)
+    return max(worth, key=worth.__getitem__)
+
+
 def candidates() -> dict[str, Row]:
-    rows = {}
+    rows, judged = {}, "train[1200:1400]"
     for (setting, method), rate in itertools.product(EVERY, RATES):
-        reads = [({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})]
-        tried = row(setting, method, 2, rate)._replace(split="train[1200:1400]", reads=reads)
-        rows[f"{setting}-{method}-{rate:g}"] = tried
+        if method not in SEQUENTIAL:
+            reads = [({}, {"accuracy": f"{UNAIDED.get(method, 'target')}/accuracy"})]
+            tried = row(setting, method, 2, rate)._replace(split=judged, reads=reads)
+            rows[f"{setting}-{method}-{rate:g}"] = tried
+    bits = (
+        f"multitask_digits-bits alone-{chosen(TUNING.read(), 'multitask_digits', 'bits alone'):g}"
+    )
+    for method, values in TRIED.items():
+        for value in values:
+            reads = [({}, {"accuracy": "target/accuracy"})]
+            tried = sequential(method, 2, value, bits)._replace(split=judged, reads=reads)
+            rows[f"multitask_digits-{method}-{value:g}"] = tried
     return rows
 
 
@@ -151,15 +203,16 @@ def figure(results: Results, path: Path) -> None:
     report.intervals(shown, path, label)
 
 
-ALONE = "multitask, 2 labels a class: with seven segments against digits alone"
+TUNING = Experiment(HERE, range(100, 103), {}, candidates, file="tuning.csv")
+BEST, DIGITS = strongest(TUNING.read()), dict(setting="multitask_digits", per_class=2)
+QUESTION = "multitask, 2 labels a class: both at once against"
 WRONG = "the same: with seven segments against with another digit's segments"
-DIGITS = dict(setting="multitask_digits", per_class=2)
 COMPARED = [
-    Comparison(ALONE, "target", "sum", "digits alone", DIGITS),
+    Comparison(f"{QUESTION} {BEST}", "target", "sum", BEST, DIGITS),
+    Comparison(f"{QUESTION} digits alone", "target", "sum", "digits alone", DIGITS),
     Comparison(WRONG, "target", "sum", "wrong bits", DIGITS),
 ]
 EXPERIMENT = Experiment(HERE, range(10), reads(DIGITS["setting"]), rows, tables, figure, COMPARED)
-TUNING = Experiment(HERE, range(100, 103), {}, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -220,10 +220,14 @@ def stages(collect: Collect) -> Results:
     for name, tried in SIMPLE.items():
         rows = {}
         for value, penalty, n in product(*tried, TRIED_SHOTS):
-            row, columns = simple(name, value, penalty, n, TRIED), dict(value=value, penalty=penalty)
+            row, columns = (
+                simple(name, value, penalty, n, TRIED),
+                dict(value=value, penalty=penalty),
+            )
             rows[f"{name}-{value:g}-{penalty:g}-{n}"] = row._replace(columns=row.columns | columns)
         results += collect(rows)
-    value, penalty = (results.where(method="SimCLR") or TUNING.read().where(method="SimCLR")).best("accuracy", "value", "penalty")
+    tried = results.where(method="SimCLR") or TUNING.read().where(method="SimCLR")  # by `--only`
+    value, penalty = tried.best("accuracy", "value", "penalty")
     # The ridge regression is chosen for the features that the softmax regression chose.
     results = Results(line for line in results if line["method"] != RIDGE or line["value"] == value)
     results += train("fine-tuned", TUNED_RATES, True, (f"SimCLR-{value:g}", penalty))
@@ -275,8 +279,8 @@ def figure(results: Results, path: Path) -> None:
 TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 BEST = strongest(TUNING.read())
 COMPARED = [
-    Comparison(f"self-taught, {n} label{'s' * (n > 1)} a class: SimCLR against {BEST}", "accuracy", OURS, BEST, dict(shots=n))
-    for n in (1, 10)
+    Comparison(f"{what}: SimCLR against {BEST}", "accuracy", OURS, BEST, dict(shots=n))
+    for what, n in (("self-taught, 1 label a class", 1), ("the same with 10", 10))
 ]
 EXPERIMENT = Experiment(HERE, range(10), {}, rows, tables, figure, COMPARED)
 

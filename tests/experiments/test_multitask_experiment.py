@@ -11,10 +11,14 @@ from experiments.report import Results
 def test_it_runs_and_goes_on_where_it_was(goes_on):
     names = ["multitask_digits-digits alone-2", "multitask_digits-bits alone-0"]
     names += ["multitask_digits-random bits-2", "multitask_stems-grey alone-0"]
+    names += [f"multitask_digits-{method}-2" for method in run.SEQUENTIAL]
     lines = goes_on(run.EXPERIMENT, names)
-    without = {"bits alone": ["target"], "digits alone": ["other"]}
+    without = {
+        "bits alone": ["target"],
+        **dict.fromkeys(("digits alone", *run.SEQUENTIAL), ["other"]),
+    }
     for line in lines:
-        missing = [name for name in ("target", "other") if line[name] is None]
+        missing = [name for name in ("target", "other") if line.get(name) is None]
         assert missing == without.get(line["method"], [])
 
 
@@ -33,6 +37,17 @@ def test_the_shipped_config_is_the_method_sum():
 @pytest.mark.parametrize(("setting", "method"), [("multitask_digits", m) for m in run.BALANCED])
 def test_a_balancer_is_a_field(setting, method):
     assert configured(f"{setting}-{method}-2", 0).balance.name == method
+
+
+def test_the_strongest_of_one_task_at_a_time_by_hand():
+    tuned = Results(
+        dict(setting="multitask_digits", method=method, learning_rate=rate, seed=0, accuracy=value)
+        for method, rate, value in [
+            ("digits alone", 0.1, 0.7), ("bits, then a probe", 0.1, 0.6), ("sum", 0.1, 0.9),
+            ("bits, then a probe", 1.0, 0.8), ("bits, then neighbours", 1, 0.75),
+        ]
+    )  # fmt: skip
+    assert run.strongest(tuned) == "bits, then a probe"
 
 
 def test_the_table_by_hand():

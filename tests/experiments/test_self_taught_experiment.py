@@ -46,9 +46,9 @@ def test_the_tuning_goes_from_stage_to_stage(monkeypatch):
     def collect(rows):
         asked.extend(rows)
         return Results(
-            dict(row.columns, **columns, seed=100, accuracy=columns.get("value") == 0.2)
+            dict(said, seed=100, accuracy=said.get("value") == 0.2)
             for row in rows.values()
-            for columns, _ in row.reads
+            for said in row.said()
         )
 
     results = run.stages(collect)
@@ -72,4 +72,23 @@ def test_table_by_hand():
     row = f"| {run.OURS} | {same} | 0.600 ± {half:.3f} | **+0.100 ± 0.000** | 3 |"
     assert row in section
     assert f"**+0.100 ± 0.000** at 5, +0.000 ± {half:.3f} at 10 a class." in section
-    assert "| pixels, softmax | " + " | ".join(["0.600 ± 0.000"] * 4) + " |  | 3 |" in section
+    assert f"| {run.BEST} | " + " | ".join(["0.600 ± 0.000"] * 4) + " |  | 3 |" in section
+
+
+def test_the_strongest_simple_row_is_chosen_in_tuning():
+    tuned = Results(
+        dict(method=method, value=value, penalty=1.0, seed=100, accuracy=accuracy)
+        for method, value, accuracy in [
+            ("pixels", 0.0, 0.7), (run.SPREAD, 5, 0.9), (run.SPREAD, 10, 0.6), (run.PCA, 20, 0.8),
+            (run.OURS, 0.5, 0.95),
+        ]
+    )  # fmt: skip
+    assert run.strongest(tuned) == run.SPREAD
+
+
+def test_simple_rows_predict_the_test():
+    """From one label a class, far more of the 397 digits than by chance."""
+    for name in run.SIMPLE:
+        value, penalty = run.best(name, "value", "penalty")
+        predicted, true = run.simple(name, value, penalty, 1, run.TEST).fit(0)["accuracy"]
+        assert len(predicted) == len(true) == 397 and (predicted == true).mean() > 0.4

@@ -1,6 +1,7 @@
 """The zero-shot experiment, shrunk, and its arithmetic worked by hand."""
 
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
 from experiments.zero_shot import run
+from tljax.configs import tasks
+
+GARMENTS = Path(tasks.GARMENTS["data"].removeprefix("idx:"))
 
 
 @pytest.fixture
@@ -62,6 +66,22 @@ def test_the_tuning_judges_both_pairs_that_are_left_out(goes_on, small):
     lines = goes_on(declared, names, small)
     assert [line["pair"] for line in lines if line["data"] == "fashion"] == [0, 0, 1, 1]
     assert all(0 <= line["value"] <= 1 for line in lines)
+
+
+def test_kernel_machines_tell_unseen_pairs_apart():
+    """Each digit is seen elsewhere; the ten pairs held out in tuning are of the seen ones."""
+    assert 0.9 < run.machines(1.0, tuning=True).fit(0)["value"] <= 1
+    found = run.machines(1.0).fit(0)
+    among, true = found["accuracy"]
+    assert set(true) == set(tasks.UNSEEN) >= set(among) and (among == true).mean() > 0.9
+    assert found["harmonic"] > 0.8 and set(found) == {"accuracy", *run.GENERALISED}
+
+
+@pytest.mark.skipif(not GARMENTS.exists(), reason="Debian's dataset-fashion-mnist is not there")
+def test_fourier_features_tell_unseen_garments_apart():
+    """Of the pairs that tuning leaves out, the first, a T-shirt and trousers, is easy."""
+    row = run.fourier(0, dict(gamma=0.1, lam=1.0), tuning=True)
+    assert row.seeds == (4,) and row.fit(4)["value"] > 0.75
 
 
 def test_pairs_cover_every_garment_once_and_none_is_shown():
