@@ -133,6 +133,7 @@ class Comparison(NamedTuple):
     ours: str  # values of the column `method`
     baseline: str
     where: Mapping[str, Any] = {}  # the other columns of both
+    why: str = ""  # in a sentence
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -208,7 +209,10 @@ def table(columns: Sequence[Column], lines: Iterable[Any]) -> str:
 
 
 def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
-    """The table of comparisons: each with the lines it reads, and how its question is shown."""
+    """The table of comparisons: each with the lines it reads, and how its question is shown.
+
+    A claim holds if Holm's procedure over this table leaves its difference, and that is positive.
+    """
 
     def sides(asked: Comparison, results: Results) -> list[Results]:
         lines = results.where(**asked.where).at("method", (asked.ours, asked.baseline))
@@ -229,8 +233,19 @@ def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
     columns = [column("baseline", lambda _, base, metric: base.cell(metric))]
     columns += [column("method", lambda ours, _, metric: ours.cell(metric))]
     columns += [column("difference", lambda ours, base, metric: ours.gain(metric, base))]
-    columns += [column("seeds", lambda ours, *_: str(len(ours)))]
-    return table([("question", lambda found: found[2]), *columns], comparisons)
+    columns += [column("seeds", lambda ours, *_: str(len(ours))), ("holds", lambda _: HOLDS)]
+    columns += [("why", lambda found: found[0].why)]
+    head, rule, *lines = table([("claim", lambda found: found[2]), *columns], comparisons).split(
+        "\n"
+    )
+    verdicts = {"**+": "yes", "**-": "no, the reverse"}
+    for i, line in enumerate(lines):
+        found = next((verdict for mark, verdict in verdicts.items() if mark in line), "not shown")
+        lines[i] = line.replace(HOLDS, found)
+    return "\n".join([head, rule, *lines])
+
+
+HOLDS = "⟨holds⟩"
 
 
 def rank_correlation(scores: Sequence[float], accuracies: Sequence[float]) -> float:

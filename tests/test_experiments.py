@@ -256,12 +256,21 @@ def test_comparisons_by_hand():
     # A method that leaves nothing to chance has one line, and stands against every seed.
     lines = Results([*LINES, dict(method="fixed", n=1, seed=0, accuracy=0.75)])
     compared = [
-        (Comparison("q", "accuracy", "ours", "baseline", dict(n=1)), lines, "shown"),
+        (Comparison("q", "accuracy", "ours", "baseline", dict(n=1), "so it is"), lines, "shown"),
         (Comparison("q", "accuracy", "ours", "fixed", dict(n=1)), lines, "fixed"),
     ]
     table = report.compared(compared).splitlines()
-    assert table[2] == f"| shown | 0.700 ± 0.248 | 0.800 ± 0.248 | +0.100 ± {HALF:.3f} | 3 |"
-    assert table[3] == "| fixed | 0.750 ± 0.000 | 0.800 ± 0.248 | +0.050 ± 0.248 | 3 |"
+    shown = f"+0.100 ± {HALF:.3f} | 3 | not shown | so it is |"
+    assert table[2] == f"| shown | 0.700 ± 0.248 | 0.800 ± 0.248 | {shown}"
+    assert (
+        table[3] == "| fixed | 0.750 ± 0.000 | 0.800 ± 0.248 | +0.050 ± 0.248 | 3 | not shown |  |"
+    )
+    # Gains of .2 for every seed, and back: what holds, and what holds the other way round.
+    asked = [("ours", "baseline"), ("baseline", "ours")]
+    found = Results(line for line in LINES if line["n"] == 2 or line["method"] == "baseline")
+    turned = report.compared([(Comparison("", "accuracy", *pair), found, "") for pair in asked])
+    assert "| **+0.200 ± 0.000** | 3 | yes |" in turned.splitlines()[2]
+    assert "| **-0.200 ± 0.000** | 3 | no, the reverse |" in turned.splitlines()[3]
 
 
 def test_lines_survive_the_file(tmp_path):

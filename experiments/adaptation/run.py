@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
+from experiments.mnist_m.run import LOOKS
 from experiments.report import Column, Comparison, Results
 from tljax.configs import tasks
 from tljax.metrics import validators
@@ -23,10 +24,13 @@ STEPS = 800  # of every run here, so that all of it fits into an hour of one cor
 AVERAGE = 0.994  # about a fifth of a run, as in dann.py
 COLLAPSED = 0.5  # far below source only
 
+AUGMENTED = "source_only + augmentation"  # that of experiments/mnist_m, not chosen on these digits
+SIMPLE = ("source_only", AUGMENTED)  # they know nothing of the target
 # What each method's grid varies: three points a factor of about three apart, the middle one the
 # paper's or, for CORAL, whose loss is divided by 4·D², one that makes it as large as the label's.
 GRID: dict[str, tuple[str, tuple[float, ...]]] = {
     "source_only": ("optimizer.learning_rate", (0.02, 0.05, 0.1)),
+    AUGMENTED: ("optimizer.learning_rate", (0.02, 0.05, 0.1)),
     "dann": ("terms.domain.scale", (0.3, 1.0, 3.0)),
     "cdan": ("terms.domain.scale", (0.3, 1.0, 3.0)),
     "mk_mmd": ("terms.discrepancy.weight", (0.3, 1.0, 3.0)),
@@ -88,11 +92,20 @@ def scores(outputs: Mapping[str, Any]) -> dict[str, float]:
     return dict(zip(COMPARING, reached, strict=True))
 
 
-def point(method: str, value: float, edit: Any, **columns: Any) -> Row:
+def point(method: str, value: float, change: Any, **columns: Any) -> Row:
     """The shipped config of a method at a point of its grid."""
+
+    def edit(config: Any, run: Run) -> None:
+        if change:
+            change(config, run)
+        if method == AUGMENTED:
+            source = config.streams.source
+            source.transforms = (*source.get("transforms", ()), *LOOKS["augmented"])
+
     budget = {"steps": STEPS, "evaluate_every": STEPS, "checkpoint_every": STEPS}
     overrides = {**budget, "average": AVERAGE, GRID[method][0]: value}
-    return Row(method, overrides, edit, dict(columns, method=method, value=value))
+    shipped = method.partition(" ")[0]
+    return Row(shipped, overrides, edit, dict(columns, method=method, value=value))
 
 
 def grid() -> dict[str, Row]:
@@ -106,6 +119,12 @@ def chosen(tuned: Results, validator: str) -> dict[str, float]:
     means, sign = tuned.means(validator, "method", "value"), VALIDATORS[validator]
     points = sorted(means, key=lambda point: -sign * means[point])
     return {m: next(v for name, v in points if name == m) for m in tuned.of("method")}
+
+
+def strongest(tuned: Results) -> str:
+    """The simple method that the validator puts first."""
+    worth = {name: tuned.where(method=name).means(MAIN, "value") for name in SIMPLE}
+    return max(SIMPLE, key=lambda name: max(worth[name].values(), default=-np.inf))
 
 
 def pretrained() -> Row:
@@ -178,9 +197,16 @@ def table(results: Results) -> str:
         field = GRID[lines[0]["method"]][0].rpartition(".")[2].replace("_", " ")
         return f"{field} {lines[0]['value']:g}"
 
-    gain = report.gained("− source only", "target", results.where(method="source_only"))
-    columns = [report.text("method", "method", "[{0}](configs/{0}.py)"), ("chosen", value)]
-    columns += [report.mean("target accuracy", "target"), gain, report.lowest("target"), *LAST]
+    def link(lines: Results) -> str:
+        name = lines[0]["method"]
+        return f"[{name}](configs/{name.partition(' ')[0]}.py)"
+
+    columns: list[Column] = [("method", link), ("chosen", value)]
+    columns += [report.mean("target accuracy", "target")]
+    for name in SIMPLE:
+        if simple := results.where(method=name):
+            columns += [report.gained(f"− {name.replace('_', ' ')}", "target", simple)]
+    columns += [report.lowest("target"), *LAST]
     return report.table(columns, results.by("method"))
 
 
@@ -245,18 +271,21 @@ def tables(results: Results) -> dict[str, Any]:
 
 
 READS = {"target": "target/accuracy", "source": "source/accuracy"}
-MK_MMD = "the same in 800 steps, chosen without target labels: MK-MMD against source only"
-DIGITS = dict(task="digits")
-COMPARED = [
-    Comparison(MK_MMD, "target", "mk_mmd", "source_only", DIGITS),
-    Comparison("the same: DANN against source only", "target", "dann", "source_only", DIGITS),
-]
-FIGURE = report.dots("{task}: {method}", "target", "target accuracy")
-EXPERIMENT = Experiment(HERE, SEEDS["digits"], READS, rows, tables, FIGURE, COMPARED)
 JUDGED = {name: name if name in COMPARING else f"unlabelled/{name}" for name in VALIDATORS}
 JUDGED |= {"oracle": "oracle/accuracy", "test": "target/accuracy"}
 TUNING = Experiment(HERE, TUNED_ON, JUDGED, grid, file="tuning.csv")
 TOGETHER = Experiment(HERE, (100, 101), READS, candidates, file="together.csv")
+BEST = strongest(TUNING.read())
+AGAINST, DIGITS = BEST.replace("_", " "), dict(task="digits")
+IMITATED = "the shift is one of colours and clutter, which augmentation imitates unseen"
+LOST = "the validator chose λ = 3, at which the game is lost on half of the seeds"
+SHORT = "the same in 800 steps, chosen without target labels: MK-MMD against"
+COMPARED = [
+    Comparison(f"{SHORT} {AGAINST}", "target", "mk_mmd", BEST, DIGITS, IMITATED),
+    Comparison(f"the same: DANN against {AGAINST}", "target", "dann", BEST, DIGITS, LOST),
+]
+FIGURE = report.dots("{task}: {method}", "target", "target accuracy")
+EXPERIMENT = Experiment(HERE, SEEDS["digits"], READS, rows, tables, FIGURE, COMPARED)
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING, together=TOGETHER)

@@ -196,10 +196,13 @@ LABELS = dict(labels=FIRST)
 SOURCE_KEPT = "fine-tuning on inverted digits, 5 a class, source kept: L2-SP against fine-tuning"
 SIMPLE = "the same: L2-SP against fine-tuning whose rate was chosen to keep the source"
 LAYER = "the same, accuracy on the target: moving the first layer against fine-tuning"
+HELD = "at the rate that is best for the target, fine-tuning forgets the source"
+LOW = "a lower rate keeps the source as well as the penalty does"
+INPUTS = "inverted ink changes the inputs, not the classes"
 COMPARED = [
-    Comparison(SOURCE_KEPT, "source", "L2-SP", "fine-tuning", LABELS),
-    Comparison(SIMPLE, "source", "L2-SP", "fine-tuning, for both", LABELS),
-    Comparison(LAYER, "target", "first layer only", "fine-tuning", LABELS),
+    Comparison(SOURCE_KEPT, "source", "L2-SP", "fine-tuning", LABELS, HELD),
+    Comparison(SIMPLE, "source", "L2-SP", "fine-tuning, for both", LABELS, LOW),
+    Comparison(LAYER, "target", "first layer only", "fine-tuning", LABELS, INPUTS),
 ]
 EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure, COMPARED)
 TUNING = Experiment(HERE, range(100, 103), READS, candidates, file="tuning.csv")

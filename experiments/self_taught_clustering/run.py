@@ -206,7 +206,9 @@ def tables(results: Results) -> dict[str, str]:
 FIGURE = report.dots("{method}", "accuracy", "clustering accuracy of the target")
 TUNING = Experiment(HERE, (100, 101), stages=stages, file="tuning.csv")
 BEST = strongest(TUNING.read())
-COMPARED = [Comparison(f"self-taught clustering: SCAN against {BEST}", "accuracy", SCAN, BEST)]
+QUESTION = f"self-taught clustering: SCAN against {BEST}"
+WHY = "of 8 × 8 pixels near ones are of a class already"
+COMPARED = [Comparison(QUESTION, "accuracy", SCAN, BEST, {}, WHY)]
 EXPERIMENT = Experiment(HERE, range(10), reads("target"), rows, tables, FIGURE, COMPARED)
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ def test_the_validators_score_runs_that_go_on(goes_on):
 
 
 def test_the_chosen_run_on_both_tasks_and_go_on(goes_on):
-    lines = goes_on(run.EXPERIMENT, ["digits-source_only", "garments-mcc"])
+    names = ["digits-source_only", f"digits-{run.AUGMENTED}", "garments-mcc"]
+    lines = goes_on(run.EXPERIMENT, names)
     assert [(line["task"], line["method"]) for line in lines[::2]] == [
         ("digits", "source_only"),
+        ("digits", run.AUGMENTED),
         ("garments", "mcc"),
     ]
 
@@ -56,6 +58,18 @@ def made(task, reached, seconds=1.0):
         for m, values in reached.items()
         for s, v in enumerate(values)
     )
+
+
+def test_the_strongest_simple_row_is_the_validators():
+    tuned = Results(
+        {"method": method, "value": rate, "seed": seed, run.MAIN: score, "oracle": 1 - score}
+        for method, rate, scores in [
+            ("source_only", 0.1, (0.5, 0.9)), (run.AUGMENTED, 0.1, (0.1, 0.1)),
+            (run.AUGMENTED, 0.2, (0.8, 0.8)), ("mcc", 0.3, (2.0, 2.0)),
+        ]
+        for seed, score in enumerate(scores)
+    )  # fmt: skip
+    assert run.strongest(tuned) == run.AUGMENTED
 
 
 def test_the_table_by_hand():
@@ -111,7 +125,7 @@ def test_the_combinations_table_by_hand():
 CHOSEN = run.chosen(run.TUNING.read(), run.MAIN)
 
 
-@pytest.mark.parametrize("method", sorted(set(CHOSEN) - {"dann", "source_only"}))
+@pytest.mark.parametrize("method", sorted(set(CHOSEN) - {"dann", *run.SIMPLE}))
 def test_the_shipped_configs_hold_what_was_chosen(method):
     config = frame.shipped(method)
     for part in run.GRID[method][0].split("."):
