@@ -100,6 +100,21 @@ def test_what_was_not_trained_is_refused(tmp_path, damage):
         tljax.load(tmp_path / damage if damage == "nowhere" else tmp_path)
 
 
+def test_methods_are_compared_by_their_predictions(tmp_path):
+    """Two seeds each on four examples; ours is right on one more, the same for both."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "runs.md").read_text(), re.DOTALL)
+    made = {"OURS": [0, 1, 2, 0], "THEIRS": [0, 1, 0, 0]}
+    names = {side: [tmp_path / f"{side}{seed}" for seed in range(2)] for side in made}
+    for side, runs in names.items():
+        for run in runs:
+            run.mkdir()
+            kept = {"target/predicted": made[side], "target/true": [0, 1, 2, 3]}
+            np.savez_compressed(run / "predictions.npz", **kept)
+    exec(code, names)
+    found = tljax.metrics.crossed(names["ours"] - names["theirs"])
+    assert found.mean == 0.25 and 0 < found.half_width < np.inf
+
+
 PAGES = [
     "README.md",
     "RESULTS.md",
