@@ -240,7 +240,7 @@ def _lines(
             took = [values["seconds"], before[str(seed)]["seconds"] if before else 0.0]
             line["seconds"] = None if None in took else sum(took)
             line |= {name: values.get(name) for name in ("status", *PROVENANCE)}
-            if examples := _examples(members[seed] / "predictions.npz", wanted):
+            if examples := _examples(members[seed], wanted):
                 line["predictions"] = examples
             lines.append(line)
     return lines
@@ -254,7 +254,7 @@ def _fitted(row: Plain, seeds: Sequence[int]) -> Results:
         kept = report.Examples()
         for column, found in row.fit(seed).items():
             if isinstance(found, tuple):
-                kept[column] = found
+                kept[column] = (*found, "")
                 found = metrics.accuracy(*found)
             line[column] = found
         line |= dict(seconds=time.monotonic() - began, status="finished", **provenance())
@@ -262,16 +262,17 @@ def _fitted(row: Plain, seeds: Sequence[int]) -> Results:
     return lines
 
 
-def _examples(path: Path, wanted: Mapping[str, str]) -> report.Examples:
+def _examples(member: Path, wanted: Mapping[str, str]) -> report.Examples:
     """The predictions behind the accuracies of a run; of one of before they were kept, none."""
-    found = report.Examples()
+    path, found = member / "predictions.npz", report.Examples()
     with np.load(path) if path.exists() else contextlib.nullcontext({}) as kept:
+        data = json.loads((member / "data.json").read_text()) if kept else {}
         for column, (evaluation, _, metric) in ((c, p.partition("/")) for c, p in wanted.items()):
             names = [f"{evaluation}/{which}" for which in ("predicted", "true")]
             if metric in ("accuracy", "per_class_accuracy") and all(n in kept for n in names):
                 predicted, true = (kept[name] for name in names)
                 if predicted.shape == true.shape == (len(true),):
-                    found[column] = (predicted, true)
+                    found[column] = predicted, true, data[f"evaluate.{evaluation}"]["fingerprint"]
     return found
 
 
@@ -371,6 +372,8 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     seeds, path = declared.seeds[: arguments.seeds], declared.folder / declared.file
     results = declared.collect(arguments.workdir or workdir, seeds, only=only)
     before = declared.read() if only and path.exists() else Results()
+    if not declared.tables:  # of tuning nothing has an interval
+        results = Results({k: v for k, v in li.items() if k != "predictions"} for li in results)
     report.save(merged(before, results, only), path)
     write(declared, declared.read())
 

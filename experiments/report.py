@@ -21,13 +21,17 @@ Column = tuple[str, Callable[[Any], str]]  # of a markdown table: its heading, a
 PALETTE, intervals = figures.PALETTE, figures.intervals
 
 
-class Examples(dict[str, tuple[np.ndarray, np.ndarray]]):
-    """Of a line: column -> the class that each example was given, and its own, both `[n]`."""
+class Examples(dict[str, tuple[np.ndarray, np.ndarray, str]]):
+    """Of a line: column -> the class that each example was given, its own, both `[n]`, and which
+    examples these are, by their fingerprint."""
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Examples) or self.keys() != other.keys():
             return False
-        return all(np.array_equal(self[name], other[name]) for name in self)
+        pairs = ((self[name], other[name]) for name in self)
+        return all(
+            np.array_equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True)
+        )
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -94,13 +98,13 @@ class Results(list[dict[str, Any]]):
         """What is right `[seeds, n]`, the classes `[n]`, and whether the metric is a mean over
         these; None where the examples are not the same for all, or not kept, or it is neither."""
         lines = sorted(self, key=lambda line: line["seed"])
-        pairs = [line.get("predictions", {}).get(metric) for line in lines]
-        if not pairs or None in pairs or len(self.of("seed")) < len(self):
+        kept = [line.get("predictions", {}).get(metric) for line in lines]
+        if not kept or None in kept or len(self.of("seed")) < len(self):
             return None
-        classes = pairs[0][1]
-        if not all(np.array_equal(true, classes) for _, true in pairs):
+        _, classes, examples = kept[0]
+        if not all(np.array_equal(true, classes) and of == examples for _, true, of in kept):
             return None
-        right = np.stack([predicted == classes for predicted, _ in pairs]).astype(np.float64)
+        right = np.stack([predicted == classes for predicted, *_ in kept]).astype(np.float64)
         by_class = np.mean([right[:, classes == c].mean(1) for c in np.unique(classes)], axis=0)
         for balanced, means in ((False, right.mean(1)), (True, by_class)):
             if np.allclose(means, self.values(metric), rtol=0, atol=1e-6):
@@ -307,13 +311,14 @@ def save(results: Results, path: Path) -> None:
         writer.writerows(results)
     sets: dict[Any, tuple[np.ndarray, list[int], list[np.ndarray]]] = {}
     for number, line in enumerate(results):
-        for column, (predicted, true) in line.get("predictions", {}).items():
-            key = column, true.tobytes()
+        for column, (predicted, true, examples) in line.get("predictions", {}).items():
+            key = column, true.tobytes(), examples
             _, lines, all_predicted = sets.setdefault(key, (true, [], []))
             lines.append(number)
             all_predicted.append(predicted)
     arrays = {}
-    for i, ((column, _), (true, lines, predicted)) in enumerate(sets.items()):
+    for i, ((column, _, examples), (true, lines, predicted)) in enumerate(sets.items()):
+        arrays[f"{column}/{i}/examples"] = np.array(examples)
         found = {"true": true, "lines": np.array(lines), "predicted": np.stack(predicted)}
         for name, array in found.items():
             arrays[f"{column}/{i}/{name}"] = array.astype(np.min_scalar_type(int(array.max())))
@@ -344,8 +349,8 @@ def read(path: Path) -> Results:
         if max(numbers) >= len(results):
             raise SystemExit(f"{kept} is of another table than {path.name}: run the script again")
         for number, each in zip(numbers, predicted, strict=True):
-            examples = results[number].setdefault("predictions", Examples())
-            examples[place.partition("/")[0]] = (each, true)
+            found = results[number].setdefault("predictions", Examples())
+            found[place.partition("/")[0]] = (each, true, str(arrays[f"{place}/examples"]))
     return results
 
 

@@ -49,7 +49,7 @@ def test_a_row_is_a_sweep_over_its_seeds_with_its_provenance(one_row, tmp_path):
     for line in lines:
         assert 0 <= line["accuracy"] <= 1 and line["seconds"] > 0
         assert {name: line[name] for name in frame.PROVENANCE} == frame.provenance()
-        predicted, true = line["predictions"]["accuracy"]
+        predicted, true, _ = line["predictions"]["accuracy"]
         assert len(true) == 40 and np.mean(predicted == true) == pytest.approx(line["accuracy"])
     configs = [
         json.loads(path.read_text()) for path in (tmp_path / "a_row").glob("members/*/config.json")
@@ -211,9 +211,9 @@ def test_only_what_holm_leaves_is_bold():
     assert "| **+0.300 ± 0.001** (3) |\n| **+0.300" in doubled
 
 
-def of_examples(predicted, true, seed, **columns):
+def of_examples(predicted, true, seed, of="", **columns):
     value = float(np.mean(np.array(predicted) == true))
-    examples = report.Examples(accuracy=(np.array(predicted), np.array(true)))
+    examples = report.Examples(accuracy=(np.array(predicted), np.array(true), of))
     return dict(**columns, seed=seed, accuracy=value, predictions=examples)
 
 
@@ -231,6 +231,8 @@ def test_an_interval_is_one_over_the_examples_too():
     others = Results(of_examples([0, 1, s, s], [0, 1, 1, 0], s) for s in range(2))
     moved = Results(of_examples([0, 1, s, s], [0, 1, s, 1], s) for s in range(2))
     assert others.cell("accuracy") != moved.cell("accuracy") == "0.875 ± 1.588"
+    named = Results(of_examples([0, 1, 2, 2], [0, 1, 0, 1], s, of=f"{s}") for s in range(2))
+    assert named.cell("accuracy") == "0.500 ± 0.000"  # of the same classes, yet others
     # A mean over classes: 1 of class 0, ½ of class 1, for seeds that agree.
     line = of_examples([0, 1, 0], [0, 1, 1], 0) | dict(accuracy=0.75)
     found = Results([line, {**line, "seed": 1}]).interval("accuracy")
@@ -238,7 +240,7 @@ def test_an_interval_is_one_over_the_examples_too():
 
 
 def test_examples_survive_the_file(tmp_path):
-    lines = Results(of_examples([0, s, 2], [0, 1, 2], s, method="a") for s in range(3))
+    lines = Results(of_examples([0, s, 2], [0, 1, 2], s, f"{s}", method="a") for s in range(3))
     lines.insert(1, dict(method="b", seed=0, accuracy=0.5))
     lines.append(of_examples([300], [4], 0, method="c"))
     report.save(lines, tmp_path / "lines.csv")
