@@ -63,8 +63,10 @@ class Run(NamedTuple):
     members: Mapping[str, Mapping[int, Path]] = {}  # row that was run before -> seed -> directory
 
     def origin(self, row: str) -> str:
-        """The same seed's run of a row that comes before, as `start` names it."""
-        return f"run:{self.members[row][self.seed]}"
+        """The same seed's run of a row that comes before, as `start` names it: of the root of a
+        clone, where experiments are started, so that it may be moved."""
+        member = self.members[row][self.seed]
+        return f"run:{member.relative_to(ROOT) if member.is_relative_to(ROOT) else member}"
 
 
 Edit = Callable[[Any, Run], None]  # changes a config
