@@ -347,7 +347,8 @@ def test_a_figure_is_drawn_of_the_results(name, tmp_path):
         assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ablation_dann"}))
+# The last two tune each draw on its own labels, and on other voices.
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"ablation_dann", "pretrained", "speaker"}))
 def test_no_result_uses_the_seeds_of_its_tuning(name):
     used = set(declared(name).read().of("seed"))
     tuned = set(declared(name, "TUNING").read().of("seed"))

@@ -17,7 +17,7 @@ import numpy as np
 import tljax
 from experiments import frame, report
 from experiments.frame import Collect, Experiment, Row, Run
-from experiments.report import Results
+from experiments.report import Comparison, Results
 from tljax.configs import tasks
 from tljax.data import transforms
 from tljax.data.decoded import materialise
@@ -379,9 +379,25 @@ def figure(results: Results, path: Path) -> None:
 
 
 PROBE = "linear probe"
+KNOWN = "what ImageNet taught is of use for cells too"
 CASES = [Case(*parts) for parts in itertools.product(DATA, SEEN, COUNTS)]
+AT_100 = dict(part="test", data="cells", trunk="mobilenet_v2", labels=100)
+SOLAR = "photographs of solar cells, 100 labels a class, MobileNetV2:"
+COMPARED = [
+    Comparison(f"{SOLAR} {ours} against {theirs}", "test", name, base, AT_100, why)
+    for ours, theirs, name, base, why in (
+        ("a linear probe", "logistic regression on pixels", PROBE, "pixels", KNOWN),
+        ("fine-tuning", "a linear probe", "fine-tuning", PROBE, "so few draws show no difference"),
+        ("fine-tuning", "from scratch", "fine-tuning", "from scratch", KNOWN),
+    )
+]
 EXPERIMENT = Experiment(
-    HERE, range(10), tables=tables, figure=figure, stages=stages(CASES, list(METHODS))
+    HERE,
+    range(10),
+    tables=tables,
+    figure=figure,
+    comparisons=COMPARED,
+    stages=stages(CASES, list(METHODS)),
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
-from experiments.report import Column, Results
+from experiments.report import Column, Comparison, Results
 from experiments.speaker import voices as made
 from experiments.speaker.voices import RATE, VOICES
 from tljax import metrics
@@ -327,7 +327,26 @@ def figure(results: Results, path: Path) -> None:
 
 
 READS = {"test": "test/accuracy"}
-EXPERIMENT = Experiment(HERE, range(len(NEW)), READS, rows, tables, figure)
+TRACT = dict(condition="vocal tract", told=1)
+SPOKEN = "one speaker, one utterance a word, another vocal tract (synthetic voices): moving"
+COMPARED = [
+    Comparison(f"{SPOKEN} the {what}", "test", f"first {n} move", f"last {n} move", TRACT, why)
+    for what, n, why in (
+        ("first layer against the last", 1, "what differs between speakers lives in the first"),
+        ("first three layers against the last three", 3, "the middle of the network is in both"),
+    )
+]
+COMPARED += [
+    Comparison(
+        "the same: moving the first layer against moving all on normalised mels",
+        "test",
+        "first 1 move",
+        "normalised: all move",
+        TRACT,
+        "one layer is as good as all, and no better",
+    )
+]
+EXPERIMENT = Experiment(HERE, range(len(NEW)), READS, rows, tables, figure, COMPARED)
 TUNING = Experiment(HERE, range(len(CHECKED)), READS, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
