@@ -395,7 +395,7 @@ def test_what_all_experiments_take_is_said_before_they_run(capsys):
         "all: 4.0 h where it is known",
     ]
     assert everything.main(["domain_shift", "--say"]) == 0
-    assert capsys.readouterr().out.startswith("domain_shift: the 30 lines")
+    assert capsys.readouterr().out.startswith("domain_shift: the 50 lines")
     assert set(NAMES) < set(everything.names())
     with pytest.raises(SystemExit) as ended:
         everything.main(["domain_shfit"])
