@@ -100,7 +100,6 @@ class Plain(NamedTuple):
     """Seed -> column -> its value, or the classes predicted and true `[n]` of an accuracy."""
     columns: Mapping[str, Any] = {}
     seeds: Sequence[int] = ()  # where they are not the experiment's
-    after = ""
 
     def said(self) -> list[Mapping[str, Any]]:
         """What its lines say of it."""
@@ -135,25 +134,37 @@ class Experiment(NamedTuple):
         """The lines of all rows on these seeds; what has finished is only read.
 
         `workdir` gets a directory a row, and beside it how each of its runs was made. What `only`
-        does not mean is not run.
+        does not mean is not run, unless what it means starts from it.
         """
         seeds = self.seeds if seeds is None else seeds
-        members: dict[str, Mapping[int, Path]] = {}
+        known: dict[str, Row] = {}
+        reached: dict[str, dict[int, Any]] = {}
+
+        def swept(name: str) -> Mapping[int, Path]:
+            row = known[name]
+            runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
+            configs = {run.seed: configured(row, run, shrink) for run in runs}
+            directories, reached[name] = _swept(configs, workdir / place(name), row)
+            return directories
+
+        members = Members(swept)
 
         def run(rows: Rows) -> Results:
+            check_columns(rows, only)
             results = Results()
-            for name, row in meant(rows, only).items():
+            known.update((name, row) for name, row in rows.items() if isinstance(row, Row))
+            for name, row in rows.items():
+                if not any(matches(line, only) for line in row.said()):
+                    continue
                 if isinstance(row, Plain):
                     results += _fitted(row, (row.seeds or seeds)[: len(seeds)])
                     continue
-                runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
-                configs = {run.seed: configured(row, run, shrink) for run in runs}
-                members[name], reached = _swept(configs, workdir / place(name), row)
+                directories = members[name]
                 before = _made(workdir / place(row.after))[1] if row.after else {}
-                lines = _lines(row, members[name], reached, before, self.reads)
-                metrics = [metric for metric in self.reads if metric in lines[0]]
-                print(name, *(f"{m} {lines.cell(m)}" for m in metrics), flush=True)
-                results += lines if asked(row, only) else ()
+                lines = _lines(row, directories, reached[name], before, self.reads)
+                shown = [metric for metric in self.reads if metric in lines[0]]
+                print(name, *(f"{m} {lines.cell(m)}" for m in shown), flush=True)
+                results += lines
             return results
 
         run.members = members  # type: ignore[attr-defined]  # row -> seed -> its directory
@@ -171,24 +182,22 @@ class Experiment(NamedTuple):
         return report.settled(written).strip()
 
 
-def meant(rows: Rows, only: Only) -> Rows:
-    """The rows of which a line is what `only` says, and those that they start from.
+class Members(dict[str, Mapping[int, Path]]):
+    """Row -> seed -> the directory of its run; a row that is asked for is run, if it was not."""
 
-    The latter give no lines.
-    """
+    def __init__(self, swept: Callable[[str], Mapping[int, Path]]) -> None:
+        self.swept = swept
+
+    def __missing__(self, row: str) -> Mapping[int, Path]:
+        self[row] = self.swept(row)
+        return self[row]
+
+
+def check_columns(rows: Rows, only: Only) -> None:
+    """Refuses a column that no line of the rows has."""
     said = {column for row in rows.values() for line in row.said() for column in line}
     for name in set(only) - said:
         raise SystemExit(str(unknown("--only", name, said)))
-    names: set[str] = set()
-    for name, row in reversed(rows.items()):
-        if name in names or asked(row, only):
-            names |= {name, row.after}
-    return {name: row for name, row in rows.items() if name in names}
-
-
-def asked(row: Row | Plain, only: Only) -> bool:
-    """Whether a line of a row is what `only` says."""
-    return any(matches(line, only) for line in row.said())
 
 
 def matches(line: Mapping[str, Any], only: Only) -> bool:

@@ -129,6 +129,15 @@ class Results(list[dict[str, Any]]):
         return max(means, key=means.__getitem__)
 
 
+def strongest(lines: Mapping[str, Results], metric: str, *settings: str) -> str:
+    """The name of the lines whose best setting has the highest mean, of several the first."""
+    worth = {
+        name: max(each.means(metric, *settings).values(), default=-np.inf)
+        for name, each in lines.items()
+    }
+    return max(worth, key=worth.__getitem__)
+
+
 class Comparison(NamedTuple):
     """A method against a baseline, paired by seed."""
 

@@ -133,20 +133,31 @@ def test_a_row_without_a_network_stands_among_the_others(one_row, tmp_path):
     assert {name: lines[0][name] for name in frame.PROVENANCE} == frame.provenance()
 
 
-def test_only_what_is_meant_is_run_and_what_it_starts_from():
+def test_only_what_is_meant_is_run_and_what_it_starts_from(small, tmp_path):
+    def make():
+        return small.copy_and_resolve_references()
+
+    def alone(phase, other, start=""):
+        def edit(config, run):
+            config.phases = (phase,)
+            del config[other]
+            if start:
+                config[phase].start = (("**", run.origin(start)),)
+
+        return edit
+
     rows = {
-        "before": Row("dann", columns=dict(method="a")),
-        "after": Row(
-            "dann", reads=[(dict(method="b"), {}), (dict(method="c, d"), {})], after="before"
-        ),
-        "other": Row("dann", columns=dict(method="e")),
-        "simple": Plain(dict, dict(method="f")),
+        "before": Row(make, edit=alone("first", "second"), columns=dict(method="a")),
+        "after": Row(make, edit=alone("second", "first", "before"), columns=dict(method="b, c")),
+        "other": Row(make, columns=dict(method="b")),
+        "simple": Plain(lambda seed: {"accuracy": 0.5}, dict(method="d")),
     }
-    assert [*frame.meant(rows, dict(method=["c, d"]))] == ["before", "after"]
-    assert [*frame.meant(rows, dict(method=["a", "f"]))] == ["before", "simple"]
-    assert [*frame.meant(rows, {})] == [*rows]
+    declared = Experiment(tmp_path, (0,), {"accuracy": "target/accuracy"}, lambda: rows)
+    lines = declared.collect(tmp_path, only=dict(method=["b, c", "d"]))
+    assert lines.of("method") == ["b, c", "d"]
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"before", "after"}
     with pytest.raises(SystemExit, match="unknown name 'metod'.*Did you mean 'method'"):
-        frame.meant(rows, dict(metod=["a"]))
+        declared.collect(tmp_path, only=dict(metod=["a"]))
 
 
 def count(outputs):

@@ -66,9 +66,7 @@ def chosen(tuned: Results, name: str) -> float:
 def strongest(tuned: Results) -> str:
     """The simple method that the validator puts first."""
     simple = [name for name, method in METHODS.items() if method.simple]
-    means = {name: tuned.where(method=name).means("validator", "learning_rate") for name in simple}
-    worth = {name: max(each.values(), default=0.0) for name, each in means.items()}
-    return max(simple, key=worth.__getitem__)
+    return report.strongest(tuned.at("method", simple), "validator", "learning_rate")
 
 
 def rows() -> dict[str, Row]:

@@ -123,11 +123,8 @@ def chosen(tuned: Results, setting: str, method: str) -> float:
 
 def strongest(tuned: Results) -> str:
     """The row of tuning, of those that learn one task at a time, that does best on the digits."""
-    worth = {}
-    for method in ("digits alone", *SEQUENTIAL):
-        lines = tuned.where(setting="multitask_digits", method=method)
-        worth[method] = max(lines.means("accuracy", "learning_rate").values(), default=0.0)
-    return max(worth, key=worth.__getitem__)
+    lines = tuned.where(setting="multitask_digits").at("method", ("digits alone", *SEQUENTIAL))
+    return report.strongest(lines, "accuracy", "learning_rate")
 
 
 def candidates() -> dict[str, Row]:

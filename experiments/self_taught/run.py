@@ -220,11 +220,9 @@ def stages(collect: Collect) -> Results:
     for name, tried in SIMPLE.items():
         rows = {}
         for value, penalty, n in product(*tried, TRIED_SHOTS):
-            row, columns = (
-                simple(name, value, penalty, n, TRIED),
-                dict(value=value, penalty=penalty),
-            )
-            rows[f"{name}-{value:g}-{penalty:g}-{n}"] = row._replace(columns=row.columns | columns)
+            row = simple(name, value, penalty, n, TRIED)
+            columns = dict(row.columns, value=value, penalty=penalty)
+            rows[f"{name}-{value:g}-{penalty:g}-{n}"] = row._replace(columns=columns)
         results += collect(rows)
     tried = results.where(method="SimCLR") or TUNING.read().where(method="SimCLR")  # by `--only`
     value, penalty = tried.best("accuracy", "value", "penalty")
@@ -238,11 +236,8 @@ def stages(collect: Collect) -> Results:
 
 def strongest(tuned: Results) -> str:
     """The method without features of ours that does best in tuning."""
-    worth = {}
-    for name in (RAW, *SIMPLE, *SCRATCH):
-        lines = tuned.where(method="pixels" if name == RAW else name)
-        worth[name] = max(lines.means("accuracy", "value", "penalty").values(), default=0.0)
-    return max(worth, key=worth.__getitem__)
+    lines = {RAW: tuned.where(method="pixels"), **tuned.at("method", (*SIMPLE, *SCRATCH))}
+    return report.strongest(lines, "accuracy", "value", "penalty")
 
 
 def tables(results: Results) -> dict[str, str]:

@@ -181,11 +181,7 @@ def stages(collect: Collect) -> Results:
 
 def strongest(tuned: Results) -> str:
     """The simple method that does best on the source's digits."""
-    worth = {}
-    for name in (PIXELS, *SIMPLE):
-        means = tuned.where(stage=name).means("accuracy", "candidate")
-        worth[name] = max(means.values(), default=0.0)
-    return max(worth, key=worth.__getitem__)
+    return report.strongest(tuned.at("stage", (PIXELS, *SIMPLE)), "accuracy", "candidate")
 
 
 def tables(results: Results) -> dict[str, str]:

@@ -8,7 +8,6 @@ python -m experiments.text_tasks.run [--tune] [--seeds 10] [--only way=MiniLM] [
 import functools
 import itertools
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from experiments import frame, report
-from experiments.frame import Collect, Experiment, Row, Run
+from experiments.frame import Collect, Experiment, Plain, Row, Run
 from experiments.report import Column, Results
 from tljax.configs import tasks
 from tljax.configs import text_tasks as shipped
@@ -115,23 +114,20 @@ def stages(collect: Collect) -> Results:
         f"{way}-{name}-{labels}": row(way, name, labels, chosen(tuned, way, name))
         for labels, way, name in itertools.product(COUNTS, WAYS, (*TASKS, *TOGETHER))
     }
-    return Results(collect(rows) + plain(EXPERIMENT.seeds))
+    return collect(rows | {f"words-{labels}": plain(labels) for labels in COUNTS})
 
 
 # What a clever person does in ten lines of scikit-learn.
 
 
-def plain(seeds: Sequence[int]) -> Results:
+def plain(labels: int) -> Plain:
     """Logistic regression on words, and the first word for a name."""
-    made, told = Results(), frame.provenance()
-    for labels, seed in itertools.product(COUNTS, seeds):
-        began = time.monotonic()
+
+    def fit(seed: int) -> dict[str, float]:
         reached = {task: by_words(task, seed, labels) for task in ("section", "pair")}
-        reached["name"] = float(np.mean([by_place(line) for line in lines_of("name", "test")]))
-        columns = dict(way="words", method="logistic regression", labels=labels, seed=seed)
-        ended = dict(seconds=time.monotonic() - began, status="finished", **told)
-        made.append({**columns, **reached, **ended})
-    return made
+        return reached | {"name": float(np.mean(list(map(by_place, lines_of("name", "test")))))}
+
+    return Plain(fit, dict(way="words", method="logistic regression", labels=labels))
 
 
 def by_words(task: str, seed: int, labels: int) -> float:

@@ -259,11 +259,8 @@ def candidates() -> dict[str, Row | Plain]:
 
 def strongest(tuned: Results, data: str) -> str:
     """The method without a network that does best in tuning."""
-    worth = {}
-    for method in (*CLOSED, FOURIER, MACHINES):
-        means = tuned.where(data=data, method=method).means("value", "gamma", "lam")
-        worth[method] = max(means.values(), default=0.0)
-    return max(worth, key=worth.__getitem__)
+    lines = tuned.where(data=data).at("method", (*CLOSED, FOURIER, MACHINES))
+    return report.strongest(lines, "value", "gamma", "lam")
 
 
 def fashion_table(results: Results) -> str:
