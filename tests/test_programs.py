@@ -62,6 +62,31 @@ def test_a_second_process_finds_them_and_trains_the_same(small, tmp_path):
     assert metrics[0] == metrics[1]
 
 
+def test_a_run_that_resumes_finds_them_too(small, tmp_path, monkeypatch):
+    """What was restored is bound to no device, as what was begun: programs of either are others."""
+    small.update(compiled_dir=str(tmp_path / "programs"), log_every=1, checkpoint_every=1)
+    jax.clear_caches()
+    experiment.run(small, tmp_path / "whole")
+    before = kept(tmp_path / "programs")
+    shown = []
+
+    def killed(self, step):
+        shown.append(step)
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tljax.train.records.Display.advance", killed)
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(small, tmp_path / "killed")
+    jax.clear_caches()
+    experiment.run(small, tmp_path / "killed")
+    made = kept(tmp_path / "programs") - before
+    assert all(name.startswith("jit_stage") for name in made)  # of orbax, where a run was not begun
+    results = [(tmp_path / name / "result.json").read_bytes() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+
+
 def test_one_field_turns_it_off_also_after_a_run_that_had_it_on(small, tmp_path):
     small.compiled_dir = str(tmp_path / "programs")
     experiment.build(experiment.check(small))

@@ -54,7 +54,7 @@ def pseudo_labels(config: Any) -> None:
     config.terms.pseudo = dict(term="self_label", stream="target", augmented="augmented", **own)
 
 
-RATES = ("optimizer.learning_rate", (0.003, 0.01, 0.03))
+RATES = ("optimizer.learning_rate", (0.003, 0.01, 0.03, 0.1))
 METHODS = {
     "source only": Method("source_only", *RATES),
     "per-domain normalisation": Method("source_only", *RATES, edit=per_domain),

@@ -104,10 +104,11 @@ def batches(
 ) -> Iterator[tuple[jax.Array, jax.Array]]:
     """The outputs `[batch, outputs]` and features `[batch, features]` of a split, as `outputs` has
     them, while they are still computed; the last batch is padded."""
-    stream, compute = jax.device_put(numbers(split.stream)), forward(network, split)
+    compute = forward(network, split)
+    variables, stream = jax.device_put(((params, batch_stats), numbers(split.stream)))
     for start in range(0, len(split.table), split.stream.batch):
         inputs, indices = jax.device_put(examples(split, start))
-        yield compute((params, batch_stats), stream, inputs, indices)
+        yield compute(variables, stream, inputs, indices)
 
 
 def known(table: Table) -> tuple[Any, ...]:
