@@ -143,12 +143,15 @@ def _copied(state: Any) -> Any:
 
 
 @programs.once
-def _checksum(leaf: jax.Array) -> jax.Array:
-    """A number of a leaf, the same on any devices: tensorstore does not notice flipped bits.
+def _checksums(state: Any) -> Any:
+    """A number a leaf, the same on any devices: tensorstore does not notice flipped bits.
 
     The sum of every element's bits mixed with its place: a single element that differs changes it.
-    A program a shape: one of all leaves of a ResNet took five seconds to compile.
     """
+    return jax.tree.map(_checksum, state)
+
+
+def _checksum(leaf: jax.Array) -> jax.Array:
     size = leaf.dtype.itemsize
     unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}.get(size, jnp.uint32)
     bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
@@ -259,5 +262,9 @@ def _as(leaf: Any, read: Any) -> Any:
 
 
 def _sums(tree: Any) -> dict[str, int]:
-    sums = trees.flatten(jax.device_get(jax.tree.map(_checksum, tree)))
-    return {path: int(value) for path, value in sums.items()}
+    """Path -> checksum. A program a shape, as one of all leaves of a ResNet took five seconds to
+    compile; but one of all where devices add up, as a swarm of such programs may wait for ever."""
+    arrays = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    spread = any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
+    sums = _checksums(tree) if spread else jax.tree.map(_checksums, tree)
+    return {path: int(value) for path, value in trees.flatten(jax.device_get(sums)).items()}
