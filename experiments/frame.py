@@ -6,10 +6,11 @@ fresh seeds, and the tuning before it on seeds and splits that no result uses, e
 and hands both to `main`. Started again, either goes on where it was:
 
     python -m experiments.NAME.run --tune
-    python -m experiments.NAME.run [--seeds 10] [--workdir runs/NAME]
+    python -m experiments.NAME.run [--seeds 10 | --seeds 2:4] [--workdir runs/NAME]
     python -m experiments.NAME.run --only method=LoRA,DELTA --only labels=100
 
-With `--only` lines of other values stay as they were written: a long table is run in parts.
+With `--only` lines of other values stay as they were written, and with `--seeds 2:4` (the third and
+the fourth) those of other seeds: a long table is run in parts.
 
 Every line of a table has the commit, the versions and the device that made it, but those from
 before there was this frame; the predictions behind its accuracies stand in `results.npz`.
@@ -137,12 +138,14 @@ class Experiment(NamedTuple):
         does not mean is not run, unless what it means starts from it.
         """
         seeds = self.seeds if seeds is None else seeds
+        places = [i for i, seed in enumerate(self.seeds, start=1) if seed in seeds]
+        upto = max(places, default=len(seeds))  # of the seeds that a row has of its own
         known: dict[str, Row] = {}
         reached: dict[str, dict[int, Any]] = {}
 
         def swept(name: str) -> Mapping[int, Path]:
             row = known[name]
-            runs = [Run(s, workdir, members) for s in (row.seeds or seeds)[: len(seeds)]]
+            runs = [Run(s, workdir, members) for s in row.seeds[:upto] or seeds]
             configs = {run.seed: configured(row, run, shrink) for run in runs}
             directories, reached[name] = _swept(configs, workdir / place(name), row)
             return directories
@@ -157,7 +160,7 @@ class Experiment(NamedTuple):
                 if not any(matches(line, only) for line in row.said()):
                     continue
                 if isinstance(row, Plain):
-                    results += _fitted(row, (row.seeds or seeds)[: len(seeds)])
+                    results += _fitted(row, row.seeds[:upto] or seeds)
                     continue
                 directories = members[name]
                 before = _made(workdir / place(row.after))[1] if row.after else {}
@@ -363,7 +366,8 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     """Runs an experiment, or what a flag names in its stead, and writes what comes of it."""
     keep_freed()
     parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--seeds", type=int, help="the first so many")
+    some = dict(type=span, default=slice(None), metavar="N|FROM:TO")
+    parser.add_argument("--seeds", **some, help="the first N; those from FROM on, before TO")
     parser.add_argument("--workdir", type=Path)
     how: dict[str, Any] = dict(action="append", default=[], metavar="COLUMN=VALUE,...")
     parser.add_argument("--only", **how, help="the rows of these values; others stay as they are")
@@ -380,13 +384,22 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     only: dict[str, list[str]] = {}
     for column, _, values in parts:
         only.setdefault(column, []).extend(re.split(",(?! )", values))  # a name may have ", "
-    seeds, path = declared.seeds[: arguments.seeds], declared.folder / declared.file
+    seeds, path = declared.seeds[arguments.seeds], declared.folder / declared.file
     results = declared.collect(arguments.workdir or workdir, seeds, only=only)
-    before = declared.read() if only and path.exists() else Results()
+    part = only or arguments.seeds.start
+    before = declared.read() if part and path.exists() else Results()
     if not declared.tables:  # of tuning nothing has an interval
         results = Results({k: v for k, v in li.items() if k != "predictions"} for li in results)
     report.save(merged(before, results, only), path)
     write(declared, declared.read())
+
+
+def span(text: str) -> slice:
+    """Which seeds a user means: "3" are the first three, "2:4" the third and the fourth."""
+    match = re.fullmatch(r"(?:(\d+):)?(\d+)", text)
+    if not match or int(match[1] or 0) >= int(match[2]):
+        raise argparse.ArgumentTypeError(f"got {text!r}; expected N or FROM:TO")
+    return slice(int(match[1]) if match[1] else None, int(match[2]))
 
 
 def merged(before: Results, new: Results, only: Only) -> Results:

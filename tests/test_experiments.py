@@ -1,5 +1,6 @@
 """The frame of the experiments through its public face, and what they have written."""
 
+import argparse
 import importlib
 import json
 import math
@@ -327,6 +328,32 @@ def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
     )
     frame.main("", result)
     assert asked[-1] == dict(a=["1", "x, y", "2"], b=[""])
+
+
+def test_seeds_are_run_in_parts(tmp_path, monkeypatch):
+    """Lines of the seeds before stay; rows of seeds of their own are wanted up to the last."""
+    made, rows = [], {"own": Row("dann", seeds=(7, 8, 9)), "usual": Row("dann")}
+
+    def swept(configs, directory, row):
+        made.append((directory.name, list(configs)))
+        found = dict(status="finished", seconds=1.0)
+        return {s: directory for s in configs}, {s: dict(found) for s in configs}
+
+    monkeypatch.setattr(frame, "_swept", swept)
+    monkeypatch.setattr(frame, "_examples", lambda *_: None)
+    monkeypatch.setattr(frame.sweep, "use_all_cores", lambda: None)
+    declared = Experiment(tmp_path, range(4), rows=lambda: rows)
+    for part in ("2", "2:3"):
+        monkeypatch.setattr("sys.argv", ["run.py", "--seeds", part])
+        frame.main("", declared)
+    assert made == [("own", [7, 8]), ("usual", [0, 1]), ("own", [7, 8, 9]), ("usual", [2])]
+    assert sorted(line["seed"] for line in declared.read()) == [0, 1, 2, 7, 8, 9]
+
+
+@pytest.mark.parametrize("text", ["", "x", "2:", "2:2", "0", "-1"])
+def test_seeds_that_are_none_are_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected N or FROM:TO"):
+        frame.span(text)
 
 
 @pytest.mark.parametrize("name", NAMES)
