@@ -350,6 +350,51 @@ class TestVersions:
             sweep.run(small(), [{"seed": 1}], run)
 
 
+class TestMoved:
+    """What a run needs may lie elsewhere when it goes on; what it is stays the same."""
+
+    @pytest.fixture
+    def moved(self, tmp_path):
+        rng = np.random.default_rng(0)
+        inputs, labels = rng.random((32, 4), np.float32), np.arange(32) % 2
+        for place in ("before", "after"):
+            (tmp_path / place).mkdir()
+            np.savez(tmp_path / place / "t.npz", input=inputs, label=labels)
+
+        def config(place):
+            made = small(data_dir=str(tmp_path / place), compiled_dir="")
+            made.streams.source = made.evaluate.target = dict(data="npz:t.npz")
+            made.streams.source.batch = 16
+            return made
+
+        run = tmp_path / "run"
+        experiment.run(config("before"), run)
+        result = read_json(run / "result.json")
+        unfinish(run)
+        shutil.rmtree(tmp_path / "before")
+        return run, config("after"), result
+
+    def test_it_goes_on_where_its_data_and_caches_are_now(self, moved, tmp_path):
+        run, config, result = moved
+        config.update(features_dir=str(tmp_path / "f"), compiled_dir=str(tmp_path / "c"))
+        assert experiment.run(config, run) == result
+        assert read_json(run / "config.json")["data_dir"] == str(tmp_path / "after")
+
+    def test_other_data_there_are_refused(self, moved, tmp_path):
+        run, config, _ = moved
+        inputs = np.zeros((32, 4), np.float32)
+        np.savez(tmp_path / "after/t.npz", input=inputs, label=np.arange(32) % 2)
+        with pytest.raises(UserError, match="streams.source: .*what the run began with"):
+            experiment.run(config, run)
+
+    def test_caches_have_no_part_in_the_names_of_a_sweep(self):
+        names = [
+            sweep.members(small(**caches), [{"seed": 1}])[0].name
+            for caches in ({}, dict(features_dir="a"), dict(compiled_dir=""), dict(data_dir="b"))
+        ]
+        assert names[0] == names[1] == names[2] != names[3]
+
+
 class TestMoreSteps:
     def test_a_finished_run_goes_on_as_if_it_had_never_ended(self, run, tmp_path):
         """At a constant rate and weight nothing depends on how far the end is."""

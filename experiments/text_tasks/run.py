@@ -113,6 +113,7 @@ def stages(collect: Collect) -> Results:
     rows = {
         f"{way}-{name}-{labels}": row(way, name, labels, chosen(tuned, way, name))
         for labels, way, name in itertools.product(COUNTS, WAYS, (*TASKS, *TOGETHER))
+        if tuned.where(way=way, method=name)  # it is tuned in parts, too
     }
     return collect(rows | {f"words-{labels}": plain(labels) for labels in COUNTS})
 

@@ -244,6 +244,7 @@ class ConfigFields(PhaseFields):
 
 
 PHASE_FIELDS = tuple(PhaseFields.model_fields)
+CACHES = ("features_dir", "compiled_dir")  # where copies lie: no part of what a run is
 ORDER = (
     *(
         "method",

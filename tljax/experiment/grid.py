@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tljax.errors import UserError, wrong
 from tljax.experiment.check import Checked, change, check, literal
-from tljax.experiment.fields import Config, plain
+from tljax.experiment.fields import CACHES, Config, ConfigFields, plain
 
 Point = Mapping[str, Any]  # path of a field, "terms.domain.weight" -> value
 
@@ -19,7 +19,7 @@ Point = Mapping[str, Any]  # path of a field, "terms.domain.weight" -> value
 class Member(NamedTuple):
     """One run of a sweep."""
 
-    name: str  # of its directory; the same for the same resolved config
+    name: str  # of its directory; the same for the same resolved config, wherever its caches are
     point: Point
     config: Checked
 
@@ -92,7 +92,8 @@ def members(config: Config, points: Iterable[Point]) -> list[Member]:
             checked = check(changed)
         except UserError as error:
             raise UserError(f"--over {dict(point)}: {error}") from None
-        text = json.dumps(checked.plain, sort_keys=True)
+        usual = {field: ConfigFields.model_fields[field].default for field in CACHES}
+        text = json.dumps(checked.plain | usual, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
         by_name.setdefault(name, Member(name, dict(point), checked))
     if not by_name:

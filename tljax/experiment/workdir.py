@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tljax import __version__, trees
 from tljax.errors import UserError, warn, wrong
 from tljax.experiment.check import check, place
-from tljax.experiment.fields import PHASE_FIELDS
+from tljax.experiment.fields import CACHES, PHASE_FIELDS
 from tljax.train.files import read_json, write_json
 
 LOCK, DATA, TOKENIZER = ".lock", "data.json", "tokenizer.json"
@@ -131,7 +131,11 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
         if not _begun(workdir):
             return None
         raise UserError(f"workdir: got {str(workdir)!r}; {error} ({written})") from None
+    # What lies elsewhere now is the same: of data `keep_data` sees to it. A sweep names its runs by
+    # where their data are.
+    places = CACHES if sweep else (*CACHES, "data_dir")
     paths = [path for path in {**before, **now} if before.get(path) != now.get(path)]
+    paths = [path for path in paths if path not in places]
     if not paths or not _begun(workdir):  # a config that was refused, and has been put right
         return None
     phase = (config["phases"] or ["train"])[-1]
