@@ -36,7 +36,7 @@ from flax.traverse_util import flatten_dict
 
 from experiments import report
 from experiments.report import Comparison, Results
-from tljax import experiment, metrics
+from tljax import experiment
 from tljax.errors import unknown
 from tljax.experiment import grid, sweep
 from tljax.memory import keep_freed
@@ -98,9 +98,11 @@ class Plain(NamedTuple):
     """A row without a network: what a clever person does in ten lines of scikit-learn."""
 
     fit: Callable[[int], Mapping[str, Any]]
-    """Seed -> column -> its value, or the classes predicted and true `[n]` of an accuracy."""
+    """Seed -> column -> its value, or the classes predicted and true `[n]` of an accuracy, and what
+    tells the examples from others (`fingerprint`), where networks are judged on the same."""
     columns: Mapping[str, Any] = {}
     seeds: Sequence[int] = ()  # where they are not the experiment's
+    balanced: bool = False  # whether an accuracy is the mean over the classes
 
     def said(self) -> list[Mapping[str, Any]]:
         """What its lines say of it."""
@@ -262,14 +264,18 @@ def _lines(
 
 def _fitted(row: Plain, seeds: Sequence[int]) -> Results:
     """The lines of a row without a network; it is fitted anew every time."""
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score  # a second to import
+
     lines = Results()
     for seed in seeds:
         began, line = time.monotonic(), {**row.columns, "seed": seed}
         kept = report.Examples()
         for column, found in row.fit(seed).items():
             if isinstance(found, tuple):
-                kept[column] = (*found, "")
-                found = metrics.accuracy(*found)
+                predicted, true, *examples = found
+                kept[column] = predicted, true, *(examples or [""])
+                judge = balanced_accuracy_score if row.balanced else accuracy_score
+                found = float(judge(true, predicted))
             line[column] = found
         line |= dict(seconds=time.monotonic() - began, status="finished", **provenance())
         lines.append(line | ({"predictions": kept} if kept else {}))

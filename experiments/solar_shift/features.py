@@ -1,0 +1,74 @@
+"""Features of solar cells, for the cache: python -m experiments.solar_shift.features
+
+MobileNetV2's, of every solar cell in the eight positions that a square has, and of those that are
+tested as they lie. Each kind of cell is there twice: standardised by the features of its own cells
+that are trained on, or by those of the other kind.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import tljax
+from experiments.fetched import Made, command, whole
+from experiments.pretrained.run import SEEN, loaded
+from tljax.data import transforms
+from tljax.data.decoded import materialise
+from tljax.models.checkpoints import CHECKPOINTS
+from tljax.models.network import module
+from tljax.models.trunks import TRUNKS
+from tljax.phase.evaluate import outputs
+from tljax.phase.phase import Stream
+from tljax.phase.scoring import Split
+
+TRUNK, SIZE, BATCH = "mobilenet_v2", 160, 32
+KINDS = ("mono", "poly")  # of the crystal
+
+
+def positions(images: np.ndarray) -> list[np.ndarray]:
+    """Images `[n, side, side, channels]` in the eight positions of a square, as they are first."""
+    both = (images, images[:, :, ::-1])
+    return [np.rot90(each, turns, (1, 2)) for each in both for turns in range(4)]
+
+
+def features(images: np.ndarray) -> np.ndarray:
+    """The pooled features `[n, 1280]` of images `[n, side, side, 3]`."""
+    net = tljax.Network(trunk=module(TRUNKS, dict(CHECKPOINTS[TRUNK].trunk), "trunk"))
+    variables = {kind: {"trunk": tree["trunk"]} for kind, tree in loaded(TRUNK).items()}
+    stream = Stream("cells", BATCH, transforms.parse((SEEN[TRUNK],), "transforms"))
+    split = Split("cells", tljax.Table(input=np.ascontiguousarray(images)), stream, head="")
+    return outputs(net, variables["params"], variables["batch_stats"], split).features
+
+
+@whole("solar_shift")
+def made(partial: Path, place: Path) -> None:
+    """Fills a directory with KIND_by_KIND.npz: `train` (eight positions), `plain` (one), `test`."""
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for kind in KINDS:
+        arrays[kind] = {}
+        for split in ("train", "test"):
+            how = dict(size=SIZE, channels=3, root=str(place.parent))
+            table = tljax.data.load("folder:elpv", f"{kind}_{split}", **how)
+            table = materialise(table, math.inf)
+            images, labels = np.asarray(table.input), np.asarray(table.label)
+            views = positions(images) if split == "train" else [images]
+            arrays[kind][f"{split}_input"] = np.concatenate([features(view) for view in views])
+            arrays[kind][f"{split}_label"] = np.tile(labels, len(views)).astype(np.int32)
+            if split == "train":
+                arrays[kind]["plain_input"] = arrays[kind]["train_input"][: len(labels)]
+                arrays[kind]["plain_label"] = labels.astype(np.int32)
+    for by in KINDS:
+        seen = arrays[by]["plain_input"]
+        mean, deviation = seen.mean(0), seen.std(0) + 1e-3
+        for kind, its in arrays.items():
+            scaled = {n: (x - mean) / deviation for n, x in its.items() if n.endswith("_input")}
+            named = {"classes": np.array(table.classes)}
+            np.savez(partial / f"{kind}_by_{by}.npz", **{**its, **scaled, **named})
+
+
+MADE: dict[str, Made] = {"solar_shift": (made, "features of ELPV's cells; see pretrained.fetch")}
+
+if __name__ == "__main__":
+    sys.exit(command(__doc__, "solar_shift", MADE))
