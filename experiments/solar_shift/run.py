@@ -162,7 +162,7 @@ def plain(
             likely = model.predict_log_proba(arrays(other, "plain")[0])
             return {"score": validators.information_maximisation(np.maximum(likely, -50.0))}
         found = {}
-        for column, data in (("target", other), ("source", own)):
+        for column, data in (("target", other), ("on_source", own)):
             x, labels = arrays(data, "test")
             found[column] = model.predict(x), labels, fingerprint(table(data, "test"))
         return found
@@ -212,7 +212,7 @@ def tables(results: Results) -> dict[str, Any]:
         shown: list[Column] = [
             report.mean("target", "target"),
             report.gained(f"− {LOGISTIC}", "target", base),
-            report.mean("source", "source"),
+            report.mean("source", "on_source"),
             report.mean("A-distance", "a_distance"),
             report.text("knob", "value", "{:g}"),
         ]
@@ -236,7 +236,7 @@ def compared() -> list[Comparison]:
 
 READS = {
     "target": "target/per_class_accuracy",
-    "source": "source/per_class_accuracy",
+    "on_source": "source/per_class_accuracy",
     "a_distance": "a_distance",
 }
 FIGURE = report.dots("{source}: {method}", "target", "balanced accuracy on the target")
