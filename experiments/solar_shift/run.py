@@ -224,7 +224,8 @@ def compared() -> list[Comparison]:
     """What the validator prefers of the networks that adapt, against what it prefers of the simple
     rows, and against the standardised features themselves."""
     made, adapting = [], [n for n in NETWORKS if n not in ("source only", "target supervised")]
-    for source in KINDS if (HERE / TUNING.file).exists() else ():
+    tuned = TUNING.read() if (HERE / TUNING.file).exists() else Results()
+    for source in (kind for kind in KINDS if tuned.where(source=kind)):
         ours, best = preferred(source, adapting), preferred(source, PLAIN)
         shift = f"solar cells, {source}crystalline to {target_of(source)}, frozen MobileNetV2"
         made += [
