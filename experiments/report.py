@@ -273,8 +273,11 @@ def dots(form: str, metric: str, xlabel: str) -> Callable[[Results, Path], None]
     columns = [name for _, name, _, _ in Formatter().parse(form) if name]
 
     def draw(results: Results, path: Path) -> None:
-        rows = {form.format(**runs[0]): runs.by_seed(metric) for runs in results.by(*columns)}
-        intervals([(name, [*values.values()]) for name, values in rows.items()], path, xlabel)
+        groups = results.by(*columns)
+        rows = [(form.format(**runs[0]), [*runs.by_seed(metric).values()]) for runs in groups]
+        once = all(len(runs) == len(runs.of("seed")) for runs in groups)
+        found = [runs.interval(metric) for runs in groups] if once else ()  # as in the tables
+        intervals(rows, path, xlabel, found)
 
     return draw
 

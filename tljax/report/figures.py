@@ -102,19 +102,23 @@ def _outputs(network: Any, variables: Mapping[str, Any], split: Split) -> Output
 
 
 def intervals(
-    rows: Sequence[tuple[str, Sequence[float]]], path: str | os.PathLike, xlabel: str
+    rows: Sequence[tuple[str, Sequence[float]]],
+    path: str | os.PathLike,
+    xlabel: str,
+    found: Sequence[metrics.Interval] = (),
 ) -> None:
     """One row a method: its runs as dots, and their mean with its 95 % interval (Student's t).
 
     Args:
       rows: (method, one number a run), drawn from the top.
       path, xlabel: of the PNG file; what the numbers are, with their unit.
+      found: the interval of each row, where it is another than Student's.
     """
     figure = canvas(7, 0.9 + 0.45 * len(rows))
     axes = figure.subplots()
     bar = dict(fmt="o", ms=6, lw=2, capsize=4, capthick=2, color=PALETTE[0])
     for y, (_, values) in enumerate(rows):
-        mean, half = metrics.interval(values)
+        mean, half = found[y] if found else metrics.interval(values)
         axes.plot(values, [y + 0.2] * len(values), "o", ms=4.5, mew=0, color="0.6", alpha=0.7)
         axes.errorbar(mean, y - 0.1, xerr=half if len(values) > 1 else None, **bar)
         text = f"{mean:.3f} ± {half:.3f}" if len(values) > 1 else f"{mean:.3f}"
