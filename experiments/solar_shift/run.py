@@ -40,15 +40,13 @@ PLAIN = (LOGISTIC, f"pseudo-labels, {LOGISTIC}", f"CORAL, {LOGISTIC}")
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # C of scikit-learn's
 Where = tuple[str, str]  # what scales the target, the look
 OWN = [("its own", look) for look in LOOKS]
-ROWS: dict[str, list[Where]] = (
-    {  # where each is run
-        LOGISTIC: list(itertools.product(SCALED, LOOKS)),
-        f"pseudo-labels, {LOGISTIC}": OWN[:1],
-        f"CORAL, {LOGISTIC}": OWN[:1],
-        "source only": [("source's", "plain"), *OWN],
-    }
-    | dict.fromkeys(NETWORKS[1:], OWN)
-)
+ROWS: dict[str, list[Where]] = {  # where each is run
+    LOGISTIC: list(itertools.product(SCALED, LOOKS)),
+    f"pseudo-labels, {LOGISTIC}": OWN[:1],
+    f"CORAL, {LOGISTIC}": OWN[:1],
+    "source only": [("source's", "plain"), *OWN],
+    **dict.fromkeys(NETWORKS[1:], OWN),
+}
 ALL = [(name, source, *where) for name, own in ROWS.items() for where in own for source in KINDS]
 
 
@@ -93,9 +91,9 @@ def row(name: str, source: str, scaled: str, looks: str, value: float, tuning: b
         config.streams = {"target" if supervised else "source": taught}
         if adapting:
             config.streams.target = dict(shown, data=other, labelled=False)
-        config.evaluate = {n: dict(data=d, split="test") for n, d in
-                           (("target", other), ("source", own))}  # fmt: skip
-        if tuning:  # the cells that are trained on, without labels
+        config.evaluate.target = dict(data=other, split="test")
+        config.evaluate.source = dict(data=own, split="test")
+        if tuning:  # the target's cells that are trained on, without labels
             config.evaluate = dict(unlabelled=dict(data=other, split="plain", labelled=False))
         config.network.trunk = dict(name="mlp", features=(256,))
         config.network.heads.label = dict(name="linear")
@@ -106,9 +104,8 @@ def row(name: str, source: str, scaled: str, looks: str, value: float, tuning: b
         config.steps, config.average, config.log_every = STEPS, AVERAGE, STEPS
         frame.judge_at_the_end(config)
 
-    made = Row(
-        method.config, {method.knob: value}, edit, columns(name, source, scaled, looks, value)
-    )
+    said = columns(name, source, scaled, looks, value)
+    made = Row(method.config, {method.knob: value}, edit, said)
     return made if tuning else made._replace(measure=apart, measured=("source", "target"))
 
 
