@@ -260,6 +260,8 @@ def _lines(
     for columns, wanted in row.reads or [({}, reads)]:
         for seed, values in reached.items():
             line = {**row.columns, **columns, "seed": seed}
+            if both := sorted(line.keys() & wanted.keys()):
+                raise ValueError(f"a metric has the name of a column: {', '.join(both)}")
             line |= {column: _metric(values, path) for column, path in wanted.items()}
             took = [values["seconds"], before[str(seed)]["seconds"] if before else 0.0]
             line["seconds"] = None if None in took else sum(took)

@@ -350,6 +350,12 @@ def test_seeds_are_run_in_parts(tmp_path, monkeypatch):
     assert sorted(line["seed"] for line in declared.read()) == [0, 1, 2, 7, 8, 9]
 
 
+def test_a_metric_does_not_take_a_columns_place(tmp_path):
+    row, reached = Row("dann", columns=dict(source="a")), {0: dict(seconds=1.0)}
+    with pytest.raises(ValueError, match="a metric has the name of a column: source"):
+        frame._lines(row, {0: tmp_path}, reached, {}, {"source": "source/accuracy"})
+
+
 @pytest.mark.parametrize("text", ["", "x", "2:", "2:2", "0", "-1"])
 def test_seeds_that_are_none_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected N or FROM:TO"):
