@@ -212,11 +212,16 @@ def others() -> Any:
 @functools.cache
 def original(trunk: str) -> np.ndarray:
     """What the checkpoint itself sees in the photographs of other things."""
+    return named(trunk, seen(trunk, others()))
+
+
+def seen(trunk: str, table: Any) -> np.ndarray:
+    """The pooled features `[n, width]` that a checkpoint gives the images of a table."""
     net = tljax.Network(trunk=module(TRUNKS, dict(CHECKPOINTS[trunk].trunk), "trunk"))
     variables = {kind: {"trunk": tree["trunk"]} for kind, tree in loaded(trunk).items()}
-    stream = Stream("others", 64, transforms.parse((SEEN[trunk],), "transforms"))
-    split = Split("others", others(), stream, head="")
-    return named(trunk, outputs(net, variables["params"], variables["batch_stats"], split).features)
+    stream = Stream("seen", 64, transforms.parse((SEEN[trunk],), "transforms"))
+    split = Split("seen", table, stream, head="")
+    return outputs(net, variables["params"], variables["batch_stats"], split).features
 
 
 def agreement(trunk: str, found: Mapping[str, Any]) -> dict[str, float]:

@@ -13,17 +13,10 @@ import numpy as np
 
 import tljax
 from experiments.fetched import Made, command, whole
-from experiments.pretrained.run import SEEN, loaded
-from tljax.data import transforms
+from experiments.pretrained.run import seen
 from tljax.data.decoded import materialise
-from tljax.models.checkpoints import CHECKPOINTS
-from tljax.models.network import module
-from tljax.models.trunks import TRUNKS
-from tljax.phase.evaluate import outputs
-from tljax.phase.phase import Stream
-from tljax.phase.scoring import Split
 
-TRUNK, SIZE, BATCH = "mobilenet_v2", 160, 32
+TRUNK, SIZE = "mobilenet_v2", 160
 KINDS = ("mono", "poly")  # of the crystal
 
 
@@ -35,11 +28,7 @@ def positions(images: np.ndarray) -> list[np.ndarray]:
 
 def features(images: np.ndarray) -> np.ndarray:
     """The pooled features `[n, 1280]` of images `[n, side, side, 3]`."""
-    net = tljax.Network(trunk=module(TRUNKS, dict(CHECKPOINTS[TRUNK].trunk), "trunk"))
-    variables = {kind: {"trunk": tree["trunk"]} for kind, tree in loaded(TRUNK).items()}
-    stream = Stream("cells", BATCH, transforms.parse((SEEN[TRUNK],), "transforms"))
-    split = Split("cells", tljax.Table(input=np.ascontiguousarray(images)), stream, head="")
-    return outputs(net, variables["params"], variables["batch_stats"], split).features
+    return seen(TRUNK, tljax.Table(input=np.ascontiguousarray(images)))
 
 
 @whole("solar_shift")
@@ -60,8 +49,8 @@ def made(partial: Path, place: Path) -> None:
                 arrays[kind]["plain_input"] = arrays[kind]["train_input"][: len(labels)]
                 arrays[kind]["plain_label"] = labels.astype(np.int32)
     for by in KINDS:
-        seen = arrays[by]["plain_input"]
-        mean, deviation = seen.mean(0), seen.std(0) + 1e-3
+        own = arrays[by]["plain_input"]
+        mean, deviation = own.mean(0), own.std(0) + 1e-3
         for kind, its in arrays.items():
             scaled = {n: (x - mean) / deviation for n, x in its.items() if n.endswith("_input")}
             named = {"classes": np.array(table.classes)}

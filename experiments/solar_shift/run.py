@@ -23,11 +23,11 @@ from experiments.frame import Experiment, Plain, Row, Run
 from experiments.mnist_m.run import METHODS as ADVERSARIAL
 from experiments.mnist_m.run import apart
 from experiments.report import Column, Comparison, Results
+from experiments.solar_shift.features import KINDS
 from tljax.configs import tasks
 from tljax.data.fingerprints import fingerprint
 
 HERE = Path(__file__).parent
-KINDS = ("mono", "poly")
 STEPS, BATCH, AVERAGE = 500, 64, 0.99
 SCALED = {"source's": 0, "its own": 1}  # by whose features the target's are standardised
 LOOKS = {"plain": "plain", "augmented": "train"}  # splits: cells as they lie, in 8 positions
@@ -183,10 +183,11 @@ def candidates() -> dict[str, Row]:
 def rows() -> dict[str, Row | Plain]:
     tuned, made = TUNING.read(), {}
     for name, source, *where in ALL:
-        label, lines = "-".join((name, source, *where)), Results()
+        label = "-".join((name, source, *where))
+        lines = tuned.where(source=source, method=described(name, *where))
         if name in PLAIN:
             made[label] = plain(name, source, *where)
-        elif lines := tuned.where(source=source, method=described(name, *where)):
+        elif lines:  # it is tuned in parts, too
             [value] = lines.best("score", "value")
             made[label] = row(name, source, *where, value)
     return made
@@ -240,10 +241,9 @@ def figure(results: Results, path: Path) -> None:
     DOTS(Results(line for line in results if line["looks"] == "plain"), path)
 
 
-EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure)
 SCORE = {"score": "unlabelled/information_maximisation"}
 TUNING = Experiment(HERE, (100, 101), SCORE, candidates, file="tuning.csv")
-EXPERIMENT = EXPERIMENT._replace(comparisons=compared())
+EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure, compared())
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

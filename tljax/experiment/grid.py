@@ -84,6 +84,7 @@ def members(config: Config, points: Iterable[Point]) -> list[Member]:
     """
     by_name: dict[str, Member] = {}
     unchanged = plain(config)
+    usual = {field: ConfigFields.model_fields[field].default for field in CACHES}
     for point in points:
         changed = unchanged
         for path, value in point.items():
@@ -92,7 +93,6 @@ def members(config: Config, points: Iterable[Point]) -> list[Member]:
             checked = check(changed)
         except UserError as error:
             raise UserError(f"--over {dict(point)}: {error}") from None
-        usual = {field: ConfigFields.model_fields[field].default for field in CACHES}
         text = json.dumps(checked.plain | usual, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:12]
         by_name.setdefault(name, Member(name, dict(point), checked))

@@ -262,7 +262,7 @@ def _as(leaf: Any, read: Any) -> Any:
 
 
 def _sums(tree: Any) -> dict[str, int]:
-    """Path -> checksum. A program a shape, as one of all leaves of a ResNet took five seconds to
+    """Path -> checksum. A program a shape, as one of all leaves takes several times as long to
     compile; but one of all where devices add up, as a swarm of such programs may wait for ever."""
     arrays = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
     spread = any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
