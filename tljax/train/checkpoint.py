@@ -258,7 +258,8 @@ def _on_the_host(leaf: Any) -> np.ndarray:
 def _as(leaf: Any, read: Any) -> Any:
     """What was read, where `leaf` is. It is bound to a device only where that was, as the programs
     of a bound state are others: a run that resumes would compile them all again."""
-    return jnp.array(read) if isinstance(leaf, jax.Array) and not leaf.committed else read
+    bound = not isinstance(leaf, jax.Array) or leaf.committed
+    return read if bound else jax.device_put(read, may_alias=False)
 
 
 def _sums(tree: Any) -> dict[str, int]:
