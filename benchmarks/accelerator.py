@@ -1,10 +1,10 @@
 """What one accelerator does, in one command: python -m benchmarks.accelerator.
 
 Whether a run that was stopped ends bit for bit as one that was not, with XLA's deterministic
-operations, and what these cost; a sweep of 64 members beside one run; ResNet-50 and ViT-B/16
-trained in bfloat16, beside a bare jitted step of the same trunk and, where torch has CUDA and
-transformers is there, beside PyTorch compiled, with channels last. `--shrink` shows on a CPU that
-it runs.
+operations, and what these cost; a sweep of 64 members, batched and in turn, beside one run;
+ResNet-50 and ViT-B/16 trained in bfloat16, beside a bare jitted step of the same trunk and, where
+torch has CUDA and transformers is there, beside PyTorch compiled, with channels last. `--shrink`
+shows on a CPU that it runs.
 """
 
 import importlib.util
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +27,11 @@ import numpy as np
 import optax
 
 import tljax
-from benchmarks import frame
+from benchmarks import dann_mlp, frame
 from benchmarks.growth import block, config_of
 from tljax.memory import keep_freed
 from tljax.models import ResNet, ViT
+from tljax.train import lanes
 from tljax.train.lanes import Lane, Single
 
 FLAG = "--xla_gpu_deterministic_ops=true"
@@ -195,15 +197,39 @@ def resumed(steps: int) -> str:
     return f"{' and '.join(unlike)} differ" if unlike else "bit for bit the same"
 
 
-def child(name: str, options: Any) -> list[float]:
-    """Seconds a step with, and without, deterministic operations: one process each."""
+def child(name: str, options: Any, on: bool) -> list[float]:
+    """Milliseconds a step of every round, with or without deterministic operations, in a process
+    of its own: XLA reads the flag once."""
     command = [sys.executable, "-m", "benchmarks.accelerator", f"--child={name}"]
-    command += [f"--steps={options.steps}", *(["--shrink"] if options.shrink else [])]
-    both = []
-    for on in (True, False):
-        printed = subprocess.check_output(command, cwd=frame.ROOT, env=deterministic(on), text=True)
-        both.append(json.loads(printed.splitlines()[-1]) / options.steps)
-    return both
+    command += [f"--{each}={getattr(options, each)}" for each in ("steps", "rounds")]
+    command += ["--shrink"] * options.shrink
+    printed = subprocess.check_output(command, cwd=frame.ROOT, env=deterministic(on), text=True)
+    return json.loads(printed.splitlines()[-1])
+
+
+def taken(batched: bool, run: Callable[[], None]) -> Callable[[], None]:
+    """Steps of a sweep whose members are batched, or taken in turn, whatever the platform."""
+
+    def turn() -> None:
+        with mock.patch.object(lanes, "batched", lambda: batched):
+            run()
+
+    return turn
+
+
+def sweeps(options: Any) -> dict[str, dict[str, list[float]]]:
+    """Of the demo's two networks: one run, and members both ways -> ms a member-step."""
+    found = {}
+    for name, config in {"CNN": config_of(), "MLP": dann_mlp.get_config()}.items():
+        blocks = {"one run": block(config, options.steps)}
+        for way in ("batched", "in turn"):
+            members = block(config, options.steps, options.members)
+            blocks[f"{options.members} {way}"] = taken(way == "batched", members)
+        times = frame.rounds(blocks, options.rounds, scale=1e3 / options.steps)
+        alone = times.pop("one run")
+        shared = {way: [t / options.members for t in each] for way, each in times.items()}
+        found[name] = {"one run": alone, **shared}
+    return found
 
 
 def main() -> None:
@@ -218,14 +244,14 @@ def main() -> None:
         "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
     )  # PyTorch and children have some
     options.steps = steps = options.steps or (2 if options.shrink else 50)
-    members = options.members or (2 if options.shrink else 64)
+    options.members = options.members or (2 if options.shrink else 64)
     networks = SMALL if options.shrink else NETWORKS
     if options.child:
         of_network = options.child in networks
         trunk = networks[options.child][:3] if of_network else ()
         run = ours(*trunk, steps) if of_network else block(config_of(), steps)
-        run()
-        print(json.dumps(frame.seconds(run)))
+        [times] = frame.rounds({"": run}, options.rounds, scale=1e3 / steps).values()
+        print(json.dumps(times))
         return
 
     def kind() -> str:
@@ -235,23 +261,19 @@ def main() -> None:
         # Children first, while this process holds nothing of the device.
         record["resume"] = resumed(20 if options.shrink else 2500)
         print(f"a run that was stopped, with {FLAG}: {record['resume']}")
-        record["s, deterministic or not"] = costs = {}
+        record["ms a step, deterministic or not"] = costs = {}
         record.head("deterministic operations", "ms a step", "without: ms", "with / without")
         for name in ("the demo", *list(networks)[:1]):
-            costs[name] = [child(name, options) for _ in range(options.rounds)]
-            on, off = (list(each) for each in zip(*costs[name], strict=True))
-            pair = [frame.spread([1e3 * each for each in times]) for times in (on, off)]
-            record.row(name, *pair, frame.spread(frame.ratios(on, off)))
+            on, off = costs[name] = [child(name, options, each) for each in (True, False)]
+            ratio = frame.spread(frame.ratios(on, off))
+            record.row(name, frame.spread(on), frame.spread(off), ratio)
 
-        blocks = {"one run": block(config_of(), steps)}
-        blocks["sweep"] = block(config_of(), steps, members)
-        record["ms, sweep"] = times = frame.rounds(blocks, options.rounds, scale=1e3 / steps)
-        times["sweep"] = [each / members for each in times["sweep"]]
-        record.head("configs/dann.py", "ms a member-step", "one run / this")
-        for name, each in zip(("one run", f"a sweep of {members}"), times.values(), strict=True):
-            ratio = frame.spread(frame.ratios(times["one run"], each))
-            record.row(name, frame.spread(each, 4), ratio)
-        del blocks
+        record["ms a member-step"] = sweeps(options)
+        record.head("a sweep of configs/dann.py", "", "ms a member-step", "one run / this")
+        for name, times in record["ms a member-step"].items():
+            for way, each in times.items():
+                ratio = frame.spread(frame.ratios(times["one run"], each))
+                record.row(name, way, frame.spread(each, 4), ratio)
 
         torch_too, record["images/s"] = has_cuda(), {}
         record.head("bfloat16", "images/s", "", "of the bare step")

@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-# Before jax is imported; the processes that a test starts inherit it.
-os.environ["JAX_PLATFORMS"] = "cpu"
+# Before jax is imported; the processes that a test starts inherit it. On an accelerator, where one
+# is named, what is to be bit for bit the same needs XLA's deterministic operations.
+os.environ["JAX_PLATFORMS"] = os.environ.get("TLJAX_TEST_PLATFORM", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Most of the suite's time is compilation, which this halves. The killed runs of test_resume.py and
@@ -23,7 +24,9 @@ from shrunk import shrunk_dann
 # XLA's newer way to write the loops of a CPU takes three times as long to compile as its older one,
 # which later jaxlibs have no more: they end a process that asks for it.
 JAXLIB = tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2]))
-os.environ["XLA_FLAGS"] = "" if JAXLIB >= (0, 11) else "--xla_cpu_use_fusion_emitters=false"
+OLDER = "" if JAXLIB >= (0, 11) else "--xla_cpu_use_fusion_emitters=false"
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+os.environ["XLA_FLAGS"] = OLDER if os.environ["JAX_PLATFORMS"] == "cpu" else DETERMINISTIC
 
 # Compilation makes first examples slow; the same examples in every run keep a failure repeatable.
 settings.register_profile("tljax", deadline=None, derandomize=True)

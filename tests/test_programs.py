@@ -10,6 +10,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tljax import experiment, programs
 from tljax.errors import Noticed
+from tljax.experiment import grid, group, sweep
+from tljax.train import lanes
 
 NAMES = (
     *("jax_compilation_cache_dir", "jax_compilation_cache_max_size"),
@@ -158,3 +160,16 @@ def test_programs_are_let_go_before_a_process_has_too_many(small, tmp_path, monk
     monkeypatch.setattr(programs, "FULL", 0.0)
     experiment.run(small, tmp_path / "second")
     assert cleared
+
+
+def test_a_sweep_whose_members_fit_compiles_its_steps_once(small, tmp_path, monkeypatch):
+    """On an accelerator: what is asked for its memory is the program that then runs."""
+    one_device = lanes.mesh(jax.local_devices()[:1])
+    monkeypatch.setattr(lanes, "mesh", lambda: one_device)
+    monkeypatch.setattr(lanes, "batched", lambda: True)
+    monkeypatch.setattr(group, "bytes_of_device", lambda: 2**40)
+    small.compiled_dir = str(tmp_path / "programs")
+    jax.clear_caches()
+    sweep.run(small, grid.parse(["seed=0,1,2"]), tmp_path / "run")
+    names = [name for name in kept(tmp_path / "programs") if name.startswith("jit_steps-")]
+    assert len(names) == len(small.phases), names

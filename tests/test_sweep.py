@@ -276,6 +276,7 @@ def test_as_many_members_as_fit(config, monkeypatch):
     arguments = (five.phase, five.state, five.apart, five.shared, *counted)
     memory = lanes.steps.lower(one_device, True, *arguments).compile().memory_analysis()
     bytes_of_five = (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 0.9
-    assert lanes.fitting(lane, 1.02 * bytes_of_five) == 5
-    assert lanes.fitting(lane, 0.98 * bytes_of_five) == 4
-    assert lanes.fitting(lane, 1) == 1
+    assert lanes.fitting(lane, 1.02 * bytes_of_five, 5) == 5
+    assert lanes.fitting(lane, 1.02 * bytes_of_five, 8) == 5
+    assert lanes.fitting(lane, 0.98 * bytes_of_five, 8) == 4
+    assert lanes.fitting(lane, 1, 8) == 1

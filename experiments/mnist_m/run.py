@@ -54,25 +54,23 @@ def pseudo_labels(config: Any) -> None:
     config.terms.pseudo = dict(term="self_label", stream="target", augmented="augmented", **own)
 
 
-RATES = ("optimizer.learning_rate", (0.003, 0.01, 0.03, 0.1))
+RATES = ("optimizer.learning_rate", (0.003, 0.01, 0.03, 0.1, 0.3))
+SCALES = ("terms.domain.scale", (0.1, 0.3, 1.0, 3.0, 10.0))
 METHODS = {
     "source only": Method("source_only", *RATES),
     "per-domain normalisation": Method("source_only", *RATES, edit=per_domain),
     "pseudo-labels": Method(
-        "source_only", "terms.pseudo.threshold", (0.9, 0.95, 0.99), edit=pseudo_labels
+        "source_only", "terms.pseudo.threshold", (0.5, 0.8, 0.9, 0.95, 0.99), edit=pseudo_labels
     ),
-    "DANN": Method("dann", "terms.domain.scale", (0.3, 1.0, 3.0)),
+    "DANN": Method("dann", *SCALES),
     "DANN, smoothed labels": Method(
-        "dann",
-        "terms.domain.scale",
-        (0.3, 1.0, 3.0),
-        edit=lambda config: config.terms.domain.update(smoothing=0.1),
+        "dann", *SCALES, edit=lambda config: config.terms.domain.update(smoothing=0.1)
     ),
-    "CDAN+E": Method("cdan", "terms.domain.scale", (0.1, 0.3, 1.0)),
-    "MK-MMD": Method("mk_mmd", "terms.discrepancy.weight", (1.0, 3.0, 10.0)),
-    "CORAL": Method("coral", "terms.covariance.weight", (300.0, 1000.0, 3000.0)),
-    "MCC": Method("mcc", "terms.confusion.weight", (0.3, 1.0, 3.0)),
-    "MDD": Method("mdd", "terms.disparity.scale", (0.03, 0.1, 0.3)),
+    "CDAN+E": Method("cdan", *SCALES),
+    "MK-MMD": Method("mk_mmd", "terms.discrepancy.weight", (0.3, 1.0, 3.0, 10.0, 30.0)),
+    "CORAL": Method("coral", "terms.covariance.weight", (100.0, 300.0, 1000.0, 3000.0, 10_000.0)),
+    "MCC": Method("mcc", "terms.confusion.weight", (0.1, 0.3, 1.0, 3.0, 10.0)),
+    "MDD": Method("mdd", "terms.disparity.scale", (0.01, 0.03, 0.1, 0.3, 1.0)),
     "target supervised": Method("target_supervised", *RATES),
 }
 
@@ -176,7 +174,7 @@ READS = {"target": "target/accuracy", "source": "source/accuracy", "a_distance":
 FIGURE = report.dots("{looks}: {method}", "target", "target accuracy")
 EXPERIMENT = Experiment(HERE, range(5), READS, rows, tables, FIGURE)
 SCORE = {"score": "unlabelled/information_maximisation"}
-TUNING = Experiment(HERE, (100,), SCORE, candidates, file="tuning.csv")
+TUNING = Experiment(HERE, range(100, 105), SCORE, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

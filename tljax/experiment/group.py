@@ -265,15 +265,15 @@ def structure(unit: Unit) -> Any:
     return tuple(parts)
 
 
-def fitting(unit: Unit) -> int:
-    """How many runs like this a device holds: the least over the phases.
+def fitting(unit: Unit, wanted: int) -> int:
+    """How many runs like this a device holds, of those wanted: the least over the phases.
 
     On a CPU lanes are taken in turn, so that one of them computes at a time.
     """
     if not lanes.batched():
         return 64
-    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
-    count = 2**20
+    limit = bytes_of_device()
+    count = wanted
     finals: dict[str, Variables] = {}
     for name in unit.built.phases:
         state = start.fresh(unit.built, name, 0, finals)
@@ -281,5 +281,11 @@ def fitting(unit: Unit) -> int:
         of_phase = unit.built.config.phases[name]
         if of_phase.steps:
             lane = lanes.Lane(unit.built.phases[name], state, flowing(unit.built, name))
-            count = min(count, max(1, lanes.fitting(lane, limit) // of_phase.restarts))
+            restarts = of_phase.restarts
+            count = min(count, max(1, lanes.fitting(lane, limit, count * restarts) // restarts))
     return count
+
+
+def bytes_of_device() -> int | None:
+    """What a device may hold, where it says so."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")

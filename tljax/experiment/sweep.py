@@ -88,7 +88,8 @@ def run(
     cache = Cache(Path(resolved["features_dir"] or workdir / "features"), display)
     with loop.stop_on_signals() as stop:
         for group in groups.values():
-            size = together or fitting(group[0]) * lanes.mesh().size
+            devices = lanes.mesh().size
+            size = together or devices * fitting(group[0], -(-len(group) // devices))
             for first in range(0, len(group), size):
                 lost |= _run(group[first : first + size], workdir / "batches", cache, stop)
     rows = collect(chosen, workdir, lost)

@@ -225,19 +225,23 @@ def steps(
     return spread((phase, state, apart), shared, count, fresh)
 
 
-def fitting(lane: Lane, limit: int | None) -> int:
+def fitting(lane: Lane, limit: int | None, wanted: int) -> int:
     """How many lanes a device can hold, by the compiled program's own account of its memory.
+
+    Where all that are wanted fit, their program is the only one that is compiled.
 
     Args:
       lane: one of them.
       limit: bytes of a device's memory; None where it does not say, which fits any number.
+      wanted: the most that a device is to hold.
     """
     if limit is None:
-        return 2**30
+        return wanted
     over = mesh()
     parts: list[Any] = [numbers(lane.phase), lane.state, {}]
     stacked = [stack([part] * over.size, over) for part in parts]
     shared = share(dict(lane.data), over)
+    counted = share((np.int32(1), np.bool_(True)), over)
 
     def size(lanes: int) -> int:
         def widened(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -245,9 +249,12 @@ def fitting(lane: Lane, limit: int | None) -> int:
             return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=leaf.sharding)
 
         wide = jax.tree.map(widened, stacked)
-        arguments = (*wide, shared, np.int32(1), np.bool_(True))
+        arguments = (*wide, shared, *counted)
         memory: Any = steps.lower(over, batched(), *arguments).compile().memory_analysis()
         return memory.argument_size_in_bytes + memory.temp_size_in_bytes
 
+    room = 0.9 * limit
+    if size(wanted) <= room:
+        return wanted
     one, two = size(1), size(2)
-    return max(1, int((0.9 * limit - one) / max(two - one, 1)) + 1)
+    return min(wanted, max(1, int((room - one) / max(two - one, 1)) + 1))
