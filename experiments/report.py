@@ -73,12 +73,16 @@ class Results(list[dict[str, Any]]):
         return "–" if not values or None in values else str(self.interval(metric))
 
     def gain(self, metric: str, baseline: "Results", itself: str = "–") -> str:
-        """The difference from a baseline, paired by seed; a dash where one lacks."""
+        """The difference from a baseline over the seeds that both have; a dash where one lacks."""
         if self == baseline:
             return itself
-        if None in self.values(metric):
+        both = set(self.of("seed")) & set(baseline.of("seed"))
+        ours, theirs = (
+            Results(li for li in part if li["seed"] in both) for part in (self, baseline)
+        )
+        if not both or None in ours.values(metric):
             return "–"
-        return difference(self.interval(metric, baseline), len(self))
+        return difference(ours.interval(metric, theirs), len(ours))
 
     def interval(self, metric: str, baseline: "Results | None" = None) -> metrics.Interval:
         """The mean of a metric, or of its differences from a baseline's, with its interval."""

@@ -356,9 +356,8 @@ def tables(results: Results) -> dict[str, Any]:
 
 def gained(lines: Results, base: Results) -> str:
     """The difference in balanced accuracy over the draws that both have run."""
-    both = [seed for seed in lines.of("seed") if base.where(seed=seed)]
-    ours, theirs = (Results(li for li in part if li["seed"] in both) for part in (lines, base))
-    return ours.gain("test", theirs) + drawn(ours) if both else "–"
+    both = Results(line for line in lines if base.where(seed=line["seed"]))
+    return both.gain("test", base) + drawn(both)
 
 
 def drawn(lines: Results) -> str:
