@@ -3,10 +3,11 @@
 Whether a run that was stopped ends bit for bit as one that was not, with XLA's deterministic
 operations, and what these cost; a sweep of 64 members, batched and in turn, beside one run;
 ResNet-50 and ViT-B/16 trained in bfloat16, beside a bare jitted step of the same trunk and, where
-torch has CUDA and transformers is there, beside PyTorch compiled, with channels last. `--shrink`
-shows on a CPU that it runs.
+torch has CUDA and transformers is there, beside PyTorch compiled, with channels last. Each part is
+kept when it ends, and `--only` takes some; `--shrink` shows on a CPU that it runs.
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -232,20 +233,68 @@ def sweeps(options: Any) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+# The parts, of which the first two leave the device to children.
+
+
+def resuming(record: frame.Record, options: Any) -> None:
+    record["resume"] = resumed(20 if options.shrink else 2500)
+    print(f"a run that was stopped, with {FLAG}: {record['resume']}", flush=True)
+
+
+def costing(record: frame.Record, options: Any) -> None:
+    record["ms a step, deterministic or not"] = costs = {}
+    record.head("deterministic operations", "ms a step", "without: ms", "with / without")
+    for name in ("the demo", "ResNet-50"):
+        on, off = costs[name] = [child(name, options, each) for each in (True, False)]
+        record.row(name, frame.spread(on), frame.spread(off), frame.spread(frame.ratios(on, off)))
+
+
+def sweeping(record: frame.Record, options: Any) -> None:
+    record["ms a member-step"] = sweeps(options)
+    record.head("a sweep of configs/dann.py", "", "ms a member-step", "one run / this")
+    for name, times in record["ms a member-step"].items():
+        for way, each in times.items():
+            ratio = frame.spread(frame.ratios(times["one run"], each))
+            record.row(name, way, frame.spread(each, 4), ratio)
+
+
+def feeding(name: str, record: frame.Record, options: Any) -> None:
+    trunk, pixels, batch, kind_of = networks_of(options)[name]
+    made = {"tljax": ours(trunk, pixels, batch, options.steps)}
+    made["bare step"] = bare(trunk, pixels, batch, options.steps)
+    if kind_of and has_cuda():
+        made["torch, compiled"] = theirs(kind_of, pixels, batch, options.steps)
+    spent = frame.rounds(made, options.rounds)
+    rates = {way: [options.steps * batch / each for each in s] for way, s in spent.items()}
+    record.setdefault("images/s", {})[name] = rates
+    record.head("bfloat16", "images/s", "", "of the bare step")
+    for way, each in rates.items():
+        share = f"{statistics.median(each) / max(rates['bare step']):.0%}"
+        record.row(f"{name}, {batch} × {pixels}²", frame.spread(each, 0), way, share)
+
+
+PARTS = {"resume": resuming, "deterministic": costing, "sweeps": sweeping}
+
+
+def networks_of(options: Any) -> dict[str, tuple[Any, int, int, str]]:
+    return SMALL if options.shrink else NETWORKS
+
+
 def main() -> None:
     parser = frame.flags(__doc__, rounds=5)
     parser.add_argument("--shrink", action="store_true", help="small sizes, which mean nothing")
     parser.add_argument("--steps", type=frame.positive, help="of a block; 50, or 2 of small sizes")
     parser.add_argument("--members", type=frame.positive, help="64, or 2 of small sizes")
+    parts = (*PARTS, *NETWORKS)
+    parser.add_argument("--only", nargs="+", choices=parts, help="some of it")
     parser.add_argument("--child", choices=("the demo", *NETWORKS), help="one block's seconds")
     options = parser.parse_args()
     keep_freed()
-    os.environ.setdefault(
-        "XLA_PYTHON_CLIENT_PREALLOCATE", "false"
-    )  # PyTorch and children have some
+    # PyTorch and children have some of the device's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     options.steps = steps = options.steps or (2 if options.shrink else 50)
     options.members = options.members or (2 if options.shrink else 64)
-    networks = SMALL if options.shrink else NETWORKS
+    networks = networks_of(options)
     if options.child:
         of_network = options.child in networks
         trunk = networks[options.child][:3] if of_network else ()
@@ -254,41 +303,16 @@ def main() -> None:
         print(json.dumps(times))
         return
 
+    only = options.only or parts
+
     def kind() -> str:
-        return jax.devices()[0].device_kind + ", shrunk" * options.shrink
+        shrunk = ", shrunk" * options.shrink
+        return jax.devices()[0].device_kind + shrunk + (f": {', '.join(only)}" * bool(options.only))
 
     with frame.measured("accelerator", options, kind) as record:
-        # Children first, while this process holds nothing of the device.
-        record["resume"] = resumed(20 if options.shrink else 2500)
-        print(f"a run that was stopped, with {FLAG}: {record['resume']}")
-        record["ms a step, deterministic or not"] = costs = {}
-        record.head("deterministic operations", "ms a step", "without: ms", "with / without")
-        for name in ("the demo", *list(networks)[:1]):
-            on, off = costs[name] = [child(name, options, each) for each in (True, False)]
-            ratio = frame.spread(frame.ratios(on, off))
-            record.row(name, frame.spread(on), frame.spread(off), ratio)
-
-        record["ms a member-step"] = sweeps(options)
-        record.head("a sweep of configs/dann.py", "", "ms a member-step", "one run / this")
-        for name, times in record["ms a member-step"].items():
-            for way, each in times.items():
-                ratio = frame.spread(frame.ratios(times["one run"], each))
-                record.row(name, way, frame.spread(each, 4), ratio)
-
-        torch_too, record["images/s"] = has_cuda(), {}
-        record.head("bfloat16", "images/s", "", "of the bare step")
-        for name, (trunk, pixels, batch, kind_of) in networks.items():
-            made = {"tljax": ours(trunk, pixels, batch, steps)}
-            made["bare step"] = bare(trunk, pixels, batch, steps)
-            if torch_too and kind_of:
-                made["torch, compiled"] = theirs(kind_of, pixels, batch, steps)
-            spent = frame.rounds(made, options.rounds)
-            rates = {way: [steps * batch / each for each in s] for way, s in spent.items()}
-            record["images/s"][name] = rates
-            peak = max(rates["bare step"])
-            for way, each in rates.items():
-                share = f"{statistics.median(each) / peak:.0%}"
-                record.row(f"{name}, {batch} × {pixels}²", frame.spread(each, 0), way, share)
+        for name in only:
+            PARTS.get(name, functools.partial(feeding, name))(record, options)
+            record.keep()
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ class Record(dict[str, Any]):
     """What is kept of a measurement, and how its table is printed."""
 
     busy = ""  # what else the machine did
+    keep: Callable[[], None]  # writes what there is so far, where it is to be kept
 
     def head(self, *cells: str) -> None:
         """The head of a table."""
@@ -127,14 +128,19 @@ def measured(
     """
     record, commit = Record(), _commit()
     record.busy = quiet(options.busy) if timed else ""
+
+    def keep() -> None:
+        if options.write:
+            kept = {**environment(), "commit": commit, **({"busy": record.busy} if timed else {})}
+            write(RESULTS / f"{name}.json", {**kept, **record}, kind())
+
+    record.keep = keep
     yield record
     if timed and (later := quiet(True, load=None)):
         record.busy += f"{', ' * bool(record.busy)}after it {later}"
     if record.busy:
         print(f"busy: {record.busy}")
-    if options.write:
-        kept = {**environment(), "commit": commit, **({"busy": record.busy} if timed else {})}
-        write(RESULTS / f"{name}.json", {**kept, **record}, kind())
+    keep()
 
 
 def environment() -> dict[str, Any]:
