@@ -13,7 +13,9 @@ import numpy as np
 
 import tljax
 from experiments.fetched import Made, command, whole
+from experiments.pretrained.fetch import elpv, fetch
 from experiments.pretrained.run import seen
+from tljax.configs import tasks
 from tljax.data.decoded import materialise
 
 TRUNK, SIZE = "mobilenet_v2", 160
@@ -33,7 +35,13 @@ def features(images: np.ndarray) -> np.ndarray:
 
 @whole("solar_shift")
 def made(partial: Path, place: Path) -> None:
-    """Fills a directory with KIND_by_KIND.npz: `train` (eight positions), `plain` (one), `test`."""
+    """Fills a directory with KIND_by_KIND.npz: `train` (eight positions), `plain` (one), `test`.
+
+    Raises:
+      UserError: photographs or weights that are neither here nor can be had.
+    """
+    elpv(place.parent)
+    fetch(TRUNK, Path(tasks.cache()))
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for kind in KINDS:
         arrays[kind] = {}
@@ -57,7 +65,7 @@ def made(partial: Path, place: Path) -> None:
             np.savez(partial / f"{kind}_by_{by}.npz", **{**its, **scaled, **named})
 
 
-MADE: dict[str, Made] = {"solar_shift": (made, "features of ELPV's cells; see pretrained.fetch")}
+MADE: dict[str, Made] = {"solar_shift": (made, "MobileNetV2's features of ELPV's cells")}
 
 if __name__ == "__main__":
     sys.exit(command(__doc__, "solar_shift", MADE))
