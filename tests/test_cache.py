@@ -58,6 +58,16 @@ def test_only_heads_on_fixed_looks_are_trained_on_features(tmp_path):
     assert not computed(config(streams__source__transforms=shifted), tmp_path)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet"])
+def test_a_public_trunk_whose_statistics_stay_is_read_by_its_features(name, tmp_path):
+    """In a step, too, convolutions are scaled by the statistics that stay."""
+    made = config()
+    made.network.trunk = dict(name=name)
+    made.streams.source.update(size=32, channels=3)
+    made.evaluate.test.update(size=32, channels=3)
+    assert computed(made, tmp_path)
+
+
 def reads_inputs(view, *, stream: str = "source"):
     return view.batch[stream]["input"].mean()
 

@@ -10,6 +10,7 @@ from jax import Array
 
 from tljax.errors import wrong
 from tljax.models.convolution import Padding, chosen, convolve, pads_of
+from tljax.models.statistics import stays
 
 
 class Conv(nn.Module):
@@ -84,6 +85,7 @@ class Norm(nn.Module):
             return x if self.kind == "none" else nn.LayerNorm(self.epsilon or 1e-6, name="layer")(x)
         epsilon = self.epsilon or 1e-5
         name = "statistics" if stream is None else f"statistics_{stream}"
+        train = train and not stays("/".join((*self.path, name)))
         rules = (not train, -1, self.momentum, epsilon)
         statistics = nn.BatchNorm(*rules, use_scale=False, use_bias=False, name=name)
         held: list[Any] = [

@@ -5,12 +5,20 @@ import inspect
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+_holders: ContextVar[Collection[str]] = ContextVar("holders", default=())
+
+
+def stays(path: str) -> bool:
+    """Whether the statistics of the module at a path stay: for a module that asks beforehand."""
+    return path in _holders.get()
 
 
 @contextmanager
@@ -40,8 +48,12 @@ def staying(holders: Collection[str]) -> Iterator[None]:
         finally:
             object.__setattr__(module, "use_running_average", own)
 
-    with nn.intercept_methods(intercept):
-        yield
+    token = _holders.set(holders)
+    try:
+        with nn.intercept_methods(intercept):
+            yield
+    finally:
+        _holders.reset(token)
 
 
 @contextmanager
