@@ -55,7 +55,7 @@ def test_every_method_is_tuned_without_target_labels_and_run(small, monkeypatch)
     monkeypatch.setattr(run, "METHODS", {name: run.METHODS[name] for name in names})
     monkeypatch.setattr(run, "LOOKS", {"augmented": run.LOOKS["augmented"]})
     tuned = run.TUNING.collect(small / "tuning", (100,), shrink)
-    assert len(tuned) == 7 and all(np.isfinite(line["score"]) for line in tuned)
+    assert len(tuned) == 2 * 5 and all(np.isfinite(line["score"]) for line in tuned)
     monkeypatch.setattr(type(run.TUNING), "read", lambda self: tuned)
     lines = run.EXPERIMENT.collect(small / "runs", range(2), shrink)
     assert len(lines) == 4
