@@ -405,7 +405,9 @@ def test_garments_are_tuned_on_a_seed_of_their_own():
         assert not set(used.where(data=data).of("seed")) & set(tuned.where(data=data).of("seed"))
 
 
-@pytest.mark.parametrize("name", ("domain_shift", "multitask", "few_shot", "which_layers"))
+@pytest.mark.parametrize(
+    "name", ("domain_shift", "multitask", "few_shot", "which_layers", "solar_shift")
+)
 def test_a_table_of_tuning_has_the_rows_that_are_declared(name):
     tuning = declared(name, "TUNING")
     written = tuning.read()

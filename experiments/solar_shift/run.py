@@ -1,7 +1,6 @@
 """From solar cells of one crystal to those of the other: what do adaptation methods add on frozen
 features of a public network?
 
-python -m experiments.pretrained.fetch mobilenet_v2 elpv
 python -m experiments.solar_shift.features
 python -m experiments.solar_shift.run [--tune] [--seeds 10] [--only source=mono --only method=DANN]
 """
@@ -20,8 +19,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 import tljax
 from experiments import frame, report
 from experiments.frame import Experiment, Plain, Row, Run
-from experiments.mnist_m.run import METHODS as ADVERSARIAL
-from experiments.mnist_m.run import apart
+from experiments.mnist_m.run import METHODS, apart
 from experiments.report import Column, Comparison, Results
 from experiments.solar_shift.features import KINDS
 from tljax.configs import tasks
@@ -31,10 +29,21 @@ HERE = Path(__file__).parent
 STEPS, BATCH, AVERAGE = 500, 64, 0.99
 SCALED = {"source's": 0, "its own": 1}  # by whose features the target's are standardised
 LOOKS = {"plain": "plain", "augmented": "train"}  # splits: cells as they lie, in 8 positions
-NETWORKS = (  # of experiments/mnist_m, with the knobs and values that they have there
-    *("source only", "DANN", "DANN, smoothed labels", "CDAN+E", "MK-MMD", "CORAL", "MCC", "MDD"),
-    "target supervised",
-)
+ADVERSARIAL = {  # of experiments/mnist_m, with the knobs that they have there and these values
+    name: METHODS[name]._replace(values=values)
+    for name, values in {
+        "source only": (0.003, 0.01, 0.03, 0.1),
+        "DANN": (0.3, 1.0, 3.0),
+        "DANN, smoothed labels": (0.3, 1.0, 3.0),
+        "CDAN+E": (0.1, 0.3, 1.0),
+        "MK-MMD": (1.0, 3.0, 10.0),
+        "CORAL": (300.0, 1000.0, 3000.0),
+        "MCC": (0.3, 1.0, 3.0),
+        "MDD": (0.03, 0.1, 0.3),
+        "target supervised": (0.003, 0.01, 0.03, 0.1),
+    }.items()
+}
+NETWORKS = tuple(ADVERSARIAL)
 LOGISTIC = "logistic regression"
 PLAIN = (LOGISTIC, f"pseudo-labels, {LOGISTIC}", f"CORAL, {LOGISTIC}")
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)  # C of scikit-learn's

@@ -96,9 +96,12 @@ def test_features_are_standardised_by_one_kind(tmp_path, monkeypatch):
     def seen(images):
         return np.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0]], -1).astype(np.float32)
 
+    asked = []
+    monkeypatch.setattr(features, "fetch", lambda name, folder: asked.append(name))
     monkeypatch.setattr(features, "features", seen)
     monkeypatch.setattr(features, "SIZE", 8)
     place = features.made(tmp_path)
+    assert asked == ["mobilenet_v2"]
     for kind in features.KINDS:
         load = {by: np.load(place / f"{kind}_by_{by}.npz") for by in features.KINDS}
         own = load[kind]["plain_input"]
