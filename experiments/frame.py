@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADLINES = (  # the experiments whose comparisons stand in the README, in order
     *("pretrained", "speaker", "solar_shift", "domain_shift", "adaptation", "few_shot"),
     "multitask",
-    *("self_taught", "self_taught_clustering", "zero_shot"),
+    *("self_taught", "self_taught_clustering", "zero_shot", "words"),
 )
 VERSIONS = ("jax", "flax", "optax", "numpy")
 PROVENANCE = ("commit", *VERSIONS, "device")

@@ -8,6 +8,7 @@ import pytest
 
 import tljax
 from tljax import experiment
+from tljax.data import transforms
 from tljax.errors import UserError
 from tljax.experiment import results
 from tljax.metrics import validators
@@ -334,3 +335,10 @@ def test_outputs_of_a_padded_last_batch_are_those_of_a_whole_one(small):
     assert len(two.features) == 40
     bare = evaluate.outputs(built.network, params, {}, whole._replace(head=""))
     np.testing.assert_array_equal(bare.logits, one.features)
+    # What looks otherwise is said by the same program of the network.
+    programs = evaluate._said._cache_size()
+    looks = transforms.parse([dict(name="invert")], "transforms")
+    shown = dataclasses.replace(whole.stream, name="shown", transforms=looks)
+    other = evaluate.outputs(built.network, params, {}, whole._replace(stream=shown))
+    assert evaluate._said._cache_size() == programs
+    assert np.abs(other.logits - one.logits).max() > 0.1

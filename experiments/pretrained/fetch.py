@@ -19,7 +19,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from experiments.fetched import Made, checked, command, downloaded, hashed, unpacked, whole
-from tljax.errors import UserError, unknown
+from tljax.errors import unknown
 from tljax.models.checkpoints import CHECKPOINTS
 
 

@@ -23,7 +23,6 @@ from experiments.frame import Experiment, Plain, Row, Run
 from experiments.pretrained.run import loaded, others, seen
 from experiments.report import Column, Comparison, Results
 from experiments.words.made import GARMENTS, TRUNK
-from tljax import metrics
 from tljax.configs import tasks
 from tljax.data.semantics import load_semantics
 from tljax.experiment import blank
@@ -118,7 +117,7 @@ def probabilities(data: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
 
 
 Scores = Callable[[np.ndarray, np.ndarray, np.ndarray], Any]
-"""Of probabilities `[n, C]`, vectors of their classes `[C, 50]` and of names `[N, 50]`: `[n, N]`."""
+"""Of probabilities `[n, C]`, vectors of classes `[C, 50]` and of names `[N, 50]`: `[n, N]`."""
 
 
 def combined(top: int) -> Scores:

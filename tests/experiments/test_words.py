@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from experiments.words import made, run
+from experiments.words import run
 
 SIZE = 50  # of a vector
 
@@ -20,7 +20,7 @@ def small(tmp_path, monkeypatch):
     with gzip.open(tmp_path / "glove" / "6b_50d.txt.gz", "wt") as file:
         for word, numbers in {"the": np.ones(SIZE), **words}.items():
             file.write(f"{word} {' '.join(f'{x:.4f}' for x in numbers)}\n")
-    # A class of ImageNet a garment: its name, which the class of the second lacks and one has first.
+    # A class of ImageNet a garment, whose first name has no vector; and one besides.
     names = ["Dune, unheard", *(f"unheard-of, {name}" for name in run.GARMENTS)]
     (tmp_path / "imagenet_names").mkdir()
     (tmp_path / "imagenet_names" / "names.txt").write_text("\n".join(names) + "\n")
@@ -94,7 +94,7 @@ def test_pairs_that_no_image_shows_are_told(small, monkeypatch):
 
 
 def test_the_jackknife_over_garments_by_hand():
-    """Of a_i + a_j the mean is twice that of a, and leaving out c moves it by twice (a_c − mean)/9."""
+    """Of a_i + a_j leaving out c moves the mean by twice (a_c − mean) / 9."""
     a = np.arange(10) / 10
     lines = run.Results({"seed": s, "x": a[i] + a[j]} for s, (i, j) in enumerate(run.PAIRS))
     values = run.over_garments(lines, "x")

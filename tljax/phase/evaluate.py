@@ -21,40 +21,34 @@ Computed = Callable[[Split, Any, Any, Any], Split]
 """(split, network, params, batch_stats) -> the split on the features that these give."""
 
 
-@functools.partial(jax.jit, static_argnames=("network", "head", "layer", "statistics", "held_out"))
-def _forward(
-    network: Any,
-    variables: Any,
-    stream: Stream,
-    inputs: Any,
-    indices: jax.Array,
-    *,
-    head: str,
-    layer: str,
-    statistics: str | None,
-    held_out: bool,
-) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames="held_out")
+def _seen(looks: Any, inputs: Any, indices: jax.Array, *, held_out: bool) -> Any:
+    """A batch as transforms leave it."""
     # A key for the example, not the batch: it looks the same in every evaluation of every run.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), indices)
-    with calling(f"{stream.name}.transforms"):
-        inputs = transforms.apply(stream.transforms, inputs, keys, held_out=held_out)
+    return transforms.apply(looks, inputs, keys, held_out=held_out)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "head", "layer", "stem", "stream"))
+def _said(network: Any, variables: Any, inputs: Any, **names: Any) -> tuple[jax.Array, jax.Array]:
     params, batch_stats = variables
-    return objective.predict(
-        network,
-        params,
-        batch_stats,
-        inputs,
-        head=head,
-        layer=layer,
-        stem=stream.stem,
-        stream=statistics,
-    )
+    return objective.predict(network, params, batch_stats, inputs, **names)
 
 
 def forward(network: Any, split: Split) -> Any:
-    """What gives (outputs, features) of ((params, batch_stats), stream, *examples)."""
-    names = {n: getattr(split, n) for n in ("head", "layer", "statistics", "held_out")}
-    return functools.partial(_forward, above(network) if split.computed else network, **names)
+    """What gives (outputs, features) of ((params, batch_stats), stream, *examples).
+
+    Two programs: splits that differ in what is done to their inputs share the network's.
+    """
+    network = above(network) if split.computed else network
+    names = dict(head=split.head, layer=split.layer, stem=split.stream.stem)
+
+    def compute(variables: Any, stream: Stream, inputs: Any, indices: Any) -> Any:
+        with calling(f"{stream.name}.transforms"):
+            inputs = _seen(stream.transforms, inputs, indices, held_out=split.held_out)
+        return _said(network, variables, inputs, stream=split.statistics, **names)
+
+    return compute
 
 
 def examples(split: Split, start: int) -> tuple[Any, np.ndarray]:

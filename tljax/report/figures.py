@@ -227,7 +227,9 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
     for i, split in enumerate(splits):
         order = np.random.default_rng(i).permutation(len(split.table))
         table = split.table.take(order[: min(300, max(POINTS // len(splits), 1))])
-        drawn = split._replace(table=table, head="")  # features do not depend on heads
+        # Features do not depend on heads; with one, the program is that of the evaluation.
+        head = split.head if split.head in first["params"].get("heads", {}) else ""
+        drawn = split._replace(table=table, head=head)
         try:
             trained = _outputs(network, finals[split.phase], drawn)
             pair = [_outputs(network, first, drawn).features, trained.features]
