@@ -54,6 +54,7 @@ def test_only_heads_on_fixed_looks_are_trained_on_features(tmp_path):
     assert computed(config(streams__source__transforms=(dict(name="invert"),)), tmp_path)
     assert not computed(config(train=(("**", 1.0),)), tmp_path)
     assert not computed(config(freeze_statistics=False), tmp_path)
+    assert not computed(config(network__trunk=dict(name="mlp", features=())), tmp_path)
     shifted = (dict(name="shift", pixels=1),)
     assert not computed(config(streams__source__transforms=shifted), tmp_path)
 

@@ -163,8 +163,12 @@ def _name(split: Split, network: Any, params: Any, batch_stats: Any) -> str:
 
 
 def _stands(phase: Phase, state: State, tables: Mapping[str, Table]) -> bool:
-    """Whether the trunk gives every example of a phase the same features at every step."""
+    """Whether the trunk gives every example of a phase the same features at every step, and is
+    more than its inputs laid out as vectors."""
     moves = trees.flatten(transfer.moving(state.params, phase.train))
+    stems = any(stream.stem for stream in phase.streams.values())
+    if not stems and all(path.split("/")[0] in ABOVE for path in moves):
+        return False
     still = transfer.still(phase, state.params, state.batch_stats)
     statistics = {path.rpartition("/")[0] for path in trees.flatten(state.batch_stats)}
     below = {path for path, moved in moves.items() if moved} | (statistics - still)

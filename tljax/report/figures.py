@@ -226,10 +226,9 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
     domains: list[str] = []
     for i, split in enumerate(splits):
         order = np.random.default_rng(i).permutation(len(split.table))
-        table = split.table.take(order[: min(300, max(POINTS // len(splits), 1))])
-        # Features do not depend on heads; with one, the program is that of the evaluation.
-        head = split.head if split.head in first["params"].get("heads", {}) else ""
-        drawn = split._replace(table=table, head=head)
+        few = order[: min(300, max(POINTS // len(splits), 1))]
+        own = split.head in first["params"].get("heads", {})  # then its evaluation's program serves
+        drawn = split._replace(table=split.table.take(few), head=split.head if own else "")
         try:
             trained = _outputs(network, finals[split.phase], drawn)
             pair = [_outputs(network, first, drawn).features, trained.features]
@@ -240,7 +239,7 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
         if not all(np.isfinite(array).all() for array in pair):
             continue  # the others can be embedded without them
         features.append(pair)
-        ids, count = trained.labels, len(trained.features)
+        ids, count = trained.labels, len(few)
         names = [] if ids is None else confusion.names(split, int(ids.max()) + 1)
         classes += ["unlabelled"] * count if ids is None else [names[i] for i in ids]
         domains += [split.name] * count
