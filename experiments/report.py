@@ -151,6 +151,8 @@ class Comparison(NamedTuple):
     baseline: str
     where: Mapping[str, Any] = {}  # the other columns of both
     why: str = ""  # in a sentence
+    units: Callable[["Results", str], "Results"] | None = None
+    """Of lines and a metric: a line each, in the place of seeds, for what the interval is over."""
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -233,7 +235,8 @@ def compared(comparisons: Sequence[tuple[Comparison, Results, str]]) -> str:
 
     def sides(asked: Comparison, results: Results) -> list[Results]:
         lines = results.where(**asked.where).at("method", (asked.ours, asked.baseline))
-        ours, baseline = (by_seed(runs, asked.metric) for runs in lines.values())
+        units = asked.units or by_seed
+        ours, baseline = (units(runs, asked.metric) for runs in lines.values())
         if len(baseline) == 1:  # without randomness: the same for every seed
             baseline = Results({**baseline[0], "seed": seed} for seed in ours.of("seed"))
         seeds = {*ours.of("seed")} & {*baseline.of("seed")}
