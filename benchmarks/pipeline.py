@@ -174,7 +174,7 @@ def main() -> None:
         paths = photographs(Path(there), options.photographs)
 
         def measure(name: str) -> tuple[float, float]:
-            ahead = 20 if "stream" in name else 3  # a stream begins 16 at once
+            ahead = 20 if "stream" in name else 3  # a stream begins as many as threads
             seed = next(counted) // len(made)
             try:
                 return timed(made[name](paths, seed), options.batches, ahead)

@@ -233,9 +233,10 @@ def test_what_is_read_ahead_has_a_bound(stored, monkeypatch):
     options = streams.grain.ReadOptions
     monkeypatch.setattr(streams.grain, "ReadOptions",
                         lambda **said: asked.append(said) or options(**said))  # fmt: skip
+    monkeypatch.setattr(streams.os, "cpu_count", lambda: 3)
     reader = streams.reader(stored(input=IMAGES), 4, seed=0)
     for ahead in (2_400, 10, 2**28):
         monkeypatch.setattr(streams, "AHEAD", ahead)
         streams.Feed({"source": reader}, 0).take(1, 1)
     assert [said["prefetch_buffer_size"] for said in asked] == [20, 2, 500]
-    assert [said["num_threads"] for said in asked] == [16, 2, 16]
+    assert [said["num_threads"] for said in asked] == [4, 2, 4]  # of three cores

@@ -267,7 +267,9 @@ AHEAD = 2**28  # bytes that a stream reads ahead at most, if two batches are not
 def _iterate(reader: Reader, start: int, workers: int) -> Iterator[Examples]:
     batch = reader.size * reader.table.nbytes // max(len(reader.table), 1)
     count = max(2, min(500, AHEAD // max(batch * max(workers, 1), 1)))  # 500 is grain's own
-    options = grain.ReadOptions(num_threads=min(16, count), prefetch_buffer_size=count)
+    # Each thread makes a batch. More than the cores wait for Python's lock; one of them may read.
+    threads = min(16, count, (os.cpu_count() or 1) + 1)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=count)
     dataset = reader.batches[start:].to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain's processes read absl's flags
