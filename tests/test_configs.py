@@ -8,6 +8,7 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
+import drawing
 import jax
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def randomised(trunk, path: Path) -> None:
     numbers = np.zeros((1, 9), np.int32)
     of_text = isinstance(trunk, TRUNKS["text_tower"] | TRUNKS["bert"])
     example = numbers if of_text else np.zeros((1, 32, 32, 3))
-    variables = trunk.init(jax.random.key(0), example, train=False)
+    variables = drawing.variables(trunk, example, train=False)
     variables = {kind: {"trunk": tree} for kind, tree in variables.items()}
     clip = isinstance(trunk, TRUNKS["vit"]) and trunk.projection
     weights.save(trunk, {"batch_stats": {}} | variables, path, "clip" if clip else "")

@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 
+import drawing
 import jax
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_what_is_said_of_a_checkpoint():
 def test_a_readout_on_public_weights_has_the_classes_of_its_stream(tmp_path):
     """Not those of the classifier that the file brings, which waits under the same head."""
     trunk = module(TRUNKS, dict(name="resnet", depth=18), "trunk")
-    variables = trunk.init(jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32), train=False)
+    variables = drawing.variables(trunk, np.zeros((1, 32, 32, 3), np.float32), train=False)
     dense = {"kernel": np.ones((512, 9), np.float32), "bias": np.zeros(9, np.float32)}
     own = {kind: {"trunk": tree} for kind, tree in variables.items()}
     own["params"]["heads"] = {"imagenet": {"output": dense}}
@@ -160,12 +161,7 @@ def test_what_cannot_be_had_is_told_in_a_line(offline, monkeypatch, capsys):
 def test_what_a_known_file_expects_is_said_when_it_is_loaded(small, tmp_path, monkeypatch):
     """And its weights are those that a run of a backbone starts from."""
     trunk = TRUNKS["mobilenet_v2"]()
-    shapes = jax.eval_shape(
-        lambda key: trunk.init(key, np.zeros((1, 32, 32, 3), np.float32), train=False),
-        jax.random.key(0),
-    )
-    draw = np.random.default_rng(0)
-    leaves = jax.tree.map(lambda leaf: draw.random(leaf.shape, np.float32), shapes)
+    leaves = drawing.variables(trunk, np.zeros((1, 32, 32, 3), np.float32), train=False)
     path = tmp_path / "w.safetensors"
     weights.save(trunk, {kind: {"trunk": tree} for kind, tree in leaves.items()}, path)
     known(monkeypatch, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -1,6 +1,6 @@
 """Rows of a zero-shot table from sentences about classes, by a text tower of public weights."""
 
-import jax
+import drawing
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def checkpoint(tmp_path):
     )
     made.save(str(tmp_path / "tokenizer.json"))
     tower = TextTower(**FIELDS)
-    params = tower.init(jax.random.key(0), jnp.zeros((1, 7), jnp.int32), train=False)["params"]
+    params = drawing.variables(tower, jnp.zeros((1, 7), jnp.int32), train=False)["params"]
     variables = {"params": {"trunk": params}, "batch_stats": {}}
     weights.save(tower, variables, tmp_path / "model.safetensors", "transformers")
     return tmp_path, tower, params

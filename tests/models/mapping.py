@@ -1,5 +1,6 @@
 """Weights through the entries of a naming, as the reader and the writer of files take them."""
 
+import drawing
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,14 +25,7 @@ def unflatten(leaves):
 
 def drawn(module, x, **kwargs):
     """Parameters of a trunk of which no leaf is as it was made: norms and biases move, too."""
-    params = module.init(KEY, x, train=False, **kwargs)["params"]
-    leaves = trees.flatten(params)
-    keys = jax.random.split(KEY, len(leaves))
-    moved = {
-        path: leaf + 0.1 * jax.random.normal(key, leaf.shape)
-        for key, (path, leaf) in zip(keys, leaves.items(), strict=True)
-    }
-    return unflatten(moved)
+    return drawing.variables(module, x, train=False, **kwargs)["params"]
 
 
 def entries_of(naming, module, head=False):

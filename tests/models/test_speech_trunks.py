@@ -1,5 +1,6 @@
 """Trunks and stems of sounds: what is not there has no part in anything; a speaker's own layers."""
 
+import drawing
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,13 +27,9 @@ MASK = jnp.arange(24)[None] < jnp.array([[13], [24]])
 def trunk(request):
     """A trunk, its variables, and what it makes of mels and a mask."""
     made = TRUNKS[request.param]
-    variables = made.init(jax.random.key(0), MELS, train=False)
-    # Not zero, so that what a bias makes of nothing would show.
-    leaves, structure = jax.tree.flatten(variables)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+    variables = drawing.variables(made, MELS, train=False)
     run = jax.jit(lambda v, x, mask: made.apply(v, x, train=False, mask=mask))
-    return made, jax.tree.unflatten(structure, moved), run
+    return made, variables, run
 
 
 def test_how_far_an_utterance_is_filled_up_changes_nothing(trunk):

@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ from tljax import experiment, trees
 from tljax.errors import UserError
 from tljax.experiment import start
 from tljax.phase.phase import numbers
-from tljax.train import placing, step
+from tljax.train import checkpoint, placing, step
 from tljax.train.records import read
 
 
@@ -123,3 +124,26 @@ def test_gathering_compiles_once(tiny):
         jax.tree.map(np.testing.assert_array_equal, whole, state.params)
         sizes.append(placing._gather(phase.mesh)._cache_size())
     assert sizes[0] == sizes[-1] > 0
+
+
+def test_a_checksum_is_the_same_by_numpy_and_on_any_devices(monkeypatch):
+    """And another for a bit that is flipped, or two elements that change places."""
+    rng = np.random.default_rng(0)
+    tree = {
+        **{str(i): rng.normal(size=(8, 3, 2)[:i]).astype(np.float32) for i in range(4)},
+        "half": rng.normal(size=(8, 5)).astype(jnp.bfloat16),
+        "bytes": rng.integers(0, 255, (8, 4)).astype(np.uint8),
+        "number": rng.integers(0, 9, 8).astype(np.int32),
+        "none": np.zeros((0, 3), np.float32),
+    }
+    tree = jax.tree.map(jnp.asarray, tree)
+    by_numpy = checkpoint._sums(tree)
+    monkeypatch.setattr(checkpoint, "SMALL", -1)
+    assert checkpoint._sums(tree) == by_numpy == checkpoint._sums(jax.tree.map(np.asarray, tree))
+    mesh = jax.make_mesh((4,), ("data",))
+    split = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    spread = {n: jax.device_put(v, split) if v.shape[:1] == (8,) else v for n, v in tree.items()}
+    assert checkpoint._sums(spread) == by_numpy
+    monkeypatch.undo()
+    for changed in (tree["2"].at[1, 2].multiply(1 + 2**-23), tree["2"][::-1]):
+        assert checkpoint._sums({"2": changed})["2"] != by_numpy["2"]

@@ -15,6 +15,7 @@ from tljax import programs, trees
 from tljax.errors import UserError, warn
 from tljax.train import hosts
 
+SMALL = 2**16  # elements, whose checksum takes numpy about a millisecond
 _STATE = "state"
 
 
@@ -142,24 +143,22 @@ def _copied(state: Any) -> Any:
     return jax.tree.map(jnp.copy, state)
 
 
+def _checksum(leaf: Any, xp: Any = jnp) -> Any:
+    """The sum of every element's bits mixed with its place: a single element that differs changes
+    it, which tensorstore does not notice. The same on any devices, by jax or by numpy (`xp`)."""
+    bits = leaf.view({1: xp.uint8, 2: xp.uint16}.get(leaf.dtype.itemsize, xp.uint32))
+    bits = bits.astype(xp.uint32)
+    for axis, length in enumerate(bits.shape):
+        shape = [length if i == axis else 1 for i in range(bits.ndim)]
+        place = xp.arange(length, dtype=xp.uint32).reshape(shape)
+        bits = (bits ^ place) * xp.uint32(0x9E3779B1)
+        bits = bits ^ (bits >> xp.uint32(15))
+    return xp.sum(bits * xp.uint32(0x85EBCA6B), dtype=xp.uint32)
+
+
 @programs.once
-def _checksums(state: Any) -> Any:
-    """A number a leaf, the same on any devices: tensorstore does not notice flipped bits.
-
-    The sum of every element's bits mixed with its place: a single element that differs changes it.
-    """
-    return jax.tree.map(_checksum, state)
-
-
-def _checksum(leaf: jax.Array) -> jax.Array:
-    size = leaf.dtype.itemsize
-    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}.get(size, jnp.uint32)
-    bits = jax.lax.bitcast_convert_type(leaf, unsigned).astype(jnp.uint32)
-    for axis in range(bits.ndim):
-        place = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
-        bits = (bits ^ place) * jnp.uint32(0x9E3779B1)
-        bits = bits ^ (bits >> 15)
-    return jnp.sum(bits * jnp.uint32(0x85EBCA6B), dtype=jnp.uint32)
+def _checksums(leaves: Any) -> Any:
+    return jax.tree.map(_checksum, leaves)
 
 
 def save(path: Path, tree: Any) -> None:
@@ -263,9 +262,19 @@ def _as(leaf: Any, read: Any) -> Any:
 
 
 def _sums(tree: Any) -> dict[str, int]:
-    """Path -> checksum. A program a shape, as one of all leaves takes several times as long to
-    compile; but one of all where devices add up, as a swarm of such programs may wait for ever."""
+    """Path -> checksum. Of small leaves by numpy, which compiles nothing; of large ones a program a
+    shape, as one of all leaves takes several times as long to compile. But one of all where devices
+    add up, as a swarm of such programs may wait for ever."""
     arrays = (leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
-    spread = any(len(leaf.sharding.device_set) > 1 for leaf in arrays)
-    sums = _checksums(tree) if spread else jax.tree.map(_checksums, tree)
+    if any(len(leaf.sharding.device_set) > 1 for leaf in arrays):
+        sums = _checksums(tree)
+    else:
+        sums = jax.tree.map(_alone, tree)
     return {path: int(value) for path, value in trees.flatten(jax.device_get(sums)).items()}
+
+
+def _alone(leaf: Any) -> Any:
+    if leaf.size > SMALL:
+        return _checksums(leaf)
+    with np.errstate(over="ignore"):  # of numbers without an axis
+        return _checksum(np.asarray(leaf), np)
