@@ -1,5 +1,6 @@
 """Adapters: by hand, at their start, merged, alone in moving; on every family of trunks."""
 
+import drawing
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -203,7 +204,7 @@ def test_a_resnet_is_adapted():
     images = jnp.asarray(IMAGES)
     own = {"own": LoRA(only=("trunk/layer4_1/conv?/kernel",), rank=1, alpha=0.01)}
     net = tljax.Network(trunk=tljax.models.ResNet(depth=18), heads={}, adapters=own)
-    variables = jax.jit(lambda key: net.init(key, images, method="features"))(jax.random.key(0))
+    variables = drawing.variables(net, images, method="features")
     params, batch_stats = variables["params"], variables["batch_stats"]
     made = adapters.begin(net.adapters, params, {}, jax.random.key(0))
     assert list(made["own"]["trunk"]) == ["layer4_1"]

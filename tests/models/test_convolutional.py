@@ -2,6 +2,7 @@
 
 import functools
 
+import drawing
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,7 +67,7 @@ def test_names_reach_every_leaf_once(name, naming):
 def test_in_bfloat16_the_features_are_near_those_of_float32():
     x = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
     net = models.build({}, {"name": "resnet", "depth": 18}, {}, precision="bfloat16")
-    variables = jax.jit(lambda key: net.init(key, x, method="features"))(KEY)
+    variables = drawing.variables(net, x, method="features")
     features = [
         jax.jit(functools.partial(net.clone(precision=precision).apply, method="features"))(
             {**variables, "params": net.clone(precision=precision).rounded(variables["params"])}, x
