@@ -126,6 +126,12 @@ def test_gathering_compiles_once(tiny):
     assert sizes[0] == sizes[-1] > 0
 
 
+def test_what_is_saved_of_wider_types_is_read_as_it_was_written(tmp_path):
+    checkpoint.save(tmp_path / "wide", {"a": np.arange(3.0), "b": np.int64(4)})
+    read = checkpoint.load(tmp_path / "wide")
+    assert read["a"].dtype == np.float32 and read["b"].dtype == np.int32 and read["b"] == 4
+
+
 def test_a_checksum_is_the_same_by_numpy_and_on_any_devices(monkeypatch):
     """And another for a bit that is flipped, or two elements that change places."""
     rng = np.random.default_rng(0)

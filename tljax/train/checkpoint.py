@@ -167,7 +167,8 @@ def save(path: Path, tree: Any) -> None:
     Raises:
       UserError: it could not be written.
     """
-    sums, tree = _sums(tree), jax.tree.map(jnp.asarray, tree)
+    tree = jax.tree.map(jnp.asarray, tree)  # of the types that are written
+    sums = _sums(tree)
     try:
         ocp.save_checkpointables(
             path.absolute(), {_STATE: tree}, custom_metadata={"checksums": sums}, overwrite=True
