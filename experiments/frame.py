@@ -24,6 +24,7 @@ import importlib.metadata
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ from flax.traverse_util import flatten_dict
 from experiments import report
 from experiments.report import Comparison, Results
 from tljax import experiment
-from tljax.errors import unknown
+from tljax.errors import Stopped, UserError, unknown
 from tljax.experiment import grid, sweep
 from tljax.memory import keep_freed
 from tljax.train.files import write_json
@@ -394,7 +395,11 @@ def main(doc: str | None, declared: Experiment, **others: Experiment) -> None:
     for column, _, values in parts:
         only.setdefault(column, []).extend(re.split(",(?! )", values))  # a name may have ", "
     seeds, path = declared.seeds[arguments.seeds], declared.folder / declared.file
-    results = declared.collect(arguments.workdir or workdir, seeds, only=only)
+    try:
+        results = declared.collect(arguments.workdir or workdir, seeds, only=only)
+    except (UserError, Stopped) as error:  # as the command line of a run ends
+        print(error, file=sys.stderr)
+        raise SystemExit(128 + error.signal if isinstance(error, Stopped) else 2) from None
     part = only or arguments.seeds.start
     before = declared.read() if part and path.exists() else Results()
     if not declared.tables:  # of tuning nothing has an interval

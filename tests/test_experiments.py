@@ -15,6 +15,7 @@ from experiments import frame, report
 from experiments.frame import Experiment, Plain, Row, Run
 from experiments.report import Comparison, Results
 from tljax import metrics
+from tljax.errors import Stopped, UserError
 
 NAMES = (*frame.HEADLINES, "ablation_dann", "which_layers")
 
@@ -481,6 +482,20 @@ def test_a_table_is_run_in_parts(one_row, tmp_path, monkeypatch, capsys):
         assert after.where(method="ours").values("accuracy") == lines.values("accuracy")
     with pytest.raises(SystemExit, match=r"--only: .*'metod'.*mean 'method'\?"):
         part.collect(tmp_path / "runs", only={"metod": ["ours"]})
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UserError("workdir: held"), 2), (Stopped("stopped at step 3", 15), 143)]
+)
+def test_what_ends_an_experiment_is_a_line(one_row, tmp_path, monkeypatch, capsys, error, code):
+    def ended(collect):
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["run", f"--workdir={tmp_path / 'runs'}"])
+    with pytest.raises(SystemExit) as told:
+        frame.main("", one_row(tmp_path)._replace(stages=ended))
+    assert told.value.code == code and capsys.readouterr().err == f"{error}\n"
+    assert not (tmp_path / "results.csv").exists()
 
 
 def test_lines_that_have_no_column_are_merged_with_those_that_have():
