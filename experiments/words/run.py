@@ -6,7 +6,6 @@ python -m experiments.words.run [--tune] [--only part=named]
 """
 
 import functools
-import gzip
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from experiments.words.made import GARMENTS, TRUNK
 from tljax import metrics
 from tljax.configs import tasks
 from tljax.data.semantics import load_semantics
+from tljax.data.words import vectors_of, words_of
 from tljax.experiment import blank
 from tljax.metrics import generalised
 from tljax.report.figures import intervals
@@ -50,26 +50,16 @@ PAIRS = tuple(itertools.combinations(range(len(GARMENTS)), 2))
 def dictionary() -> Mapping[str, np.ndarray]:
     """Word -> its vector `[50]`, of all words that any name here has."""
     lemmas = {lemma for names in imagenet() for lemma in names}
-    wanted = {word for lemma in (*lemmas, *GARMENTS, *photographed()) for word in split(lemma)}
-    found = {}
-    with gzip.open(Path(tasks.cache(), WORDS.partition(":")[2]), "rt", encoding="utf-8") as file:
-        for line in file:
-            word, _, numbers = line.partition(" ")
-            if word in wanted:
-                found[word] = np.array(numbers.split(), np.float32)
-    return found
-
-
-def split(name: str) -> list[str]:
-    """The words of a name, as `tljax.data.words` has them."""
-    return name.lower().replace("-", " ").replace("/", " ").replace("_", " ").split()
+    wanted = {w for name in (*lemmas, *GARMENTS, *photographed()) for w in words_of(name.lower())}
+    path = Path(tasks.cache(), WORDS.partition(":")[2])
+    return vectors_of(path, wanted, header=False, field="words")[0]
 
 
 def vector(name: str) -> np.ndarray | None:
     """The mean of the vectors of a name's words; None if one of them has none."""
-    known = dictionary()
-    words = split(name)
-    return np.mean([known[w] for w in words], 0) if all(w in known for w in words) else None
+    known, words = dictionary(), words_of(name.lower())
+    whole = all(word in known for word in words)
+    return np.mean([known[w] for w in words], 0).astype(np.float32) if whole else None
 
 
 @functools.cache

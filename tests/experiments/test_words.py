@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.words import run
+from tljax.data.words import words_of
 
 SIZE = 50  # of a vector
 
@@ -14,7 +15,7 @@ SIZE = 50  # of a vector
 def small(tmp_path, monkeypatch):
     """Features of 30 images of each garment that hold its vector, and ImageNet's classes beside."""
     rng = np.random.default_rng(0)
-    words = {w: rng.normal(size=SIZE) for name in run.GARMENTS for w in run.split(name)}
+    words = {w: rng.normal(size=SIZE) for name in run.GARMENTS for w in words_of(name.lower())}
     words |= {w: rng.normal(size=SIZE) for w in ("dune", "flower")}
     (tmp_path / "glove").mkdir()
     with gzip.open(tmp_path / "glove" / "6b_50d.txt.gz", "wt") as file:
@@ -24,7 +25,7 @@ def small(tmp_path, monkeypatch):
     names = ["Dune, unheard", *(f"unheard-of, {name}" for name in run.GARMENTS)]
     (tmp_path / "imagenet_names").mkdir()
     (tmp_path / "imagenet_names" / "names.txt").write_text("\n".join(names) + "\n")
-    vectors = [np.mean([words[w] for w in run.split(name)], 0) for name in run.GARMENTS]
+    vectors = [np.mean([words[w] for w in words_of(name.lower())], 0) for name in run.GARMENTS]
     arrays = {"classes": np.array(run.GARMENTS)}
     for split, each in (("train", 30), ("test", 6)):
         labels = rng.permutation(np.tile(np.arange(10, dtype=np.int32), each))

@@ -28,11 +28,11 @@ def read_vectors(
       header: whether line 1 is word2vec's `count size`.
     """
     field, path = request.field, request.path
-    words = [[word for word in re.split(r"[\s/_-]+", name) if word] for name in classes]
+    words = list(map(words_of, classes))
     for name, split in zip(classes, words, strict=True):
         if not split:
             raise wrong(field, name, "a class with a word in its name")
-    vectors, size = _vectors(path, {word for split in words for word in split}, header, field)
+    vectors, size = vectors_of(path, {word for split in words for word in split}, header, field)
     used = [[word if word in vectors else word.lower() for word in split] for split in words]
     pairs = zip(itertools.chain(*words), itertools.chain(*used), strict=True)
     missing = dict.fromkeys(word for word, form in pairs if form not in vectors)
@@ -44,10 +44,15 @@ def read_vectors(
     return np.array(means), numbered("dimension", size)
 
 
-def _vectors(
+def words_of(name: str) -> list[str]:
+    """The words of a name."""
+    return [word for word in re.split(r"[\s/_-]+", name) if word]
+
+
+def vectors_of(
     path: Path, words: set[str], header: bool, field: str
 ) -> tuple[dict[str, np.ndarray], int]:
-    """The vectors of `words`, as written or in lower case, and the size of each."""
+    """The vectors that a file has of `words`, as written or in lower case, and the size of each."""
     lines = _lines(path, field)
     _, first = next(lines, (1, b""))
     size = _size(first, header, path, field)
