@@ -5,7 +5,6 @@ timed. It is given the best of its settings: channels last, eager or compiled, e
 """
 
 import functools
-import os
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import transformers
 
 from benchmarks import frame
 from benchmarks.mobilenet_torch import MobileNetV2
-from tljax.memory import keep_freed
+from tljax.memory import cores, keep_freed
 from tljax.models import weights
 from tljax.models.network import module
 from tljax.models.trunks import TRUNKS
@@ -168,10 +167,9 @@ def threaded(contestants: Pass, threads: list[int]) -> Pass:
 def main() -> None:
     """Times everything and prints a table."""
     keep_freed()
-    cores = len(os.sched_getaffinity(0))
     parser = frame.flags(__doc__, rounds=7)
     parser.add_argument("--only", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
-    own = dict(nargs="+", default=sorted({1, cores}), help="of torch")
+    own = dict(nargs="+", default=sorted({1, cores()}), help="of torch")
     parser.add_argument("--threads", type=frame.positive, **own)
     options = parser.parse_args()
     with frame.measured("backbones", options, lambda: jax.devices()[0].device_kind) as record:

@@ -6,7 +6,6 @@ measured, which another process on that core stretches little; on several, what 
 """
 
 import functools
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import frame
-from tljax.memory import keep_freed
+from tljax.memory import cores, keep_freed
 from tljax.models.convolution import Form, chosen, convolve
 
 
@@ -82,7 +81,7 @@ def ways(shape: Shape) -> dict[str, dict[str, Callable[[], Any]]]:
 def main() -> None:
     """Times everything and prints a table."""
     options = frame.flags(__doc__, rounds=7).parse_args()
-    one = len(os.sched_getaffinity(0)) == 1
+    one = cores() == 1
     clock = time.process_time if one else time.perf_counter
     measure = functools.partial(frame.seconds, clock=clock)
     keep_freed()

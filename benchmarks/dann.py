@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 import tljax as library
-from benchmarks import frame
+from benchmarks import dann_mlp, frame
 from benchmarks.dann_torch import LAYOUTS, Digits, Numbers, Training
 from benchmarks.frame import ROOT
 from configs import dann
 from tljax import experiment, trees
 from tljax.data import streams
-from tljax.memory import keep_freed
+from tljax.memory import cores, keep_freed
 from tljax.phase.phase import numbers as numbers_of
 from tljax.train import step as steps
 
+NETWORKS = {"cnn": dann, "mlp": dann_mlp}
 DISPATCH = 50  # steps that the loop dispatches at once under this config, which logs every 50
 
 
@@ -145,12 +146,12 @@ def _apart(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max() / np.abs(ours).max())
 
 
-def blocks(count: int) -> dict[str, Callable[[], None]]:
+def blocks(config: Any, count: int) -> dict[str, Callable[[], None]]:
     """Name -> a block of `count` steps of each, which goes on from the last one."""
-    phase, data, *states = prepare(dann.get_config())
+    phase, data, *states = prepare(config)
     phase = jax.device_put(numbers_of(phase))
     several, fresh = jax.device_put((np.int32(DISPATCH), np.bool_(False)))
-    told = numbers(dann.get_config())
+    told = numbers(config)
     digits = Digits(told)
     for name, images in (("source", digits.source), ("target", digits.target)):
         np.testing.assert_allclose(data[name].input / 255.0, images, atol=1e-6)
@@ -198,7 +199,9 @@ def run_torch(config: Any, threads: int, layout: str = "channels last") -> float
     return json.loads(printed)["accuracy"]
 
 
-def whole_runs(threads: int) -> tuple[dict[str, Callable[[], None]], dict[str, list[float]]]:
+def whole_runs(
+    module: Any, threads: int
+) -> tuple[dict[str, Callable[[], None]], dict[str, list[float]]]:
     """Whole trainings, each a new process, and where they leave their accuracies.
 
     Both train and evaluate once; tljax's also compiles, logs and saves its state and result.
@@ -207,11 +210,11 @@ def whole_runs(threads: int) -> tuple[dict[str, Callable[[], None]], dict[str, l
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as workdir:
-            tljax("--config=configs/dann.py", f"--workdir={workdir}")
+            tljax(f"--config={module.__file__}", f"--workdir={workdir}")
             reached["tljax"].append(accuracy(Path(workdir)))
 
     def theirs(layout: str) -> None:
-        reached[f"torch, {layout}"].append(run_torch(dann.get_config(), threads, layout))
+        reached[f"torch, {layout}"].append(run_torch(module.get_config(), threads, layout))
 
     runs = {f"torch, {name}": functools.partial(theirs, name) for name in LAYOUTS}
     return {"tljax": ours, **runs}, reached
@@ -229,26 +232,29 @@ def agree(config: Any) -> dict[str, float]:
 def main() -> None:
     parser = frame.flags(__doc__, rounds=7)
     parser.add_argument("--steps", type=int, default=200, help=f"a block; multiple of {DISPATCH}")
-    parser.add_argument("--threads", type=frame.positive, default=os.cpu_count(), help="of torch")
+    parser.add_argument("--threads", type=frame.positive, default=cores(), help="of torch")
     parser.add_argument("--whole-run", action="store_true")
+    parser.add_argument("--network", choices=NETWORKS, default="cnn")
     options = parser.parse_args()
     if options.steps < 1 or options.steps % DISPATCH:
         parser.error(f"--steps must be a multiple of {DISPATCH}")
     keep_freed()
     torch.set_num_threads(options.threads)
-    whole = options.whole_run
+    whole, module = options.whole_run, NETWORKS[options.network]
     unit, digits = ("s", 1) if whole else ("ms", 2)
     kind = f"{'whole run' if whole else 'a step'}, {options.threads} threads of torch"
+    kind += "" if options.network == "cnn" else f", {options.network}"
     with frame.measured("dann", options, lambda: kind) as record:
-        record["differences"] = agree(dann.get_config())
+        record["differences"] = agree(module.get_config())
         if whole:
-            contestants, reached = whole_runs(options.threads)
+            contestants, reached = whole_runs(module, options.threads)
             times = frame.rounds(contestants, options.rounds, warm=0)
             record["target accuracy"] = reached
             print("target accuracy:", {n: frame.spread(each, 4) for n, each in reached.items()})
         else:
             scale = 1e3 / options.steps
-            times = frame.rounds(blocks(options.steps), options.rounds, scale=scale)
+            made = blocks(module.get_config(), options.steps)
+            times = frame.rounds(made, options.rounds, scale=scale)
         record[unit] = times
         best = frame.fastest(times, [f"torch, {name}" for name in LAYOUTS])
         record.head(kind, f"{unit}: median (least–most)", f"{best} / this")

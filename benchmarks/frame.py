@@ -147,14 +147,15 @@ def environment() -> dict[str, Any]:
     """Versions, device, processor, its cores and the threads of PyTorch where that is in use."""
     import jax
 
+    from tljax.memory import cores
+
     found: dict[str, Any] = {}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found |= {"device": jax.devices()[0].device_kind, "processor": processor(), "cores": cores}
+    found |= {"device": jax.devices()[0].device_kind, "processor": processor(), "cores": cores()}
     torch = sys.modules.get("torch")
     return found | ({"threads": torch.get_num_threads()} if torch else {})
 

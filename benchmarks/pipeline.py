@@ -6,7 +6,6 @@ import gc
 import importlib.util
 import io
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from PIL import Image
 from benchmarks import frame
 from tljax.data import pictures, sources, views
 from tljax.data.streams import Feed, reader
+from tljax.memory import cores
 
 SIZE, BATCH, SEED = 224, 64, 0
 TIMES = 100  # that each file stands in the list: so short an order as theirs alone is slow to draw
@@ -80,7 +80,7 @@ def bare(decoder: str) -> Contestant:
 
     def batches(paths: list[str], seed: int) -> Batches:
         rng = np.random.default_rng(seed)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             while True:
                 chosen = rng.integers(len(paths), size=BATCH)
                 yield sum(pool.map(one, ((paths[i], int(i)) for i in chosen)))
@@ -117,7 +117,7 @@ def torch_loader(decoder: str) -> Contestant:
 
         loader = torch.utils.data.DataLoader(
             Photographs(paths * TIMES, decoder), BATCH, shuffle=True, drop_last=True,
-            num_workers=os.cpu_count() or 1, generator=torch.Generator().manual_seed(seed),
+            num_workers=cores(), generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
         while True:
             for images, _ in loader:
@@ -166,7 +166,7 @@ def main() -> None:
             continue
         made[f"{decoder}, bare"] = bare(decoder)
         made[f"{decoder}, stream"] = stream(decoder)
-        made[f"{decoder}, stream, workers"] = stream(decoder, os.cpu_count() or 1)
+        made[f"{decoder}, stream, workers"] = stream(decoder, cores())
         if importlib.util.find_spec("torch"):
             made[f"{decoder}, torch"] = torch_loader(decoder)
     kept, counted = pictures.simplejpeg, itertools.count()

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import dann_mlp, frame
-from benchmarks.dann import accuracy, agree, run_torch, tljax
+from benchmarks import frame
+from benchmarks.dann import NETWORKS, accuracy, agree, run_torch, tljax
 from benchmarks.frame import ROOT
-from configs import dann
 
-NETWORKS = {"cnn": dann, "mlp": dann_mlp}
 WEIGHTS, SEEDS = (0.0, 0.3, 1.0, 3.0), (0, 1, 2, 3)
 POINTS = tuple(itertools.product(WEIGHTS, SEEDS))
 Result = tuple[float, str]  # accuracy on the target, and all that result.json holds

@@ -16,8 +16,8 @@ def get_config():
     config.family = "domain-adversarial"
     tasks.digits_shift(config)
     tasks.adversarial(config)
-    # λ = scale · ramp(progress, gamma) as in DANN; certain predictions weigh more. The scale was
-    # chosen in experiments/adaptation without target labels; no seed of ten is lost at it, and none
-    # of experiments/stability's remedies adds to it.
+    # λ = scale · ramp(progress, gamma) as in DANN; certain predictions weigh more. At this scale no
+    # seed of ten is lost, and none of experiments/stability's remedies adds to it; the validator of
+    # experiments/adaptation would rather have less.
     config.terms.domain.update(term="conditional_adversarial", entropy=True, scale=0.3)
     return config

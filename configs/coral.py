@@ -15,7 +15,7 @@ def get_config():
     config.method = "Deep CORAL"
     config.family = "domain-adversarial"
     tasks.digits_shift(config)
-    # The loss is divided by 4·D², so its weight is large; chosen in experiments/adaptation without
-    # target labels.
+    # The loss is divided by 4·D², so its weight is large. The validator of
+    # experiments/adaptation would rather have none of it.
     config.terms.covariance = dict(term="coral", weight=300.0, ramp=10.0)
     return config

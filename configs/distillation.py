@@ -20,6 +20,6 @@ def get_config():
     config.network.heads.target = dict(name="mlp", hidden=(256,))
     config.evaluate.target.head = config.target.terms.label.head = "target"
     config.target.terms.old = dict(
-        term="distillation", weight=3.0, stream="target", head="label", temperature=3.0
+        term="distillation", weight=1.0, stream="target", head="label", temperature=3.0
     )
     return config

@@ -15,7 +15,7 @@ def get_config():
     config = blank()
     config.method = "L2-SP"
     config.family = "fine-tuning"
-    tasks.inverted_digits(config, learning_rate=0.05)
+    tasks.inverted_digits(config, learning_rate=0.1)
     # All layers were trained on the source, so all of them are held.
     config.target.terms.near = dict(term="l2_sp", weight=0.01, only=("**",))
     return config

@@ -17,7 +17,7 @@ def get_config():
     config = blank()
     config.method = "layer transfer"
     config.family = "fine-tuning"
-    tasks.inverted_digits(config, learning_rate=0.5)
+    tasks.inverted_digits(config, learning_rate=1.0)
     # Copied: everything. Head only would be train = (("heads/**", 1.0), ("**", 0.0)); the first
     # n layers copied, the rest new: start = (("trunk/**", "source"), ("**", "fresh")).
     config.target.start = (("**", "source"),)

@@ -3,7 +3,7 @@
     tljax --config mcc --workdir runs/mcc
 
 The task of dann.py, in under a minute on two cores.
-Expected: target accuracy 0.62 to 0.94, most seeds below source only; RESULTS.md has the interval.
+Expected: target accuracy 0.60 to 0.90, no better than source only; RESULTS.md has the interval.
 """
 
 from tljax.configs import tasks
@@ -18,6 +18,6 @@ def get_config():
     # Ramped up as DANN's λ is. The weight was chosen in experiments/adaptation without target
     # labels; T = 2.5 is the paper's.
     config.terms.confusion = dict(
-        term="class_confusion", weight=0.3, ramp=10.0, stream="target", temperature=2.5
+        term="class_confusion", weight=10.0, ramp=10.0, stream="target", temperature=2.5
     )
     return config

@@ -15,7 +15,7 @@ def get_config():
     config.method = "DAN (MK-MMD)"
     config.family = "domain-adversarial"
     tasks.digits_shift(config)
-    # Five Gaussian kernels; ramped up as DANN's λ is. The weight was chosen in
-    # experiments/adaptation without target labels.
+    # Five Gaussian kernels; ramped up as DANN's λ is. The validator of experiments/adaptation
+    # prefers ever larger weights; from 3 to 100 its runs reach 0.92 to 0.94.
     config.terms.discrepancy = dict(term="mk_mmd", weight=3.0, ramp=10.0, estimator="quadratic")
     return config

@@ -21,6 +21,7 @@ import contextlib
 import functools
 import importlib
 import importlib.metadata
+import itertools
 import json
 import re
 import subprocess
@@ -40,13 +41,14 @@ from experiments.report import Comparison, Results
 from tljax import experiment
 from tljax.errors import Stopped, UserError, unknown
 from tljax.experiment import grid, sweep
+from tljax.experiment.workdir import Another
 from tljax.memory import keep_freed
 from tljax.train.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADLINES = (  # the experiments whose comparisons stand in the README, in order
     *("pretrained", "speaker", "solar_shift", "domain_shift", "adaptation", "few_shot"),
-    "multitask",
+    *("multitask", "text_tasks"),
     *("self_taught", "self_taught_clustering", "zero_shot", "words"),
 )
 VERSIONS = ("jax", "flax", "optax", "numpy")
@@ -178,8 +180,9 @@ class Experiment(NamedTuple):
         return Results(self.stages(run)) if self.stages else run(self.rows())
 
     def read(self) -> Results:
-        """The lines that have been written."""
-        return report.read(self.folder / self.file)
+        """The lines that have been written; none where nothing has been run."""
+        path = self.folder / self.file
+        return report.read(path) if path.exists() else Results()
 
     def section(self, results: Results) -> str:
         """The markdown of RESULTS.md."""
@@ -225,6 +228,12 @@ def shipped(name: str) -> Any:
 def judge_at_the_end(config: Any, steps: int | None = None) -> None:
     """Nothing is evaluated or saved before the end."""
     config.evaluate_every = config.checkpoint_every = steps or config.steps
+
+
+def by_writers(config: Any) -> None:
+    """The same slices of scikit-learn's digits, of the order that goes writer by writer."""
+    for part in (*config.streams.values(), *config.evaluate.values()):
+        part.split = part.split.replace("train", "writers")
 
 
 def configured(row: Row, run: Run, shrink: Shrink | None = None) -> Any:
@@ -326,7 +335,12 @@ def _swept(
     began, now = time.monotonic(), provenance() if pending else {}
     directory.parent.mkdir(parents=True, exist_ok=True)
     write_json(record, made | dict.fromkeys(pending, {"seconds": None, **now}))
-    rows = sweep.run(base, points, directory)
+    try:
+        rows = sweep.run(base, points, directory)
+    except Another:
+        write_json(record, before)
+        _set_aside(directory)
+        return _swept(configs, directory, row)
     share = (time.monotonic() - began) / max(1, len(pending))
     made |= dict.fromkeys(pending, {"seconds": share, **now})
     write_json(record, made)
@@ -340,6 +354,15 @@ def _swept(
                 write_json(path, row.measure(found))
             values |= json.loads(path.read_text())
     return members, reached
+
+
+def _set_aside(directory: Path) -> None:
+    """Makes room for the runs of a row that has been changed; those before stay, elsewhere."""
+    numbered = (directory.with_name(f"{directory.name}.{n}") for n in itertools.count(1))
+    kept = next(path for path in numbered if not path.exists())
+    _made(directory)[0].rename(_made(kept)[0])
+    directory.rename(kept)
+    print(f"{directory.name} has changed: its runs before are kept as {kept.name}", flush=True)
 
 
 def _points(configs: Mapping[int, Any]) -> list[dict[str, Any]]:

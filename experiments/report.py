@@ -195,7 +195,7 @@ def settled(text: str) -> str:
 
 def text(heading: str, column: str, form: str = "{}") -> Column:
     """What all lines of a row say of themselves, in a form."""
-    return heading, lambda lines: form.format(lines[0][column])
+    return heading, lambda lines: form.format(lines[0][column]) if lines else "–"
 
 
 def mean(heading: str, metric: str) -> Column:

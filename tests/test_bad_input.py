@@ -468,6 +468,10 @@ CASES = {
         'config.network.trunk.norm = "batch"; config.accumulate = 8; config.flow = ("source",)',
         *["network: norm", "at least 2 examples"],
     ],
+    "images that are halved to nothing": [
+        'config.network.trunk = dict(name="cnn", channels=(2, 2, 2))',
+        *["trunk: a map to halve: got (1, 1)", "(2, 2) at least, of larger inputs"],
+    ],
     "float images of 255": [
         "config.streams.source = dict(data='npz:floats.npz', split='all', batch=8)",
         *["streams.source", "from 0 to 255", "[0, 1]", "streams.source.scale"],

@@ -66,6 +66,24 @@ def test_a_row_is_a_sweep_over_its_seeds_with_its_provenance(one_row, tmp_path):
     assert [line["accuracy"] for line in again] == [line["accuracy"] for line in lines]
 
 
+def test_a_row_that_has_changed_is_run_again_and_what_was_there_is_kept(one_row, tmp_path, capsys):
+    before = one_row(tmp_path).collect(tmp_path)
+    members = {path.name for path in (tmp_path / "a_row" / "members").iterdir()}
+    for n in (1, 2):
+        overrides = {"optimizer.learning_rate": 0.001 * n}
+        changed = one_row(tmp_path, **overrides).collect(tmp_path)
+        assert f"changed: its runs before are kept as a_row.{n}" in capsys.readouterr().out
+        assert [line["status"] for line in changed] == ["finished"] * 2
+        assert changed[0]["commit"] == frame.provenance()["commit"]
+    assert {path.name for path in (tmp_path / "a_row.1" / "members").iterdir()} == members
+    assert (tmp_path / "a_row.1.made.json").exists()
+    # What was kept is read again in its place.
+    (tmp_path / "a_row").rename(tmp_path / "changed")
+    for name in ("a_row", "a_row.made.json"):
+        (tmp_path / name.replace("a_row", "a_row.1")).rename(tmp_path / name)
+    assert one_row(tmp_path).collect(tmp_path) == before
+
+
 def test_a_run_that_diverges_is_a_line_without_metrics(one_row, tmp_path):
     lines = one_row(tmp_path, **{"optimizer.learning_rate": 1e30}).collect(tmp_path, [0])
     assert lines[0]["status"].startswith("failed: phase") and lines[0]["accuracy"] is None
@@ -319,6 +337,7 @@ def test_a_flag_names_what_is_run_instead(tmp_path, monkeypatch):
     monkeypatch.setattr(frame.sweep, "use_all_cores", lambda: None)
     result = Experiment(tmp_path, range(3))
     tuning = Experiment(tmp_path, (100, 101), file="tuning.csv")
+    assert not tuning.read()  # nothing has been run
     for arguments in (["--seeds", "2"], ["--tune"]):
         monkeypatch.setattr("sys.argv", ["run.py", *arguments])
         frame.main("", result, tune=tuning)
@@ -412,10 +431,10 @@ def test_garments_are_tuned_on_a_seed_of_their_own():
 def test_a_table_of_tuning_has_the_rows_that_are_declared(name):
     tuning = declared(name, "TUNING")
     written = tuning.read()
-    rows = [row for key, row in tuning.rows().items() if not key.endswith("source")]
-    assert len(written) == len(rows) * len(tuning.seeds)
-    for row in rows:
-        columns = {key: value for key, value in row.columns.items() if key in written[0]}
+    said = [columns for row in tuning.rows().values() for columns in row.said()]
+    assert len(written) == len(said) * len(tuning.seeds)
+    for columns in said:
+        columns = {key: value for key, value in columns.items() if key in written[0]}
         assert len(written.where(**columns)) == len(tuning.seeds), columns
 
 

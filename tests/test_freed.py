@@ -1,4 +1,4 @@
-"""What malloc keeps."""
+"""What a process has of its machine."""
 
 import os
 import subprocess
@@ -6,7 +6,21 @@ import sys
 
 import pytest
 
+from tljax.memory import cores
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on a Mac
+    assert cores() == os.cpu_count()
+
 
 # 80 MB in a thread, as XLA's are, written four times: 20,000 pages of 4 kB each time where they
 # are unmapped, once where they are kept.

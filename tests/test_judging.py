@@ -375,6 +375,29 @@ class TestFailedAtTheEnd:
         assert result["failed"].startswith(f"evaluate.other: {type(error).__name__}")
         assert "\n" not in result["failed"] and "accuracy" in result["evaluations"]["near"]
 
+    @pytest.mark.parametrize(
+        ("fields", "passes"),
+        [
+            ({}, 1),  # what is judged as the phase ends is what the result tells
+            (dict(evaluate_every=2), 2),
+            (dict(select=dict(by="near/loss")), 2),  # another step might be kept
+        ],
+    )
+    def test_a_final_network_is_asked_once(self, vectors, tmp_path, monkeypatch, fields, passes):
+        asked, real = [], results.outputs
+
+        def outputs(network, params, batch_stats, split):
+            asked.append(split.name)
+            return real(network, params, batch_stats, split)
+
+        monkeypatch.setattr(results, "outputs", outputs)
+        vectors.evaluate.near.validation = True
+        vectors.update(dict(steps=4, evaluate_every=4, checkpoint_every=4), **fields)
+        result = experiment.run(vectors, tmp_path / "run")
+        assert asked.count("near") == passes
+        last = [line for line in read(tmp_path / "run") if line["kind"] == "near"][-1]
+        assert result["evaluations"]["near"]["accuracy"] == last["accuracy"]
+
     def test_a_failure_is_one_line_that_names_its_field_once(self):
         assert failure("a.b", UserError("a.b: got 1")) == {"failed": "a.b: got 1"}
         assert failure("a.b", KeyError("x\ny")) == {"failed": "a.b: KeyError: 'x\\ny'"}

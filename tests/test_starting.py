@@ -102,6 +102,34 @@ def heads(config, **more):
     config.second.terms = dict(label=dict(term="cross_entropy", stream="target", head=name))
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        tljax.term("class_confusion", stream="target"),  # its stream knows of no classes
+        tljax.term("nt_xent", first="source", second="target", head="label"),  # reads no labels
+    ],
+)
+def test_labels_tell_a_heads_outputs_whatever_the_terms_are_called(other):
+    inputs = np.zeros((8, 3), np.float32)
+    known = tljax.Table(input=inputs, label=np.arange(8) % 4, classes=tuple("abcd"))
+    phase = tljax.Phase(
+        network=tljax.Network(
+            trunk=tljax.models.MLP(features=(2,)), heads={"label": tljax.models.Linear()}
+        ),
+        streams=[tljax.Stream("source", batch=8), tljax.Stream("target", batch=8)],
+        terms={
+            "a": other,
+            "label": tljax.term("cross_entropy", stream="source"),
+        },
+        steps=2,
+    )
+    data = {"source": known, "target": tljax.Table(input=inputs)}
+    state = tljax.start(phase, data, jax.random.key(0))
+    assert state.params["heads"]["label"]["output"]["bias"].shape == (4,)
+    with pytest.raises(tljax.errors.UserError, match=r"^terms\.a: .*label\.outputs: got None"):
+        tljax.start(phase.changed(terms={"a": other}), data, jax.random.key(0))
+
+
 class TestRules:
     def test_by_default_all_is_of_the_phase_before_and_a_new_head_is_fresh(self, small):
         heads(small, other=dict(name="linear"))

@@ -20,6 +20,10 @@ class UserError(ValueError):
         super().__init__(" ".join(str(message).split()))
 
 
+class Unsized(UserError):
+    """A head whose number of outputs nothing has told yet."""
+
+
 class Noticed(UserWarning):
     """What a user should know of and nothing else says: a line, shown as our errors are."""
 
@@ -64,9 +68,9 @@ def unknown(field: str, value: Any, choices: Iterable[str]) -> UserError:
     return UserError(f"{field}: unknown name {shown(value)}; expected one of: {expected}.{hint}")
 
 
-def wrong(field: str, value: Any, expected: str) -> UserError:
+def wrong(field: str, value: Any, expected: str, kind: type[UserError] = UserError) -> UserError:
     """The error for a value that does not fit: `field: got value; expected …`."""
-    return UserError(f"{field}: got {shown(value)}; expected {expected}")
+    return kind(f"{field}: got {shown(value)}; expected {expected}")
 
 
 def shown(value: Any) -> str:
@@ -87,9 +91,9 @@ def calling(field: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(error).startswith(field):
-            raise
-        raise UserError(f"{field}: {error}") from error.__cause__
+        if not str(error).startswith(field):
+            error.args = (f"{field}: {error}",)
+        raise
     except Exception as error:
         raise UserError(f"{field}: {type(error).__name__}: {error}") from error
 

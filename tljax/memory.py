@@ -1,4 +1,4 @@
-"""Memory that is freed stays with the process, so that a step's temporaries are no new pages."""
+"""What a process has of its machine: cores, and memory that stays with it when it is freed."""
 
 import ctypes
 import os
@@ -6,6 +6,12 @@ import sys
 
 # malloc.h's numbers of what mallopt sets.
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8
+
+
+def cores() -> int:
+    """How many cores this process may use, which a job's are fewer than the machine's."""
+    allowed = getattr(os, "sched_getaffinity", None)  # of Linux
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def keep_freed(several: bool = False) -> bool:

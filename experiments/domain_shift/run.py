@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
-from experiments.mnist_m.run import LOOKS
+from experiments.mnist_m.run import augmented
 from experiments.report import Comparison, Results
 
 HERE = Path(__file__).parent
@@ -42,8 +42,8 @@ def row(name: str, rate: float, tuning: bool = False) -> Row:
 
     def edit(config: Any, _: Run) -> None:
         config.optimizer.learning_rate = rate
-        for stream in config.streams.values() if method.augmented else ():
-            stream.transforms = (*stream.get("transforms", ()), *LOOKS["augmented"])
+        if method.augmented:
+            augmented(config)
         if tuning:
             target = dict(config.evaluate.target, split="train[1200:1400]")
             config.evaluate = dict(target=target, blind=dict(target, labelled=False))

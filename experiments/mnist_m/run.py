@@ -38,30 +38,51 @@ class Method(NamedTuple):
     knob: str
     values: tuple[float, ...]
     edit: Callable[[Any], None] = lambda config: None
+    simple: bool = False  # nothing of it is about the target's domain
+    sees_target: bool = False  # where its config has no such stream
 
 
-def per_domain(config: Any) -> None:
+def augmented(config: Any) -> None:
+    """The augmentation of `LOOKS` for the images of all streams, after what they have."""
+    for stream in config.streams.values():
+        stream.transforms = (*stream.get("transforms", ()), *LOOKS["augmented"])
+
+
+def per_domain(config: Any, target: Mapping[str, Any]) -> None:
     """Batch normalisation by each domain's own statistics (AdaBN, Li et al. 2016)."""
     config.network.trunk.norm, config.statistics = "batch", "separate"
-    config.streams.target = unlabelled(config.streams.source.transforms[1:])
+    config.streams.target = target
 
 
-def pseudo_labels(config: Any) -> None:
+def pseudo_labels(config: Any, target: Mapping[str, Any], looks: Any) -> None:
     """Confident predictions are the labels of another look (Lee 2013, as in FixMatch)."""
-    looks = config.streams.source.transforms[1:]
-    config.streams.target = unlabelled(())
-    config.streams.augmented = dict(of="target", transforms=looks)
+    config.streams.target = target
+    config.streams.other = dict(of="target", transforms=looks)
     own = dict(head="label", threshold=0.95, ramp=10.0)
-    config.terms.pseudo = dict(term="self_label", stream="target", augmented="augmented", **own)
+    config.terms.pseudo = dict(term="self_label", stream="target", augmented="other", **own)
+
+
+def per_domain_of(config: Any) -> None:
+    per_domain(config, config.streams.target)
+
+
+def pseudo_labels_of(config: Any) -> None:
+    """Of the target as it is, what is seen of it being the other look."""
+    target = config.streams.target.to_dict()
+    pseudo_labels(config, {**target, "transforms": ()}, target["transforms"])
 
 
 RATES = ("optimizer.learning_rate", (0.003, 0.01, 0.03, 0.1, 0.3))
 SCALES = ("terms.domain.scale", (0.1, 0.3, 1.0, 3.0, 10.0))
 METHODS = {
     "source only": Method("source_only", *RATES),
-    "per-domain normalisation": Method("source_only", *RATES, edit=per_domain),
+    "per-domain normalisation": Method("source_only", *RATES, edit=per_domain_of, sees_target=True),
     "pseudo-labels": Method(
-        "source_only", "terms.pseudo.threshold", (0.5, 0.8, 0.9, 0.95, 0.99), edit=pseudo_labels
+        "source_only",
+        "terms.pseudo.threshold",
+        (0.5, 0.8, 0.9, 0.95, 0.99),
+        edit=pseudo_labels_of,
+        sees_target=True,
     ),
     "DANN": Method("dann", *SCALES),
     "DANN, smoothed labels": Method(
@@ -88,7 +109,7 @@ def unlabelled(looks: Any) -> dict[str, Any]:
     return dict(mnist_m("train"), labelled=False, batch=BATCH, transforms=looks)
 
 
-def digits(config: Any, looks: str) -> None:
+def digits(config: Any, looks: str, sees_target: bool) -> None:
     """The paper's network and both kinds of digits in the place of a shipped config's."""
     config.data_dir, supervised = tasks.cache(), "source" not in config.streams
     grey = (dict(name="rgb"), *LOOKS[looks])
@@ -98,7 +119,7 @@ def digits(config: Any, looks: str) -> None:
         else dict(mnist("train"), batch=BATCH, transforms=grey)
     )
     streams = {"target" if supervised else "source": labelled}
-    if "target" in config.streams and not supervised:
+    if sees_target or ("target" in config.streams and not supervised):
         streams["target"] = unlabelled(LOOKS[looks])
     config.streams = streams
     config.evaluate = dict(target=mnist_m("test"), source=dict(mnist("test")))
@@ -114,7 +135,7 @@ def row(name: str, looks: str, value: float, tuning: bool = False) -> Row:
     method, steps = METHODS[name], TUNING_STEPS if tuning else STEPS
 
     def edit(config: Any, run: Run) -> None:
-        digits(config, looks)
+        digits(config, looks, method.sees_target)
         method.edit(config)
         config.steps, config.average, config.log_every = steps, AVERAGE[steps], 500
         frame.judge_at_the_end(config)

@@ -48,7 +48,6 @@ class Method(NamedTuple):
 
     edit: Callable[[Any, Any], None]  # changes a config by a value of the knob
     values: Sequence[Any]
-    classical: bool = False  # a solver on features, or pixels
 
 
 class Case(NamedTuple):
@@ -172,9 +171,9 @@ def low_rank(config: Any, rate: float) -> None:
 
 RATES = (0.0005, 0.002, 0.006)
 METHODS = {
-    "pixels": Method(pixels, (10.0, 100.0, 1000.0), classical=True),
-    "nearest neighbours": Method(nearest, (1, 3, 5), classical=True),
-    "linear probe": Method(probe, (1.0, 10.0, 100.0), classical=True),
+    "pixels": Method(pixels, (10.0, 100.0, 1000.0)),
+    "nearest neighbours": Method(nearest, (1, 3, 5)),
+    "linear probe": Method(probe, (1.0, 10.0, 100.0)),
     "from scratch": Method(scratch, (0.01, 0.03, 0.1)),
     "fine-tuning": Method(tuned, RATES),
     "LP-FT": Method(probe_first, RATES),

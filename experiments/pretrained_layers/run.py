@@ -2,166 +2,115 @@
 new inputs?
 
 python -m experiments.pretrained.fetch mobilenet_v2 elpv
-python -m experiments.pretrained_layers.run [--seeds 10] [--only pair="new classes"]
+python -m experiments.pretrained_layers.run [--tune] [--seeds 10] [--only pair="new classes"]
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import frame, report
-from experiments.frame import Collect, Experiment, Row, Run
+from experiments import frame
+from experiments.frame import Experiment, Row, Run
 from experiments.pretrained import run as pretrained
 from experiments.pretrained.run import Case
-from experiments.report import Column, Results
-from tljax import metrics
+from experiments.which_layers import run as which_layers
+from experiments.which_layers.run import NOTHING
 
 HERE = Path(__file__).parent
 CASE = Case("cells", "mobilenet_v2", 20)
+SIZE, STEPS, SOURCE_STEPS, BATCH = 96, 150, 300, 16
+JUDGED = 100  # photographs a class that rates are chosen on
 GROUPS = (  # of a trunk's layers, from the input on
     ("trunk/stem/**", "trunk/block1_*/**", "trunk/block2_*/**"),
     ("trunk/block3_*/**", "trunk/block4_*/**"),
     ("trunk/block5_*/**", "trunk/block6_*/**"),
     ("trunk/block7_*/**", "trunk/last/**"),
 )
-PAIRS = {"new classes": "first", "inverted inputs": "last"}  # and what the rule says to copy
-ENDS = ("first", "last")
-RATES = (0.002, 0.01, 0.03)
-SOURCE_STEPS = 700
-COUNTS = range(1, len(GROUPS))
-
-
-def copied(end: str, count: int, moves: bool = True) -> Callable[[Any, float], None]:
-    """So many groups are copied, from the first or up to the last; what is not starts afresh."""
-
-    def edit(config: Any, rate: float) -> None:
-        groups = GROUPS[:count] if end == "first" else GROUPS[-count:]
-        paths = [path for group in groups for path in group]
-        *fresh, (_, origin) = config.start
-        if end == "last" and not fresh:
-            paths.append("heads/**")
-        config.start = (*((path, origin) for path in paths), ("**", "fresh"))
-        still = () if moves else tuple((path, 0.0) for path in paths)
-        config.train = (*still, ("**", 1.0))
-        config.freeze_statistics = None  # those of fresh layers are no statistics yet
-        pretrained.tuned(config, rate)
-
-    return edit
-
-
-def everything(config: Any, rate: float) -> None:
-    pretrained.tuned(config, rate)
-
-
-VARIANTS: dict[str, Callable[[Any, float], None]] = {
-    "nothing copied": pretrained.scratch,
-    **{f"{end} {n} copied": copied(end, n) for end in ENDS for n in COUNTS},
-    **{f"{end} {n} copied, frozen": copied(end, n, False) for end in ENDS for n in COUNTS},
-    "all copied": everything,
+PAIRS = ("new classes", "inverted inputs")
+RATES = (0.002, 0.01, 0.03, 0.1)
+VARIANTS = {  # which groups are copied; the others start afresh, and all move
+    NOTHING: (),
+    **{f"first {n} copied": GROUPS[:n] for n in (1, 2, 3)},
+    **{f"last {n} copied": GROUPS[-n:] for n in (1, 2, 3)},
+    "all copied": GROUPS,
 }
+
+
+def config_of(steps: int) -> Any:
+    """That of `experiments/pretrained`, smaller and shorter; all layers move alike."""
+    config = pretrained.config_of(CASE, CASE.labels)
+    config.evaluate = dict(target=config.evaluate.test)
+    config.streams.target.batch = BATCH
+    for part in (config.streams.target, config.evaluate.target):
+        part.size = SIZE
+    config.train, config.freeze_statistics = (("**", 1.0),), None
+    config.steps = config.log_every = steps
+    frame.judge_at_the_end(config)
+    return config
 
 
 def source() -> Row:
     """A network of all cells, as they are; what inverted ones start from."""
 
     def edit(config: Any, run: Run) -> None:
-        config.streams.target.update(per_class=None, batch=pretrained.BATCH)
-        config.evaluate = {"test": config.evaluate.test}
-        config.steps = config.log_every = SOURCE_STEPS
-        frame.judge_at_the_end(config)
+        config.streams.target.per_class = None
+        config.optimizer.learning_rate = 0.01
 
-    reads = [(dict(part="source"), {"test": "test/per_class_accuracy"})]
-    make = lambda: pretrained.config_of(CASE, CASE.labels)  # noqa: E731
-    return Row(make, edit=edit, columns=dict(pair="inverted inputs"), reads=reads)
+    make = functools.partial(config_of, SOURCE_STEPS)
+    return Row(make, edit=edit, columns=dict(pair="inverted inputs", variant="source model"))
 
 
-def row(pair: str, name: str, values: Any, labels: int) -> Row:
-    """A variant at a rate, or at one of each seed's own, on some of the labels or on all."""
-    tuning = labels < CASE.labels
+def row(pair: str, name: str, rate: float, tuning: bool = False) -> Row:
+    """A variant at a rate, judged on the test or, to choose the rate, on more of the pool."""
 
     def edit(config: Any, run: Run) -> None:
-        del config.evaluate.other
-        if pair == "inverted inputs":
-            config.start = (("**", run.origin("source")),)
-            for part in (config.streams.target, *config.evaluate.values()):
-                part.transforms = (dict(name="invert"), *part.transforms)
-        VARIANTS[name](config, values[run.seed] if isinstance(values, dict) else values)
+        [_, (_, origin)] = config.start
+        paths = [path for group in VARIANTS[name] for path in group]
         if tuning:
-            config.evaluate = {name: config.evaluate[name] for name in ("drawn", "held")}
+            judged = dict(per_class=CASE.labels + JUDGED, skip=CASE.labels)
+            config.evaluate.target.update(pretrained.DATA[CASE.data][0], **judged)
+        if pair == "inverted inputs":
+            origin = run.origin("source")
+            if GROUPS[-1] in VARIANTS[name]:
+                paths.append("heads/**")
+            for part in (config.streams.target, config.evaluate.target):
+                part.transforms = (dict(name="invert"), *part.transforms)
+        config.start = (*((path, origin) for path in paths), ("**", "fresh"))
+        config.optimizer.learning_rate = rate
 
-    part = (dict(part="tuning", knob=values), pretrained.TUNED)
-    ended = (dict(part="test"), {k: pretrained.READS[k] for k in ("test", "train")})
-    make = lambda: pretrained.config_of(CASE, labels)  # noqa: E731
-    columns = dict(pair=pair, variant=name)
-    return Row(make, edit=edit, columns=columns, reads=[part if tuning else ended])
+    make = functools.partial(config_of, STEPS)
+    return Row(make, edit=edit, columns=dict(pair=pair, variant=name, rate=rate))
 
 
-def stages(collect: Collect) -> Results:
-    """The source, then each variant with every rate on most of its labels, and on all."""
-    results, fewer = collect({"source": source()}), CASE.labels - CASE.held
+def rows() -> dict[str, Row]:
+    """Every variant at the rate of the highest balanced accuracy, the smaller of equals."""
+    rows, tuned = {"source": source()}, TUNING.read()
     for pair, name in itertools.product(PAIRS, VARIANTS):
-        tried = {f"{pair}-{name}-{rate:g}": row(pair, name, rate, fewer) for rate in RATES}
-        if tuned := collect(tried):
-            best = pretrained.chosen(tuned, RATES)
-            final = collect({f"{pair}-{name}": row(pair, name, best, CASE.labels)})
-            results += tuned + Results({**li, "knob": best[li["seed"]]} for li in final)
-    return results
+        if lines := tuned.where(pair=pair, variant=name):  # it is tuned in parts, too
+            [rate] = lines.best("target", "rate")
+            rows[f"{pair}-{name}"] = row(pair, name, rate)
+    return rows
 
 
-# What is made of them.
-
-
-def contest(results: Results, pair: str, first: str, last: str) -> str:
-    """The first less the last, over the draws that both have run."""
-    lines = results.where(part="test", pair=pair)
-    return pretrained.gained(lines.where(variant=first), lines.where(variant=last))
-
-
-def tables(results: Results) -> dict[str, Any]:
-    lines = results.where(part="test")
-
-    def cell(name: str, pair: str) -> str:
-        mine = lines.where(pair=pair, variant=name)
-        return mine.cell("test") + pretrained.drawn(mine)
-
-    def named(title: str, write: Callable[[Any, str], str], rows: Sequence[Any]) -> str:
-        columns: list[Column] = [(title, lambda of: of if isinstance(of, str) else of[0])]
-        columns += [(pair, lambda of, pair=pair: write(of, pair)) for pair in PAIRS]
-        return report.table(columns, rows)
-
-    duels = [
-        (f"first {n} − last {n}{how}", f"first {n} copied{how}", f"last {n} copied{how}")
-        for how in ("", ", frozen")
-        for n in COUNTS
-    ]
-    return {
-        "source": results.where(part="source").cell("test"),
-        "layers": named("layers", cell, list(VARIANTS)),
-        "duels": named("", lambda of, pair: contest(results, pair, *of[1:]), duels),
-        "verdict": " ".join(verdict(lines, pair) for pair in PAIRS),
+def candidates() -> dict[str, Row]:
+    return {"source": source()} | {
+        f"{pair}-{name}-{rate:g}": row(pair, name, rate, tuning=True)
+        for pair, name, rate in itertools.product(PAIRS, VARIANTS, RATES)
     }
 
 
-def verdict(lines: Results, pair: str) -> str:
-    """What the data say of the rule, by the paired intervals alone."""
-    wins, tried = dict.fromkeys(ENDS, 0), 0
-    for n, how in itertools.product(COUNTS, ("", ", frozen")):
-        sides = [lines.where(pair=pair, variant=f"{end} {n} copied{how}") for end in ENDS]
-        both = sorted(set(sides[0].of("seed")) & set(sides[1].of("seed")))
-        if len(both) < 2:
-            continue
-        values = [[side.where(seed=seed)[0]["test"] for seed in both] for side in sides]
-        difference, tried = metrics.paired(*values), tried + 1
-        if abs(difference.mean) > difference.half_width:
-            wins[ENDS[difference.mean < 0]] += 1
-    return (
-        f"{pair.capitalize()}: the rule says to copy the {PAIRS[pair]} layers; of {tried} "
-        f"comparisons the first are better in {wins['first']}, the last in {wins['last']}."
-    )
-
-
-EXPERIMENT = Experiment(HERE, range(10), tables=tables, stages=stages)
+READS = {"target": "target/per_class_accuracy"}
+SIDES = dict(pairs=PAIRS, variants=tuple(VARIANTS))
+EXPERIMENT = Experiment(
+    HERE,
+    range(10),
+    READS,
+    rows,
+    functools.partial(which_layers.tables, **SIDES),
+    functools.partial(which_layers.figure, pairs=PAIRS, rest="of four groups"),
+)
+TUNING = Experiment(HERE, (100, 101), READS, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
-    frame.main(__doc__, EXPERIMENT)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING)

@@ -225,8 +225,11 @@ def tables(results: Results) -> dict[str, Any]:
 
 def compared() -> list[Comparison]:
     """What the validator prefers of all that adapts, against domains standardised by themselves."""
-    made, adapting = [], [n for n in NETWORKS if n not in ("source only", "target supervised")]
-    tuned = TUNING.read() if (HERE / TUNING.file).exists() else Results()
+    tuned, made, adapting = (
+        TUNING.read(),
+        [],
+        [n for n in NETWORKS if n not in ("source only", "target supervised")],
+    )
     for source in (kind for kind in KINDS if tuned.where(source=kind)):
         lines = Results(li for li in tuned.where(source=source) if li["kind"] in adapting)
         [ours] = lines.best("score", "method")

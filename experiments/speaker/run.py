@@ -1,7 +1,9 @@
 """Which layers of a recogniser should move for a new speaker, and what else serves him?
 
 python -m experiments.speaker.voices
-python -m experiments.speaker.run [--tune] [--seeds 36] [--only kind=tract] [--workdir runs/speaker]
+python -m experiments.speaker.run [--tune] [--seeds 36] [--only condition=microphone]
+python -m experiments.speaker.voices phrases
+python -m experiments.speaker.run --real
 """
 
 import itertools
@@ -12,8 +14,9 @@ from typing import Any, NamedTuple
 from experiments import frame, report
 from experiments.frame import Experiment, Row, Run
 from experiments.report import Column, Comparison, Results
+from experiments.speaker import real
 from experiments.speaker import voices as made
-from experiments.speaker.voices import RATE, VOICES
+from experiments.speaker.voices import PACKS, RATE, VOICES
 from tljax import metrics
 from tljax.configs import tasks
 from tljax.experiment import blank
@@ -286,6 +289,11 @@ def tables(results: Results) -> dict[str, Any]:
     ]
     shown["duels"] = report.table(duels, itertools.product((1, 2, 3), spoken))
     shown["verdict"] = " ".join(verdict(results, of) for of in run)
+    actors = REAL.read()
+    shown["real"] = report.table(
+        [("way", str), ("accuracy", lambda name: actors.where(method=name).cell("test"))],
+        actors.of("method"),
+    )
     return shown
 
 
@@ -348,6 +356,9 @@ COMPARED += [
 ]
 EXPERIMENT = Experiment(HERE, range(len(NEW)), READS, rows, tables, figure, COMPARED)
 TUNING = Experiment(HERE, range(len(CHECKED)), READS, candidates, file="tuning.csv")
+REAL = Experiment(
+    HERE, range(len(PACKS)), READS, lambda: real.rows(recogniser), file="real.csv"
+)  # fmt: skip
 
 if __name__ == "__main__":
-    frame.main(__doc__, EXPERIMENT, tune=TUNING)
+    frame.main(__doc__, EXPERIMENT, tune=TUNING, real=REAL)

@@ -4,7 +4,7 @@ python -m experiments.which_layers.run [--tune] [--seeds 10] [--workdir runs/whi
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ LAYERS = ("trunk/conv_0/**", "trunk/conv_1/**", "heads/label/dense_0/**", "heads
 RATES = (0.005, 0.02, 0.05, 0.1)
 PAIRS = ("new classes", "inverted ink")
 NOTHING, ENDS = "nothing copied", ("first", "last")
+ONLY = tuple(f"all copied, only the {end} moves" for end in ENDS)
 
 
 VARIANTS = {  # which layers are copied, the others fresh; and which of them move
@@ -26,8 +27,8 @@ VARIANTS = {  # which layers are copied, the others fresh; and which of them mov
     **{f"first {n} copied": (LAYERS[:n], LAYERS) for n in (1, 2, 3)},
     **{f"last {n} copied": (LAYERS[-n:], LAYERS) for n in (1, 2, 3)},
     "all copied": (LAYERS, LAYERS),
-    "all copied, only the first moves": (LAYERS, LAYERS[:1]),
-    "all copied, only the last moves": (LAYERS, LAYERS[-1:]),
+    ONLY[0]: (LAYERS, LAYERS[:1]),
+    ONLY[1]: (LAYERS, LAYERS[-1:]),
 }
 
 
@@ -88,8 +89,12 @@ def candidates() -> dict[str, Row]:
     }
 
 
-def tables(results: Results) -> dict[str, str]:
-    at = {pair: results.where(pair=pair).at("variant", VARIANTS) for pair in PAIRS}
+def tables(
+    results: Results, pairs: Sequence[str] = PAIRS, variants: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, str]:
+    """Those of two pairs; of the first the rule says to copy the first layers, of the other the
+    last."""
+    at = {pair: results.where(pair=pair).at("variant", variants) for pair in pairs}
 
     def of_pair(pair: str) -> list[Column]:
         gain = report.gained(f"− {NOTHING}", "target", at[pair][NOTHING], itself="")
@@ -103,13 +108,15 @@ def tables(results: Results) -> dict[str, str]:
         ("the first layer copied − the last layer copied", "first 1 copied", "last 1 copied"),
         ("the first two − the last two", "first 2 copied", "last 2 copied"),
         ("the first three − the last three", "first 3 copied", "last 3 copied"),
-        ("only the first moves − only the last moves", *list(VARIANTS)[-2:]),
+        ("only the first moves − only the last moves", *ONLY),
     ]
-    duels: list[Column] = [("first or last", lambda line: line[0]), *map(contest, PAIRS)]
-    columns = [*of_pair(PAIRS[0]), *of_pair(PAIRS[1]), report.seconds()]
-    verdicts = [verdict(pair, rule, at[pair]) for pair, rule in zip(PAIRS, ENDS, strict=True)]
+    contests = [line for line in contests if line[1] in variants]
+    duels: list[Column] = [("first or last", lambda line: line[0]), *map(contest, pairs)]
+    columns = [column for pair in pairs for column in of_pair(pair)]
+    verdicts = [verdict(pair, rule, at[pair]) for pair, rule in zip(pairs, ENDS, strict=True)]
+    lines = results.at("variant", variants)
     return {
-        "layers": report.named("layers", columns, results.at("variant", VARIANTS)),
+        "layers": report.named("layers", [*columns, report.seconds()], lines),
         "duels": report.table(duels, contests),
         "verdict": " ".join(verdicts),
     }
@@ -118,6 +125,8 @@ def tables(results: Results) -> dict[str, str]:
 def verdict(pair: str, rule: str, at: Mapping[str, Results]) -> str:
     """What the data say of the rule, by the paired intervals alone."""
     wins = dict.fromkeys(ENDS, 0)
+    if not all(at[f"{end} {n} copied"] for end in ENDS for n in (1, 2, 3)):
+        return f"{pair.capitalize()}: not run yet."
     for n in (1, 2, 3):
         difference = metrics.paired(*(at[f"{end} {n} copied"].values("target") for end in ENDS))
         if abs(difference.mean) > difference.half_width:
@@ -130,24 +139,26 @@ def verdict(pair: str, rule: str, at: Mapping[str, Results]) -> str:
     )
 
 
-def figure(results: Results, path: Path) -> None:
+def figure(
+    results: Results, path: Path, pairs: Sequence[str] = PAIRS, rest: str = "of four"
+) -> None:
     """A panel a pair: target accuracy over the number of copied layers, from either end."""
     panels: dict[str, dict[str, dict[float, Any]]] = {}
-    for pair in PAIRS:
-        at = results.where(pair=pair).at("variant", VARIANTS)
+    for pair in filter(lambda pair: results.where(pair=pair), pairs):
+        at = {lines[0]["variant"]: lines for lines in results.where(pair=pair).by("variant")}
         panels[pair] = {}
-        for end in ENDS:
+        for end, only in zip(ENDS, ONLY, strict=True):
             names = (NOTHING, *(f"{end} {n} copied" for n in (1, 2, 3)), "all copied")
-            reached = {n: at[name].values("target") for n, name in enumerate(names)}
+            reached = {n: at[of].values("target") for n, of in enumerate(names) if of in at}
             panels[pair][f"the {end} n copied, all move"] = reached
-            only = f"all copied, only the {end} moves"
-            panels[pair][only] = {4: at[only].values("target")}
-    report.curves(panels, path, "copied layers n, of four")
+            if only in at:
+                panels[pair][only] = {4: at[only].values("target")}
+    report.curves(panels, path, f"copied layers n, {rest}")
 
 
 READS = {"target": "target/accuracy"}
 EXPERIMENT = Experiment(HERE, range(10), READS, rows, tables, figure)
-TUNING = Experiment(HERE, range(100, 102), READS, candidates, file="tuning.csv")
+TUNING = Experiment(HERE, range(100, 105), READS, candidates, file="tuning.csv")
 
 if __name__ == "__main__":
     frame.main(__doc__, EXPERIMENT, tune=TUNING)

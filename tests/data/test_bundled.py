@@ -21,6 +21,23 @@ def test_digits_are_real_uint8_grey_images():
     assert table.classes == tuple("0123456789")
 
 
+def test_writers_are_in_the_order_of_the_file():
+    """A digit is nearer to those of its writer, which stand around it."""
+    shuffled, table = load("digits", "train"), load("digits", "writers")
+    assert table.label[:10].tolist() == list(range(10))
+    rows = [[tuple(x.ravel()) for x in each.input] for each in (shuffled, table)]
+    assert sorted(rows[0]) == sorted(rows[1]) and rows[0] != rows[1]
+
+    def near(table):
+        pixels = table.input.reshape(len(table), -1).astype(float)
+        gaps = ((pixels[:, None, ::2] - pixels[None, :, ::2]) ** 2).sum(-1)
+        gaps[table.label[:, None] != table.label] = np.inf
+        np.fill_diagonal(gaps, np.inf)
+        return np.mean(np.abs(gaps.argmin(1) - np.arange(len(table))) < 100)
+
+    assert near(table) > 0.4 > 0.2 > near(shuffled)
+
+
 @pytest.fixture(scope="module")
 def pairs():
     return load("pairs", "train"), load("pairs", "test")

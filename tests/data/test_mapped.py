@@ -233,7 +233,7 @@ def test_what_is_read_ahead_has_a_bound(stored, monkeypatch):
     options = streams.grain.ReadOptions
     monkeypatch.setattr(streams.grain, "ReadOptions",
                         lambda **said: asked.append(said) or options(**said))  # fmt: skip
-    monkeypatch.setattr(streams.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(streams, "cores", lambda: 3)
     reader = streams.reader(stored(input=IMAGES), 4, seed=0)
     for ahead in (2_400, 10, 2**28):
         monkeypatch.setattr(streams, "AHEAD", ahead)

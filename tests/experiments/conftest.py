@@ -1,5 +1,6 @@
 """How the tests of experiments shrink what they run."""
 
+import numpy as np
 import pytest
 
 
@@ -24,6 +25,21 @@ def small(config):
     for fields in [config[phase] for phase in config.phases] or [config]:
         fields.steps = min(fields.get("steps", config.steps), 2)
     config.update(steps=min(config.steps, 2), log_every=2, evaluate_every=2, checkpoint_every=2)
+
+
+@pytest.fixture
+def mnist(tmp_path, monkeypatch):
+    """A cache with 100 made digits as MNIST's files; where it is, and their labels."""
+    labels = np.arange(100, dtype=np.uint8) % 10
+    images = np.random.default_rng(0).integers(0, 255, (100, 28, 28), np.uint8)
+    (tmp_path / "mnist").mkdir()
+    for name in ("train", "t10k"):
+        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+            sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+            header = bytes([0, 0, 8, array.ndim]) + sizes
+            (tmp_path / "mnist" / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    monkeypatch.setenv("TLJAX_CACHE", str(tmp_path))
+    return tmp_path, labels
 
 
 @pytest.fixture

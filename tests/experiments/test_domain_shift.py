@@ -2,6 +2,7 @@
 
 from experiments.domain_shift import run
 from experiments.domain_shift.run import EXPERIMENT, METHODS, TUNING
+from experiments.mnist_m.run import LOOKS
 from experiments.report import Results
 
 
@@ -26,7 +27,7 @@ def test_augmentation_is_on_every_stream_and_no_evaluation(tmp_path):
     assert plain.evaluate == augmented.evaluate
     for name, stream in augmented.streams.items():
         before = plain.streams[name].get("transforms", ())
-        assert stream.transforms == (*before, *run.LOOKS["augmented"])
+        assert stream.transforms == (*before, *LOOKS["augmented"])
 
 
 def test_the_choices_by_hand():

@@ -16,6 +16,18 @@ def test_it_runs_and_goes_on_where_it_was(goes_on):
     assert all(0 <= line[name] <= 1 for line in lines[2:] for name in ("target", "source"))
 
 
+def test_writers_are_parted_and_start_from_a_source_of_their_own(tmp_path):
+    """Every part of the digits is of the order of writers, and none is in two of them."""
+    rows, name = run.rows(), f"{run.WRITERS}L2-SP-{run.FIRST}"
+    members = {f"{run.WRITERS}source": {0: tmp_path / "theirs"}}
+    made = frame.configured(rows[name], frame.Run(0, tmp_path, members))
+    source = frame.configured(rows[f"{run.WRITERS}source"], frame.Run(0, tmp_path))
+    assert [place for _, place in made.target.start] == [f"run:{tmp_path / 'theirs'}"]
+    splits = [each.split for each in (*made.streams.values(), *source.streams.values())]
+    assert sorted(splits) == ["writers[800:1200]", "writers[:800]"]
+    assert {each.split for each in made.evaluate.values()} == {"writers[1400:]"}
+
+
 @pytest.mark.parametrize(
     ("knob", "criterion", "expected"),
     [
@@ -51,7 +63,7 @@ def test_the_configs_hold_what_was_chosen(name):
 def test_every_method_had_as_many_candidates():
     tuned = run.TUNING.read()
     knobs = {method.knob for method in run.METHODS.values()}
-    assert {len(tuned.where(knob=k).means("target", "rate", "weight")) for k in knobs} == {8}
+    assert {len(tuned.where(knob=k).means("target", "rate", "weight")) for k in knobs} == {12}
 
 
 def made(targets, sources):

@@ -34,6 +34,15 @@ def test_the_shipped_config_is_the_method_sum():
     assert configured("multitask_digits-wrong bits-2", 7).tables.segments.permute == 7
 
 
+@pytest.mark.parametrize("method", ["sum", "bits, then neighbours"])
+def test_writers_of_the_test_are_in_no_stream(method, tmp_path):
+    row = run.EXPERIMENT.rows()[f"writers-{method}-2"]
+    members = {"writers-bits alone-0": {0: tmp_path}}
+    config = frame.configured(row, Run(0, tmp_path, members))
+    assert all(s.split.startswith("writers[") for s in config.streams.values())
+    assert {each.split for each in config.evaluate.values()} == {"writers[1400:]"}
+
+
 @pytest.mark.parametrize(("setting", "method"), [("multitask_digits", m) for m in run.BALANCED])
 def test_a_balancer_is_a_field(setting, method):
     assert configured(f"{setting}-{method}-2", 0).balance.name == method

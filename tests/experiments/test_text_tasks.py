@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
 from experiments.report import Results
@@ -55,6 +56,15 @@ def test_only_sections_of_a_purpose_are_told():
     assert texts.half("a b c d e") == ("a b", "c d e")
 
 
+def test_a_pair_is_told_by_the_difference_and_the_product_of_its_vectors(monkeypatch):
+    monkeypatch.setattr(
+        run, "vectors", lambda texts: np.array([[len(text), 1.0] for text in texts])
+    )
+    pair = [dict(text="abc", text_pair="a", label="apart")]
+    np.testing.assert_array_equal(run.by_vectors(pair)(pair), [[2, 0, 3, 1]])
+    np.testing.assert_array_equal(run.by_vectors(pair)([dict(text="abc")]), [[3, 1]])
+
+
 def test_it_runs_and_one_network_has_all_tasks(tmp_path, monkeypatch):
     pytest.importorskip("tokenizers")
     sections = [("maps draw hills", "science"), ("drums beat loud", "sound")]
@@ -74,6 +84,7 @@ def test_it_runs_and_one_network_has_all_tasks(tmp_path, monkeypatch):
     monkeypatch.setenv("TLJAX_CACHE", str(tmp_path))
     small = dict(HELD=4, LENGTH=16, BATCH=4, STEPS=2, COUNTS=(8,), TUNED_ON=8)
     few = dict(WAYS={"from scratch": (0.01, 0.02)}, TOGETHER={"all three": "sum"})
+    few["PLAIN"] = {"words": run.by_words}  # the other reads MiniLM's weights
     for name, value in {**small, **few}.items():
         monkeypatch.setattr(run, name, value)
     run.total.cache_clear()
@@ -82,9 +93,10 @@ def test_it_runs_and_one_network_has_all_tasks(tmp_path, monkeypatch):
         config.tokenizer.vocabulary = 100
         config.network.trunk.update(vocabulary=100, length=16, width=8, depth=1, heads=2)
 
+    scratch = "from scratch"
     names = {"section": ["section"], "all three": list(run.TASKS)}
     tuned = Results(
-        dict(way="from scratch", method=method, rate=rate, seed=100, **dict.fromkeys(of, reached))
+        dict(way=scratch, method=f"{method}, {scratch}", rate=rate, **dict.fromkeys(of, reached))
         for method in (*run.TASKS, "all three")
         for of in [names.get(method, [method])]
         for rate, reached in ((0.01, 0.5), (0.02, 0.7))
@@ -92,9 +104,9 @@ def test_it_runs_and_one_network_has_all_tasks(tmp_path, monkeypatch):
     assert run.chosen(tuned, "from scratch", "section") == 0.02
     monkeypatch.setattr(run.Experiment, "read", lambda _: tuned)
     declared = run.EXPERIMENT._replace(seeds=range(2))
-    only = {"method": ["all three", "logistic regression"]}
+    only = {"method": ["all three, from scratch", "logistic regression, words"]}
     lines = declared.collect(tmp_path / "runs", shrink=shrink, only=only)
-    ours, plain = lines.where(method="all three"), lines.where(way="words")
+    ours, plain = lines.where(method="all three, from scratch"), lines.where(way="words")
     assert len(ours) == len(plain) == 2
     assert all(0 <= line[task] <= 1 for line in lines for task in run.TASKS)
     assert all(line["rate"] == 0.02 for line in ours)

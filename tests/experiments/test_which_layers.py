@@ -1,5 +1,7 @@
 """`experiments/which_layers`, shrunk, and its arithmetic worked by hand."""
 
+import itertools
+
 from experiments import frame
 from experiments.frame import Run
 from experiments.report import Results
@@ -43,8 +45,10 @@ def test_new_classes_share_none_with_the_old(tmp_path):
 
 def test_every_variant_had_the_same_candidates():
     tuned = run.TUNING.read()
-    rates = {tuple(lines.of("rate")) for pair in tuned.by("pair") for lines in pair.by("variant")}
-    assert rates == {run.RATES}
+    for pair, name in itertools.product(run.PAIRS, run.VARIANTS):
+        lines = tuned.where(pair=pair, variant=name)
+        assert tuple(lines.of("rate")) == run.RATES
+        assert all(len(lines.where(rate=rate)) == len(run.TUNING.seeds) for rate in run.RATES)
     rows = [row.columns for row in run.EXPERIMENT.rows().values()]
     pairs = {(columns["pair"], columns["variant"]) for columns in rows if "rate" in columns}
     assert pairs == {(p, v) for p in run.PAIRS for v in run.VARIANTS}
@@ -72,3 +76,15 @@ def test_the_table_by_hand():
     assert "| the first two − the last two | **+0.400 ± 0.000** | **-0.200 ± 0.000** |" in section
     assert "the first are better in 2, the last in 0: the data agree" in section
     assert "the last are better in 1, the first in 0: the data agree" in section
+
+
+def test_a_pair_that_was_not_run_is_said_to_be_missing(tmp_path):
+    lines = Results(
+        dict(pair="new classes", variant=name, seed=s, rate=0.1, target=0.5 + s / 10, seconds=2.0)
+        for name in run.VARIANTS
+        for s in range(2)
+    )
+    section = run.EXPERIMENT.section(lines)
+    assert "Inverted ink: not run yet." in section and "New classes: the rule says" in section
+    run.EXPERIMENT.figure(lines, tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000

@@ -1,6 +1,5 @@
 """Tables of files in memory: what is decoded, and what cannot be."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from tljax.data.formats import first
 from tljax.data.lazy import Damaged, Lazy, rows_of, too_many
 from tljax.data.table import Table
 from tljax.errors import warn
+from tljax.memory import cores
 
 
 def materialise(table: Table, limit_bytes: float, field: str = "data") -> Table:
@@ -56,7 +56,7 @@ def _readable(images: Lazy, field: str) -> Iterator[tuple[int, np.ndarray]]:
         except Damaged as error:
             return error
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, len(images), 256):  # so many wait for the one that takes them
             places = range(start, min(start + 256, len(images)))
             for i, image in zip(places, pool.map(tried, places), strict=True):

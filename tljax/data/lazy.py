@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tljax.errors import UserError, reading, wrong
+from tljax.memory import cores
 
 
 class Damaged(UserError):
@@ -89,7 +89,7 @@ class Lazy:
 
     def stacked(self) -> np.ndarray:
         """All inputs, `[n, ...]`, decoded on all cores."""
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(cores()) as threads:
             return np.stack(list(threads.map(self.__getitem__, range(len(self)))))
 
     @staticmethod

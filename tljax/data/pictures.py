@@ -11,7 +11,7 @@ import numpy as np
 
 from tljax.data.formats import Request, check_file
 from tljax.data.lazy import Damaged, Lazy
-from tljax.errors import reading, wrong
+from tljax.errors import UserError, reading, wrong
 
 
 class Member(NamedTuple):
@@ -109,9 +109,9 @@ def header(item: str | Member, field: str) -> tuple[tuple[int, int], str]:
         raise _damaged(str(item), field, error) from None
 
 
-def _damaged(name: str, field: str, error: Exception) -> Damaged:
+def _damaged(name: str, field: str, error: Exception) -> UserError:
     reason = re.sub(r" ?<_io\.BytesIO object at \w+>", "", str(error))
-    return Damaged(str(wrong(field, name, f"a readable image ({reason})")))
+    return wrong(field, name, f"a readable image ({reason})", Damaged)
 
 
 @functools.cache

@@ -115,7 +115,7 @@ def _wave(path: str, field: str, rate: int, length: int) -> np.ndarray:
         samples = np.clip(_library("soxr", field).resample(samples, stored, rate), -1, 1)
     samples = samples[:there]
     if not samples.any():
-        raise Damaged(str(wrong(field, path, "a recording that is not silent, samples beside 0")))
+        raise wrong(field, path, "a recording that is not silent, samples beside 0", Damaged)
     return np.pad(samples, (0, length - len(samples)))
 
 
@@ -167,8 +167,8 @@ def _told_by(file: Any, path: str, field: str) -> Header:
     return Header(file.frames, file.samplerate, file.channels, f"{file.format} {file.subtype}")
 
 
-def _damaged(path: str, field: str, reason: str) -> Damaged:
-    return Damaged(str(wrong(field, path, f"a sound that soundfile reads in whole ({reason})")))
+def _damaged(path: str, field: str, reason: str) -> UserError:
+    return wrong(field, path, f"a sound that soundfile reads in whole ({reason})", Damaged)
 
 
 @functools.cache

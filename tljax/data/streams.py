@@ -29,6 +29,7 @@ from tljax.data.table import Table
 from tljax.data.transforms import apply
 from tljax.errors import UserError, calling, unknown, warn, wrong
 from tljax.masked import columns_of, inputs_of
+from tljax.memory import cores
 
 Examples = dict[str, Any]  # "input" [batch, ...], and "label" [batch] of a labelled stream
 
@@ -268,7 +269,7 @@ def _iterate(reader: Reader, start: int, workers: int) -> Iterator[Examples]:
     batch = reader.size * reader.table.nbytes // max(len(reader.table), 1)
     count = max(2, min(500, AHEAD // max(batch * max(workers, 1), 1)))  # 500 is grain's own
     # Each thread makes a batch. More than the cores wait for Python's lock; one of them may read.
-    threads = min(16, count, (os.cpu_count() or 1) + 1)
+    threads = min(16, count, cores() + 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=count)
     dataset = reader.batches[start:].to_iter_dataset(options)
     if workers:

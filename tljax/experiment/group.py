@@ -15,7 +15,7 @@ from tljax.experiment import results, start, workdir
 from tljax.experiment.build import Built, flowing
 from tljax.experiment.cache import Cache
 from tljax.experiment.results import Variables
-from tljax.phase.scoring import Split
+from tljax.phase.scoring import Outputs, Split
 from tljax.train import hosts, lanes, loop, placing
 from tljax.train.best import Best
 from tljax.train.checkpoint import Checkpoints
@@ -41,6 +41,7 @@ class Begun(NamedTuple):
     lane: lanes.Lane
     keep: Callable[[Any], None]  # saves where it started
     judged: Mapping[str, Split]  # evaluations of the phase, on features where those are kept
+    said: dict[str, Outputs]  # what its network gave of them when it was last judged
 
 
 class Finished(NamedTuple):
@@ -49,6 +50,7 @@ class Finished(NamedTuple):
     finals: dict[str, Variables]  # of its phases
     failed: str | None  # what was not finite
     splits: dict[str, Split]  # its evaluations, on features where those are kept
+    said: dict[str, Outputs]  # what the final networks have given of some of them already
 
 
 def keep_data(unit: Unit) -> None:
@@ -95,6 +97,7 @@ def finish(
     finals: list[dict[str, Variables]] = [{} for _ in units]
     failed: list[str | None] = [None for _ in units]
     splits = [dict(unit.built.splits) for unit in units]
+    said: list[dict[str, Outputs]] = [{} for _ in units]
     records = [
         Records(unit.workdir, unit.built.config.fields.tensorboard) if hosts.leader() else Muted()
         for unit in units
@@ -133,6 +136,9 @@ def finish(
                 mesh, told = unit.built.phases[name].mesh, best.told() if best else None
                 variables = evaluated(state)
                 variables = best.variables(variables) if best and not fault else variables
+                if restarts == 1 and not best and not fault:  # it was judged as it ended
+                    [each] = [each for each in begun if each.unit == i]
+                    said[i] |= each.said
                 ended.append(start.keep(unit.workdir, name, variables, mesh, fault, told))
         for i, (variables, fault) in enumerate(ended):
             finals[i][name] = results.with_heads(results.carried(finals[i]), variables)
@@ -140,7 +146,7 @@ def finish(
             passed[i] += names
     for record in records:
         record.close()
-    return [Finished(*ended) for ended in zip(finals, failed, splits, strict=True)]
+    return [Finished(*ended) for ended in zip(finals, failed, splits, said, strict=True)]
 
 
 def _worth(lane: tuple[State, Best | None]) -> tuple[bool, float]:
@@ -174,7 +180,7 @@ def _begin(
     splits = [split for split in built.splits.values() if split.phase == name]
     results.check_splits(built.network, splits, carried)
     lane, judged = cache.lane(built, name, state)
-    return Begun(index, own, lane, keep, judged)
+    return Begun(index, own, lane, keep, judged, {})
 
 
 def _writer(
@@ -195,6 +201,8 @@ def _writer(
             return {}
         now = {name: results.with_heads(carried, variables)}
         judged = results.judge(built.network, now, splits)
+        begun.said.clear()
+        begun.said.update({split: found for split, (found, _) in judged.items() if found})
         return {split: values for split, (_, values) in judged.items()}
 
     # Restarts share a file: each rewinds its own records, and leaves those of the others.

@@ -102,7 +102,10 @@ def check_width(split: Split, outputs: int | None) -> None:
 
 
 def judge(
-    network: Any, finals: Mapping[str, Variables], splits: Iterable[Split]
+    network: Any,
+    finals: Mapping[str, Variables],
+    splits: Iterable[Split],
+    said: Mapping[str, Outputs] | None = None,
 ) -> dict[str, tuple[Outputs | None, dict[str, Any]]]:
     """What each split's phase gives of it, and its metrics.
 
@@ -113,13 +116,16 @@ def judge(
       network: unbound.
       finals: phase -> its variables.
       splits: of these phases.
+      said: what the finals have given of some of them already.
     """
     seen: dict[str, tuple[Split, Outputs]] = {}
     judged: dict[str, tuple[Outputs | None, dict[str, Any]]] = {}
     for split in splits:
         own = finals[split.phase]
         try:
-            found = outputs(network, own["params"], own["batch_stats"], split)
+            found = (said or {}).get(split.name) or outputs(
+                network, own["params"], own["batch_stats"], split
+            )
         except Exception as error:
             judged[split.name] = (None, failure(f"evaluate.{split.name}", error))
         else:

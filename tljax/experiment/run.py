@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,11 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
         keep_data(unit)
     with loop.stop_on_signals() as stop:
         cache = Cache(Path(checked.fields.features_dir or workdir / "features"), display)
-        [(finals, _, splits)] = finish([unit], workdir / "checkpoints", cache, stop)
+        [(finals, _, splits, said)] = finish([unit], workdir / "checkpoints", cache, stop)
     if hosts.leader():
-        judged = results.judge(unit.built.network, finals, splits.values())
-        undrawn = _drawn(workdir, unit.built) if checked.fields.figures else {}
+        judged = results.judge(unit.built.network, finals, splits.values(), said)
+        seen = {name: found for name, (found, _) in judged.items() if found}
+        undrawn = _drawn(workdir, unit.built, seen) if checked.fields.figures else {}
         write_json(workdir / "timing.json", results.timing(began))
         result = results.assemble(checked, list(finals.values())[-1], judged, unit.built.splits)
         result |= start.selected(workdir, finals)
@@ -80,10 +81,10 @@ def _finish(checked: Checked, workdir: Path, display: Display, began: float) -> 
     return read_json(workdir / "result.json")
 
 
-def _drawn(workdir: Path, built: Built) -> dict[str, Any]:
+def _drawn(workdir: Path, built: Built, said: Mapping[str, Outputs]) -> dict[str, Any]:
     """Draws a run's figures; those that could not be drawn, as they stand in `result.json`."""
     try:
-        return draw(workdir, built)
+        return draw(workdir, built, said)
     except Exception as error:
         return {"all": failure("figures", error)}
 
@@ -116,12 +117,17 @@ def outputs(
     return found
 
 
-def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, Any]:
+def draw(
+    workdir: str | os.PathLike,
+    built: Built | None = None,
+    said: Mapping[str, Outputs] | None = None,
+) -> dict[str, Any]:
     """Draws the figures of a run that has ended from what lies in its directory.
 
     Args:
       workdir: of the run.
       built: of its config.json, if that has been done.
+      said: evaluation -> its outputs, of those that are known.
 
     Returns:
       Figure -> `{"failed": why}`, of those that could not be drawn.
@@ -132,7 +138,7 @@ def draw(workdir: str | os.PathLike, built: Built | None = None) -> dict[str, An
     finals = origins.finals(workdir, built.phases)
     first = start.first(workdir, next(iter(finals)))
     records = read(workdir) if (workdir / "metrics.jsonl").exists() else []  # of no step none
-    return figures.draw(workdir, built.network, first, finals, built.splits, records)
+    return figures.draw(workdir, built.network, first, finals, built.splits, records, said)
 
 
 @contextlib.contextmanager

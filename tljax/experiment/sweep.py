@@ -27,6 +27,7 @@ from tljax.experiment.grid import Member, Point, members
 from tljax.experiment.group import Unit, finish, fitting, keep_data, structure
 from tljax.experiment.opening import Opened
 from tljax.experiment.workdir import Held, claim, claimed, result
+from tljax.memory import cores
 from tljax.train import files, lanes, loop
 from tljax.train.checkpoint import Unsaved
 from tljax.train.files import write_json
@@ -40,7 +41,7 @@ def use_all_cores() -> None:
     JAX_NUM_CPU_DEVICES says otherwise.
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 def run(
@@ -172,10 +173,10 @@ def _finish(units: Sequence[Unit], directory: Path, cache: Cache, stop: loop.Sto
         return
     name = hashlib.sha256("".join(unit.name for unit in units).encode()).hexdigest()[:12]
     finished = finish(units, directory / name, cache, stop, loop.leave)
-    for unit, (variables, fault, splits) in zip(units, finished, strict=True):
+    for unit, (variables, fault, splits, said) in zip(units, finished, strict=True):
         built, judged = unit.built, {}
         if not fault:
-            judged = results.judge(built.network, variables, splits.values())
+            judged = results.judge(built.network, variables, splits.values(), said)
         last = list(variables.values())[-1]
         result = results.assemble(built.config, last, judged, built.splits)
         result |= start.selected(unit.workdir, variables) | ({"failed": fault} if fault else {})

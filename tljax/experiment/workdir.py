@@ -23,6 +23,10 @@ class Held(UserError):
     """A directory that another run holds."""
 
 
+class Another(UserError):
+    """A directory that holds a run of another config."""
+
+
 class Recorded(NamedTuple):
     """What `config.json` says."""
 
@@ -151,7 +155,7 @@ def _differing(workdir: Path, config: Mapping[str, Any], sweep: bool) -> tuple[s
     )
     hint = "" if there.version == __version__ else f" ({written})"
     expected = f"a run of the same config; these differ: {listed}{hint}"
-    raise wrong("workdir", str(workdir), expected)
+    raise wrong("workdir", str(workdir), expected, Another)
 
 
 def _canonical(config: Mapping[str, Any]) -> dict[str, str]:
@@ -218,9 +222,9 @@ def _held(workdir: Path) -> Iterator[None]:
             file.truncate(0)
 
 
-def _taken(workdir: Path, holder: str) -> Held:
+def _taken(workdir: Path, holder: str) -> UserError:
     expected = f"a directory that nothing else runs in; {holder} holds it"
-    return Held(str(wrong("workdir", str(workdir), expected)))
+    return wrong("workdir", str(workdir), expected, Held)
 
 
 def finished(workdir: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

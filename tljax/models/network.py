@@ -13,7 +13,7 @@ from jax import Array
 
 from tljax import masked, trees
 from tljax.bind import find, split
-from tljax.errors import UserError, calling, unknown, wrong
+from tljax.errors import Unsized, UserError, calling, unknown, wrong
 from tljax.models import adapters as adapting
 from tljax.models.adapters import Adaptation
 from tljax.models.heads import HEADS
@@ -47,7 +47,7 @@ class Bank(nn.Module):
         if getattr(module, "outputs", 0) is None:
             stored = outputs_of(self.variables.get("params", {}).get(name))
             if not (stored or default or outputs):
-                raise wrong(field, None, "a number of outputs")
+                raise wrong(field, None, "a number of outputs", Unsized)
             module = module.clone(outputs=stored or default or outputs)
         width = getattr(module, "outputs", None)
         if outputs and width and width < outputs:
@@ -195,6 +195,12 @@ class Computed(nn.Module):
 def above(network: Network) -> Network:
     """A network of which only heads are left; its inputs are the features of the whole one."""
     return network.clone(trunk=Computed(), stems={})
+
+
+def head_shapes(network: Any, head: str, width: int, outputs: int | None = None) -> Any:
+    """The shapes of the parameters of a head, of `outputs` if it gives none itself, on features."""
+    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width)), default=outputs), network)
+    return jax.eval_shape(init, jax.random.key(0))["params"]["heads"][head]
 
 
 def trains_as_it_judges(

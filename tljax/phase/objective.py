@@ -13,7 +13,7 @@ from jax import Array
 from tljax import trees
 from tljax.data.streams import Examples, identity
 from tljax.data.table import Table
-from tljax.errors import Named, UserError, absent, calling, unknown
+from tljax.errors import Named, Unsized, UserError, absent, calling, unknown
 from tljax.losses.adversarial import ramp
 from tljax.masked import inputs_of
 from tljax.models import adapters
@@ -158,18 +158,25 @@ def _evaluate(
         anchored=_anchored(net, phase, batch, anchor, passed, names),
         maps=functools.partial(_of, passed),
     )
-    weighted, scalars = [], {}
-    for name, term in phase.terms.items():
+    weighted, scalars, order = [], {}, list(phase.terms)
+    for place, name in enumerate(order):
+        term = phase.terms[name]
         fields = dict(term.numbers)
         weight = fields.pop("weight")
         if "ramp" in fields:
             weight = weight * ramp(progress, fields.pop("ramp"))
         seen_by = view._replace(key=jax.random.fold_in(key, identity(name)))
-        with calling(f"terms.{name}"):
-            value = term.function(seen_by, **dict(term.static), **fields)
-            if jnp.ndim(value) > 1:
-                raise UserError(f"returned shape {jnp.shape(value)}; expected () or [batch]")
-            scalars[name] = jnp.mean(value)
+        try:
+            with calling(f"terms.{name}"):
+                value = term.function(seen_by, **dict(term.static), **fields)
+                if jnp.ndim(value) > 1:
+                    raise UserError(f"returned shape {jnp.shape(value)}; expected () or [batch]")
+                scalars[name] = jnp.mean(value)
+        except Unsized:
+            if name in order[:place]:
+                raise
+            order.append(name)  # a term that comes later may tell
+            continue
         weighted.append(weight * scalars[name])
     return jnp.stack(weighted) if weighted else jnp.zeros(0), scalars
 
@@ -284,15 +291,6 @@ def predict(
 
     rounded = network.rounded(network.effective(params))
     return nn.apply(run, network)({"params": rounded, "batch_stats": batch_stats})
-
-
-def head_shapes(network: Any, head: str, width: int, outputs: int | None = None) -> Any:
-    """The shapes of the parameters that a head has on features of `width` numbers.
-
-    It has `outputs`, where it gives no number itself.
-    """
-    init = nn.init(lambda net: net.head(head, jnp.zeros((1, width)), default=outputs), network)
-    return jax.eval_shape(init, jax.random.key(0))["params"]["heads"][head]
 
 
 def respond(network: Any, params: Any, head: str, features: Array) -> Array:

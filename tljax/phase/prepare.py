@@ -21,7 +21,7 @@ from tljax.data.table import Table
 from tljax.errors import UserError, calling, unknown, wrong
 from tljax.losses.conservative import channel_importance as importance
 from tljax.models.heads import Neighbours
-from tljax.models.network import outputs_of
+from tljax.models.network import head_shapes, outputs_of
 from tljax.phase import objective
 from tljax.phase.evaluate import Computed, check_fit, outputs
 from tljax.phase.fisher import diagonal
@@ -291,7 +291,7 @@ def _check_head(context: Context, head: str, values: Any) -> None:
         wanted: dict[str, Any] = {"bank": np.zeros((len(labels), width)), "labels": labels}
     else:
         size = outputs_of(values) or context.classes(head) or 1  # without one: any will do
-        wanted = trees.flatten(objective.head_shapes(context.phase.network, head, width, size))
+        wanted = trees.flatten(head_shapes(context.phase.network, head, width, size))
     lines = trees.differences(wanted, held)
     if lines:
         raise UserError(

@@ -4,10 +4,12 @@ import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from tljax import metrics
 from tljax.checks import finite
@@ -35,6 +37,7 @@ def draw(
     finals: Mapping[str, Mapping[str, Any]],
     splits: Mapping[str, Split],
     records: Sequence[Mapping[str, Any]],
+    said: Mapping[str, Outputs] | None = None,
 ) -> dict[str, dict[str, str]]:
     """Draws a run's figures into `workdir/figures`; the same run gives the same bytes.
 
@@ -45,6 +48,7 @@ def draw(
       workdir, network: of the run; an unbound `models.Network`.
       first, finals: the variables `{"params", "batch_stats"}` at the start; phase -> at its end.
       splits, records: evaluation name -> what is evaluated; the lines of `metrics.jsonl`.
+      said: evaluation name -> what the finals have given of it already.
 
     Returns:
       Figure -> `{"failed": why}`, of those that could not be drawn; the others are there.
@@ -59,6 +63,11 @@ def draw(
         except Exception as error:
             undrawn[name] = failure(f"figures/{name}", error)
 
+    def confused(split: Split, path: Path) -> None:
+        predicted = (said or {}).get(split.name) or _outputs(network, finals[split.phase], split)
+        finite("outputs", predicted.logits)
+        confusion.draw(split, predicted, path)
+
     losses, accuracy, starts = _panels(records)
     drawn("losses.png", _curves, losses, starts)
     drawn("accuracy.png", _curves, {"accuracy": accuracy}, starts)
@@ -66,8 +75,7 @@ def draw(
     kept = [split for split in splits.values() if split.head in (*heads[split.phase], "")]
     for split in kept:
         if split.readout == "logits" and split.table.label is not None:
-            name = split.name.replace("/", "_")
-            drawn(f"confusion_{name}.png", _confusion, network, finals[split.phase], split)
+            drawn(f"confusion_{split.name.replace('/', '_')}.png", confused, split)
     drawn("features.png", _features, network, first, finals, kept)
     return undrawn
 
@@ -89,12 +97,6 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> tuple[Any, dict[str, Curve]
     apart = {name.replace("_", " "): {"": train.pop(name)} for name in APART if name in train}
     total = {TOTAL: train.pop("loss")} if train else {}
     return {"loss": {**train, **total}, **apart}, accuracy, starts
-
-
-def _confusion(network: Any, variables: Mapping[str, Any], split: Split, path: Path) -> None:
-    predicted = _outputs(network, variables, split)
-    finite("outputs", predicted.logits)
-    confusion.draw(split, predicted, path)
 
 
 def _outputs(network: Any, variables: Mapping[str, Any], split: Split) -> Outputs:
@@ -243,8 +245,9 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
         names = [] if ids is None else confusion.names(split, int(ids.max()) + 1)
         classes += ["unlabelled"] * count if ids is None else [names[i] for i in ids]
         domains += [split.name] * count
-    embedded = [_embedded(np.concatenate(arrays)) for arrays in zip(*features, strict=True)]
-    points = [plane for plane in embedded if plane is not None]
+    with threadpool_limits(1), ThreadPoolExecutor(2) as pool:
+        embedded = pool.map(_embedded, map(np.concatenate, zip(*features, strict=True)))
+        points = [plane for plane in embedded if plane is not None]
     if len(points) < 2:
         return
     from matplotlib import colormaps
@@ -272,15 +275,12 @@ def _features(network: Any, first: Any, finals: Any, splits: Sequence[Split], pa
 def _embedded(features: np.ndarray) -> np.ndarray | None:
     """Features `[n, width]` in the plane `[n, 2]`; None where they are too few or all alike."""
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
 
     features = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    spread = features.std()
-    # sklearn would divide by the spread, and crash on NaN.
+    spread = features.std()  # sklearn would divide by it, and crash on NaN
     if len(features) < 5 or not np.isfinite(spread) or spread < 1e-9:
         return None
     start = "pca" if features.shape[1] > 1 else "random"
     tsne = TSNE(init=start, perplexity=min(30, len(features) / 4), max_iter=500, random_state=0)
-    # One thread: its sums come in one order, and several wait for each other on a busy machine.
-    with threadpool_limits(1):
+    with threadpool_limits(1, "openmp"):  # of this thread, so that sums come in one order
         return tsne.fit_transform(features / spread)
