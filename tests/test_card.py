@@ -64,7 +64,7 @@ def test_its_lines_of_python_run(ended, monkeypatch):
     monkeypatch.chdir(workdir)
     scope = {}
     exec(code.replace('"folder:NEW"', '"digits"'), scope)
-    assert scope["shares"].shape == (1797, 10)
+    assert scope["shares"].shape == (2 * 1797, 10)  # of both orders
     assert scope["model"].classes == {"label": tuple("0123456789")}
 
 

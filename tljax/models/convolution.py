@@ -1,6 +1,7 @@
 """Convolution in the forms that a CPU wants, and the choice between them by shape."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,9 +20,10 @@ def pads_of(length: int, size: int, stride: int, padding: Padding) -> tuple[int,
     return pad // 2, pad - pad // 2
 
 
-# "slices": shifted slices and products; "xla": XLA's own; "mixed": XLA's own, but for the kernel's
-# gradient, which is a product of slices; "tiles": that, too, with `_tiled` in the place of XLA's.
-Form = Literal["slices", "xla", "mixed", "tiles"]
+# "slices": shifted slices and products; "forward": XLA's own, whose gradients are written as
+# convolutions forward; "tiles": that, with `_tiled` for the map and its gradient; "xla": XLA's own.
+Form = Literal["slices", "forward", "tiles", "xla"]
+MANY = 2**21  # values of all slices: where they leave the caches
 
 
 def chosen(shape: Sequence[int], size: int, stride: int, groups: int) -> Form:
@@ -33,15 +35,15 @@ def chosen(shape: Sequence[int], size: int, stride: int, groups: int) -> Form:
       stride: of it.
       groups: of channels.
     """
-    _, height, width, inputs = shape
+    batch, height, width, inputs = shape
     if groups > 1:
         return "slices" if groups == inputs else "xla"
-    if size == 1:
+    if size == 1 or min(height, width) < size:  # XLA's takes 60 times as long for a smaller map
         return "slices"
-    many = inputs >= 64 and height * width >= 14 * 14
-    if many and (size, stride) == (3, 1):
+    if (size, stride) == (3, 1) and inputs >= 64 and height * width >= 14 * 14:
         return "tiles"
-    return "mixed" if many or size > 5 or height * width > 64 * 64 else "slices"
+    seen = batch * -(-height // stride) * -(-width // stride) * size * size * inputs
+    return "forward" if seen >= MANY else "slices"
 
 
 def convolve(
@@ -59,17 +61,17 @@ def convolve(
       x: `[batch, height, width, in]`.
       kernel: `[k, k, in/groups, out]`.
       stride: the same in both directions.
-      form: all give the same; but by slices `groups` is 1 or `in`, mixed and by tiles it is 1, and
-        by tiles k is 3 and the stride 1.
+      form: all give the same; but by slices `groups` is 1 or `in`, forward and by tiles 1, and by
+        tiles k is 3 and the stride 1.
       pads: zeros (before, behind) of height and width; None: `k // 2` each.
       groups: of channels, each of which sees its own inputs alone.
     """
     size = kernel.shape[0]
     pads = pads or [(size // 2, size // 2)] * 2
     if form == "xla":
-        return _xlas(x, kernel, stride, pads, groups)
-    if form in ("mixed", "tiles"):
-        return _mixed(x, kernel, stride, tuple(pads), form == "tiles")
+        return _xlas(x, kernel, stride, pads, groups=groups)
+    if form in ("forward", "tiles"):
+        return _forward(x, kernel, stride, tuple(pads), form == "tiles")
     if groups > 1:
         x = jnp.repeat(x, kernel.shape[-1] // groups, -1) if kernel.shape[-1] > groups else x
         return _depthwise(x, kernel, stride, tuple(pads))
@@ -80,50 +82,51 @@ def convolve(
 
 
 def _xlas(
-    x: Array, kernel: Array, stride: int, pads: Any, groups: int = 1, within: int = 1
+    x: Array,
+    kernel: Array,
+    stride: int,
+    pads: Any,
+    within: int = 1,
+    apart: int = 1,
+    groups: int = 1,
 ) -> Array:
-    """XLA's own; `within` is 1 + how many zeros are put between two pixels."""
+    """XLA's own; pixels of the map lie `within` apart, with zeros between, those that a kernel
+    sees `apart`."""
     return jax.lax.conv_general_dilated(
         x,
         kernel.astype(x.dtype),  # XLA's takes no two types
         (stride, stride),
         pads,
         lhs_dilation=(within, within),
+        rhs_dilation=(apart, apart),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _mixed(x: Array, kernel: Array, stride: int, pads: tuple, tiles: bool) -> Array:
+def _forward(x: Array, kernel: Array, stride: int, pads: tuple, tiles: bool) -> Array:
     return _tiled(x, kernel, pads) if tiles else _xlas(x, kernel, stride, pads)
 
 
-def _mixed_forward(
-    x: Array, kernel: Array, stride: int, pads: tuple, tiles: bool
-) -> tuple[Array, Any]:
-    return _mixed(x, kernel, stride, pads, tiles), (x, kernel)
-
-
-def _mixed_backward(
-    stride: int, pads: tuple, tiles: bool, kept: Any, dy: Array
-) -> tuple[Array, Array]:
+def _gradients(stride: int, pads: tuple, tiles: bool, kept: Any, dy: Array) -> tuple[Array, Array]:
+    """As automatic differentiation has them, with other axes in the place of examples and channels,
+    XLA leaves its fast loops on a CPU: within a loop it takes up to a hundred times as long."""
     x, kernel = kept
-    size, dy_by_output = kernel.shape[0], dy.reshape(-1, dy.shape[-1]).T
-    # Written as a convolution forward: as automatic differentiation has it, with the kernel's axes
-    # exchanged, XLA computes the same on a CPU, but three to six times slower within a loop.
+    size = kernel.shape[0]
     turned, outer = kernel[::-1, ::-1].swapaxes(2, 3), _outer(x, dy, size, stride, pads)
     dx = _tiled(dy, turned, outer) if tiles else _xlas(dy, turned, 1, outer, within=stride)
-    slices = _slices(x, size, stride, pads)
-    rows = []  # of the kernel, as the columns of all would be k² maps at once
-    for i in range(0, size * size, size):
-        columns = _joined(slices[i : i + size])
-        rows.append((dy_by_output @ columns.reshape(-1, columns.shape[-1])).T)
-    dk = jnp.concatenate(rows).reshape(kernel.shape)
-    return dx, dk.astype(kernel.dtype)
+    seen = [  # of the map, for as many places as the kernel has
+        (before, (n - 1) * stride + size - before - length)
+        for (before, _), n, length in zip(pads, dy.shape[1:], x.shape[1:], strict=False)
+    ]
+    # Channels are the examples, examples the channels, and `dy` is a kernel that goes over `x`.
+    # Without the barrier XLA folds the exchange of axes into the convolution again.
+    x, dy = jax.lax.optimization_barrier((x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)))
+    return dx, _xlas(x, dy, 1, seen, apart=stride).transpose(1, 2, 0, 3).astype(kernel.dtype)
 
 
-_mixed.defvjp(_mixed_forward, _mixed_backward)
+_forward.defvjp(lambda x, kernel, *how: (_forward(x, kernel, *how), (x, kernel)), _gradients)
 
 
 # What each of four pixels of a tile, of three of a kernel and of four sums counts, in a direction.
@@ -178,7 +181,8 @@ def _slices(
     sides = [(*pad, within - 1) for pad in pads]
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *sides, (0, 0, 0)])
     height, width = (length - size + 1 for length in x.shape[1:3])
-    return [x[:, i : i + height : stride, j : j + width : stride] for i, j in _offsets(size)]
+    places = itertools.product(range(size), repeat=2)
+    return [x[:, i : i + height : stride, j : j + width : stride] for i, j in places]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -191,10 +195,6 @@ def _depthwise(x: Array, kernel: Array, stride: int, pads: tuple) -> Array:
     size = kernel.shape[0]
     each = kernel.reshape(size * size, 1, 1, 1, -1)
     return functools.reduce(jnp.add, map(jnp.multiply, _slices(x, size, stride, pads), each))
-
-
-def _depthwise_forward(x: Array, kernel: Array, stride: int, pads: tuple) -> tuple[Array, Any]:
-    return _depthwise(x, kernel, stride, pads), (x, kernel)
 
 
 def _depthwise_backward(stride: int, pads: tuple, kept: Any, dy: Array) -> tuple[Array, Array]:
@@ -236,8 +236,6 @@ def _sums_of_products(maps: Sequence[Array], dy: Array) -> Array:
     return jnp.stack([part.sum((0, 1, 2)) for part in sums])
 
 
-_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _offsets(size: int) -> Sequence[tuple[int, int]]:
-    return [(i, j) for i in range(size) for j in range(size)]
+_depthwise.defvjp(
+    lambda x, kernel, *how: (_depthwise(x, kernel, *how), (x, kernel)), _depthwise_backward
+)
