@@ -13,6 +13,7 @@ from tljax.errors import UserError
 from tljax.models import build
 from tljax.models.convolution import chosen, convolve, pads_of
 from tljax.models.layers import Conv, Norm, max_pool, max_pool_3, relu
+from tljax.train.lanes import BACKWARD
 
 KEY = jax.random.key(0)
 GEOMETRIES = [
@@ -128,6 +129,26 @@ def test_the_form_by_shape():
     assert chosen((16, 2, 2, 512), 3, 1, 1) == chosen((10_000, 2, 2, 512), 3, 1, 1) == "slices"
     assert chosen((8, 224, 224, 3), 1, 1, 1) == chosen((8, 112, 112, 32), 3, 1, 32) == "slices"
     assert chosen((8, 112, 112, 32), 3, 1, 4) == "xla"
+
+
+@pytest.mark.parametrize(
+    ("trunk", "shape"),
+    [
+        (models.CNN(kernel=5), (128, 28, 28, 3)),  # XLA's own convolutions
+        (models.ConvNeXt(widths=(4, 6), depths=(1, 1)), (2, 32, 32, 3)),
+        (models.ResNet(depth=18), (8, 64, 64, 3)),  # tiles, slices, a stride of 2
+    ],
+)
+def test_the_gradient_of_a_trunk_is_of_convolutions_forward(trunk, shape):
+    """So that a CPU's steps are looped, where others take tens of times as long."""
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    run = functools.partial(trunk.apply, train=False)
+    variables = jax.eval_shape(functools.partial(trunk.init, train=False), KEY, x)
+    gradient = jax.grad(
+        lambda variables, x: sum(y.sum() for y in jax.tree.leaves(run(variables, x)))
+    )
+    program = jax.jit(gradient).lower(variables, x).as_text()
+    assert not BACKWARD.search(program)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 7), (14, 14), (5, 3)])

@@ -10,6 +10,7 @@ from jax import Array
 from tljax.checks import NotNegative, Positive, Width
 from tljax.errors import wrong
 from tljax.models.attention import MLP, Depth, LayerNorm, Patches
+from tljax.models.layers import Conv
 from tljax.models.naming import CLASSIFIER, TRUNK, layer_norm
 from tljax.models.weights import Entry, conv, linear, same
 
@@ -31,7 +32,7 @@ class ConvBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         """`[batch, height, width, channels]` → the same shape."""
         width = x.shape[-1]
-        y = nn.Conv(width, (7, 7), padding=3, feature_group_count=width, name="depthwise")(x)
+        y = Conv(width, 7, groups=width, name="depthwise")(x)
         y = MLP(4 * width, name="mlp")(LayerNorm(self.epsilon, name="norm")(y))
         if self.scale:
             scale = self.param("scale", nn.initializers.constant(self.scale), (width,))
