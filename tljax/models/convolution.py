@@ -31,9 +31,7 @@ def chosen(shape: Sequence[int], size: int, stride: int, groups: int) -> Form:
 
     Args:
       shape: of the map, `[batch, height, width, in]`.
-      size: of the kernel.
-      stride: of it.
-      groups: of channels.
+      size, stride, groups: of the kernel.
     """
     batch, height, width, inputs = shape
     if groups > 1:
@@ -42,8 +40,9 @@ def chosen(shape: Sequence[int], size: int, stride: int, groups: int) -> Form:
         return "slices"
     if (size, stride) == (3, 1) and inputs >= 64 and height * width >= 14 * 14:
         return "tiles"
-    seen = batch * -(-height // stride) * -(-width // stride) * size * size * inputs
-    return "forward" if seen >= MANY else "slices"
+    seen = -(-height // stride) * -(-width // stride) * size * size * inputs
+    any_batch = not isinstance(batch, int)  # of what is exported
+    return "forward" if any_batch or batch * seen >= MANY else "slices"
 
 
 def convolve(
