@@ -48,7 +48,7 @@ from tljax.train.files import write_json
 ROOT = Path(__file__).resolve().parents[1]
 HEADLINES = (  # the experiments whose comparisons stand in the README, in order
     *("pretrained", "speaker", "solar_shift", "domain_shift", "adaptation", "few_shot"),
-    *("multitask", "text_tasks"),
+    *("garments", "multitask", "text_tasks"),
     *("self_taught", "self_taught_clustering", "zero_shot", "words"),
 )
 VERSIONS = ("jax", "flax", "optax", "numpy")
